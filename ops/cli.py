@@ -1,0 +1,41 @@
+"""What every command line here shares: one-line errors with status 2, and progress bars."""
+import argparse
+import logging
+import sys
+from typing import Any, Callable, Iterable, NoReturn, Optional
+
+from tqdm import tqdm
+
+from ops.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line instead of the whole usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def run(main: Callable[[], Optional[int]]) -> NoReturn:
+    """Run a program's `main()` and exit: 0 or what it returns, 2 for a user's error, 130 when interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f"{_program()}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{_program()}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone: nothing is wrong
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _program() -> str:
+    return sys.argv[0].rsplit("/", 1)[-1]
+
+
+def progress(items: Optional[Iterable] = None, **options: Any) -> tqdm:
+    """A tqdm bar over `items`, off when standard error is not a terminal; `options` go to tqdm."""
+    return tqdm(items, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)

@@ -1,0 +1,14 @@
+"""The one exception class that means "the user can mend this"."""
+
+
+class UserError(ValueError):
+    """A wrong input, option or file: its text is one line that says what was got and what to do.
+
+    Programs show it as that line and exit with status 2 (`ops.cli.run`). Anything else that is raised is a
+    defect of ours and keeps its traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        # A DataLoader worker's error arrives rebuilt around the worker's whole traceback, with our own line
+        # at its end; a user needs only that line.
+        super().__init__(str(message).rsplit("UserError: ", 1)[-1].strip())
