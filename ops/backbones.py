@@ -1,0 +1,106 @@
+"""The image networks that a TSN can be built on, and their ImageNet weights."""
+import logging
+import urllib.error
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Mapping, Optional
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from archs import mobilenet_v2
+from ops.errors import UserError
+from ops.weights import find_state_dict, read_checkpoint, refuse_misfit
+
+log = logging.getLogger(__name__)
+
+# RGB, 0-1 (the torchvision models' own numbers).
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What the rest of the code must know of an image network.
+
+    last_layer: attribute of the classifier. mean, std: of the input's channels. bgr_255: frames come as BGR,
+    0-255 instead of RGB, 0-1. default_place: the shift place where none is asked for.
+    """
+    build: Callable[[], nn.Module]
+    last_layer: str
+    weights_url: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    bgr_255: bool = False
+    default_place: str = "blockres"
+    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+
+
+def _resnet(depth: int) -> Backbone:
+    name = f"resnet{depth}"
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
+    return Backbone(lambda: torchvision.models.get_model(name, weights=None), "fc", weights.url)
+
+
+BACKBONES: dict[str, Backbone] = {
+    **{f"resnet{depth}": _resnet(depth) for depth in (18, 34, 50, 101, 152)},
+    "mobilenetv2": Backbone(
+        mobilenet_v2.mobilenet_v2, "classifier",
+        torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url, convert=mobilenet_v2.from_torchvision),
+}
+
+
+def find_backbone(arch: str) -> Backbone:
+    """The backbone called `arch`; UserError with the allowed names otherwise."""
+    if arch not in BACKBONES:
+        raise UserError(f"--arch {arch!r}: choose one of {', '.join(BACKBONES)}")
+    return BACKBONES[arch]
+
+
+def build_backbone(arch: str, pretrain: Optional[str]) -> nn.Module:
+    """A fresh network with its 1000-class head; weights by `pretrain`: "imagenet", a file, or "none" (random)."""
+    backbone = find_backbone(arch)
+    net = backbone.build()
+    if pretrain and pretrain != "none":
+        path = imagenet_file(arch) if pretrain == "imagenet" else Path(pretrain)
+        load_imagenet(net, path, backbone)
+        log.info("backbone weights: %s", path)
+    return net
+
+
+def imagenet_file(arch: str) -> Path:
+    """torchvision's weight file in torch hub's cache, fetched if need be. UserError when that is impossible."""
+    url = find_backbone(arch).weights_url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except (urllib.error.URLError, OSError) as error:
+            raise UserError(
+                f"--pretrain imagenet: cannot download {url} ({error}): put that file at {path}, or name a copy with"
+                " --pretrain PATH, or train from random weights with --pretrain none") from None
+    return path
+
+
+def load_imagenet(net: nn.Module, path: Path, backbone: Backbone) -> None:
+    """Load image weights into `net` (still with its 1000-class head), every key and shape compared.
+
+    path: a state dict in torchvision's names, or in ours. The classifier may be absent or of another size: a
+    TSN replaces it anyway.
+    """
+    weights = find_state_dict(read_checkpoint(path), path)
+    own = net.state_dict()
+    head = tuple(f"{backbone.last_layer}.{end}" for end in ("weight", "bias"))
+    if not set(own).difference(head) <= set(weights):
+        try:
+            weights = dict(backbone.convert(weights))
+        except (KeyError, ValueError) as error:
+            raise UserError(f"--pretrain {path}: not weights of this network: {error}") from None
+    for key in head:
+        if key not in weights or weights[key].shape != own[key].shape:
+            weights[key] = own[key]
+    # Files older than this counter (torchvision's of 2017) lack it; it does not change what a network computes.
+    weights.update({k: v for k, v in own.items() if k.endswith("num_batches_tracked") and k not in weights})
+    refuse_misfit(weights, own, f"--pretrain {path}")
+    net.load_state_dict(weights)

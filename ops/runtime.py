@@ -1,0 +1,85 @@
+"""Where and how a run executes: the device, random seeds, the code's commit, files written whole."""
+import contextlib
+import os
+import random
+import subprocess
+from pathlib import Path
+from typing import IO, Iterator, Optional
+
+import numpy as np
+import torch
+
+from ops.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps. UserError if absent."""
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
+    kind, _, number = name.partition(":")
+    if not has.get(kind, False):
+        here = ", ".join(kind for kind, there in has.items() if there)
+        raise UserError(f"--device {name!r} is not on this machine: choose auto or one of {here}")
+    if number and not (kind == "cuda" and number.isdigit() and int(number) < torch.cuda.device_count()):
+        raise UserError(f"--device {name!r}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    return torch.device(name)
+
+
+def pick_gpus(gpus: Optional[list[int]], device: torch.device) -> list[int]:
+    """The GPUs of a run: those asked for by --gpus, else the device's one. [] on other devices."""
+    if gpus is None:
+        return [device.index or 0] if device.type == "cuda" else []
+    count = torch.cuda.device_count()
+    absent = [gpu for gpu in gpus if not 0 <= gpu < count]
+    if absent or device.type != "cuda":
+        raise UserError(f"--gpus {' '.join(map(str, gpus))}: this run is on {device.type} with {count} GPUs:"
+                        " leave --gpus out, or choose numbers below that count")
+    return gpus
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (every device)."""
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    torch.manual_seed(seed)
+
+
+def mix_seeds(*parts: int) -> int:
+    """One 63-bit seed from several numbers, such that neighbours (seed, epoch, index) share nothing."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextlib.contextmanager
+def local_seed(seed: int) -> Iterator[None]:
+    """Within this context torch's CPU random state starts from `seed`; afterwards it is as before."""
+    state = torch.random.get_rng_state()
+    torch.random.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def git_commit() -> str:
+    """The commit this code is at, or "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
+                              cwd=Path(__file__).parent, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
+    """Open a file that appears under its name only when it is complete; nothing is left behind on an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as f:
+            yield f
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,273 @@
+"""The temporal shift (TSM, arXiv:1811.08383, sec. 3): a few channels move between neighbouring frames.
+
+Everything here works on (N*T, C, H, W), the T frames of a clip adjacent. A shift is a list of *moves*
+(first channel, end channel, offset): those channels of frame t come from frame t + offset, zeros where that
+frame does not exist. The gradient is the same list with the offsets negated.
+"""
+import logging
+from typing import Iterator, NamedTuple, Sequence, Union
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from ops.errors import UserError
+
+log = logging.getLogger(__name__)
+
+DIRECTIONS = ("bidirectional", "unidirectional")
+RESNET_PLACES = ("block", "blockres")
+Moves = tuple[tuple[int, int, int], ...]
+
+
+def make_moves(channels: int, fold_div: int, direction: str = "bidirectional") -> Moves:
+    """Which channels come from where: C // fold_div of them each way, or only from the past.
+
+    bidirectional: fold 0 from the next frame, fold 1 from the previous (sec. 3.2, offline). unidirectional:
+    fold 0 from the previous frame (online). Raises UserError when a fold is empty or two do not fit.
+    """
+    if direction not in DIRECTIONS:
+        raise UserError(f"--shift_direction {direction!r}: choose {' or '.join(DIRECTIONS)}")
+    least = 2 if direction == "bidirectional" else 1
+    if not least <= fold_div <= channels:
+        raise UserError(f"--shift_div {fold_div} does not fit {channels} channels: choose {least} to {channels}"
+                        " (the published value is 8)")
+    fold = channels // fold_div
+    if direction == "unidirectional":
+        return ((0, fold, -1),)
+    return ((0, fold, 1), (fold, 2 * fold, -1))
+
+
+def _clips(x: Tensor, n_segment: int) -> Tensor:
+    """(N*T, C, H, W) -> (N, T, C, H, W), a view whatever the memory format."""
+    if n_segment < 1 or x.shape[0] % n_segment:
+        raise UserError(f"{x.shape[0]} frames do not divide into clips of {n_segment}: the batch must hold whole"
+                        " clips of num_segments frames")
+    return x.unflatten(0, (-1, n_segment))
+
+
+def _move(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
+    """A moved copy of x; each value is read and written once."""
+    out = torch.empty_like(x)
+    source, target = _clips(x, n_segment), _clips(out, n_segment)
+    for first, end, offset in moves:
+        if offset > 0:
+            target[:, :-offset, first:end] = source[:, offset:, first:end]
+            target[:, -offset:, first:end] = 0
+        else:
+            target[:, -offset:, first:end] = source[:, :offset, first:end]
+            target[:, :-offset, first:end] = 0
+    still = moves[-1][1]
+    target[:, :, still:] = source[:, :, still:]
+    return out
+
+
+def _move_inplace(clips: Tensor, moves: Moves) -> None:
+    """Move within (N, T, C, H, W) frame by frame, so that no second copy of a fold exists at any time."""
+    frames = range(clips.shape[1])
+    for first, end, offset in moves:
+        for t in (frames if offset > 0 else reversed(frames)):
+            fold = clips[:, t, first:end]
+            if 0 <= t + offset < clips.shape[1]:
+                fold.copy_(clips[:, t + offset, first:end])
+            else:
+                fold.zero_()
+
+
+def _reverse(moves: Moves) -> Moves:
+    return tuple((first, end, -offset) for first, end, offset in moves)
+
+
+class _Move(torch.autograd.Function):
+    """`_move` with its exact gradient in one pass (slice assignments would take one pass per slice)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, n_segment: int, moves: Moves) -> Tensor:
+        ctx.n_segment, ctx.moves = n_segment, moves
+        return _move(x, n_segment, moves)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Move.apply(grad, ctx.n_segment, _reverse(ctx.moves)), None, None
+
+
+class InplaceShift(torch.autograd.Function):
+    """The bidirectional shift of (N, T, C, H, W) in x's own memory: `InplaceShift.apply(x, fold)`.
+
+    fold: channels moved each way. x counts as changed: autograd refuses, by its version counter, any
+    gradient that would need the old values, so use it only where nothing else reads x.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, fold: int) -> Tensor:
+        ctx.moves = ((0, fold, 1), (fold, 2 * fold, -1))
+        _move_inplace(x, ctx.moves)
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        grad = grad.clone()
+        _move_inplace(grad, _reverse(ctx.moves))
+        return grad, None
+
+
+class TemporalShift(nn.Module):
+    """`net` behind a shift of its input: (N*T, C, H, W) -> net((N*T, C, H, W)).
+
+    n_segment: T. n_div: C // n_div channels move each way. direction: see `make_moves`.
+    inplace: keep no shifted copy for the backward pass. `net` then remembers the unshifted input, which the
+    layer before it keeps anyway, and the shift is done again when its gradient needs it. The input itself is
+    never written to, so a residual connection that also reads it (blockres) is safe by construction.
+    """
+
+    def __init__(self, net: nn.Module, n_segment: int = 3, n_div: int = 8, inplace: bool = False,
+                 direction: str = "bidirectional") -> None:
+        super().__init__()
+        self.net = net
+        self.n_segment = n_segment
+        self.fold_div = n_div
+        self.inplace = inplace
+        self.direction = direction
+        channels = input_channels(net)
+        if channels:  # refuse what cannot work when the model is built, not at its first batch
+            make_moves(channels, n_div, direction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        moves = make_moves(x.shape[1], self.fold_div, self.direction)
+        shifted = _Move.apply(x, self.n_segment, moves)
+        # The compiler decides by itself what to keep and what to do again.
+        if not self.inplace or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.net(shifted)
+        with _remember_unshifted(x, shifted, self.n_segment, moves):
+            return self.net(shifted)
+
+    def extra_repr(self) -> str:
+        return f"n_segment={self.n_segment}, n_div={self.fold_div}, direction={self.direction}"
+
+    @staticmethod
+    def shift(x: Tensor, n_segment: int, fold_div: int = 3, inplace: bool = False,
+              direction: str = "bidirectional") -> Tensor:
+        """Exchange channel folds between neighbouring frames (TSM, sec. 3.2).
+
+        x: (N*T, C, H, W). n_segment: T, must divide N*T. fold_div: C // fold_div channels move each way.
+        inplace: in x's own memory (x must not be needed elsewhere; a leaf that requires grad is copied,
+        because autograd allows nothing else). Returns (N*T, C, H, W): fold 0 from the next frame, fold 1
+        from the previous, zeros at the clip's ends. Raises UserError (a ValueError) when T does not divide
+        the batch or a fold would be empty.
+        """
+        moves = make_moves(x.shape[1], fold_div, direction)
+        if inplace and direction == "bidirectional" and not (x.is_leaf and x.requires_grad):
+            return InplaceShift.apply(_clips(x, n_segment), moves[0][1]).flatten(0, 1)
+        return _Move.apply(x, n_segment, moves)
+
+
+class _Again(NamedTuple):
+    """What stands for a shifted tensor that was not kept: how to make it again."""
+    x: Tensor
+    version: int
+    n_segment: int
+    moves: Moves
+
+    def make(self) -> Tensor:
+        if self.x._version != self.version:
+            raise RuntimeError("the input of an in-place TemporalShift was changed by an in-place operation"
+                               " before its gradient was computed")
+        return _move(self.x, self.n_segment, self.moves)
+
+
+def _remember_unshifted(x: Tensor, shifted: Tensor, n_segment: int, moves: Moves):
+    """Within this context autograd keeps x wherever it would keep `shifted`."""
+    pointer, shape, strides, dtype = shifted.data_ptr(), shifted.shape, shifted.stride(), shifted.dtype
+    again = _Again(x.detach(), x._version, n_segment, moves)
+
+    def pack(tensor: Tensor) -> Union[Tensor, _Again]:
+        same = (tensor.data_ptr() == pointer and tensor.shape == shape and tensor.stride() == strides
+                and tensor.dtype == dtype)
+        return again if same else tensor
+
+    def unpack(kept: Union[Tensor, _Again]) -> Tensor:
+        return kept.make() if isinstance(kept, _Again) else kept
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
+class TemporalPool(nn.Module):
+    """`net` behind a max pool over time, kernel 3, stride 2: T frames in, (T + 1) // 2 out."""
+
+    def __init__(self, net: nn.Module, n_segment: int) -> None:
+        super().__init__()
+        self.net = net
+        self.n_segment = n_segment
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.temporal_pool(x, self.n_segment))
+
+    @staticmethod
+    def temporal_pool(x: Tensor, n_segment: int) -> Tensor:
+        """(N*T, C, H, W) -> (N * ((T + 1) // 2), C, H, W)."""
+        clips = _clips(x, n_segment).transpose(1, 2)  # (N, C, T, H, W)
+        pooled = F.max_pool3d(clips, kernel_size=(3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
+        return pooled.transpose(1, 2).flatten(0, 1)
+
+
+def pooled_segments(n_segment: int) -> int:
+    """Frames left of n_segment behind a TemporalPool."""
+    return (n_segment + 1) // 2
+
+
+def segments_per_layer(n_segment: int, temporal_pool: bool) -> list[int]:
+    """T inside layer1..layer4 of a ResNet; the pool sits in front of layer2."""
+    later = pooled_segments(n_segment) if temporal_pool else n_segment
+    return [n_segment, later, later, later]
+
+
+def make_temporal_shift(net: nn.Module, n_segment: int, n_div: int = 8, place: str = "blockres",
+                        temporal_pool: bool = False, inplace: bool = False,
+                        direction: str = "bidirectional") -> None:
+    """Insert the shift into a torchvision ResNet, in place (sec. 3.3).
+
+    place "blockres": before conv1 of each block, inside the residual branch, so that the frame's own features
+    survive in the shortcut; every second block where layer3 has 23 blocks or more. "block": before each whole
+    block. temporal_pool: T is halved from layer2 on. Raises UserError for another net or place.
+    """
+    if place not in RESNET_PLACES:
+        raise UserError(f"--shift_place {place!r}: choose {' or '.join(RESNET_PLACES)} (ResNet), or leave it unset")
+    if not isinstance(net, torchvision.models.ResNet):
+        raise UserError(f"make_temporal_shift works on torchvision ResNets, not on {type(net).__name__}:"
+                        " build other backbones through ops.models.TSN")
+    every = 2 if len(net.layer3) >= 23 else 1
+    for stage, segments in zip(_stages(net), segments_per_layer(n_segment, temporal_pool)):
+        for i, block in enumerate(stage):
+            if place == "block":
+                stage[i] = TemporalShift(block, segments, n_div, inplace, direction)
+            elif i % every == 0:
+                block.conv1 = TemporalShift(block.conv1, segments, n_div, inplace, direction)  # type: ignore[arg-type]
+
+
+def _stages(net: torchvision.models.ResNet) -> Sequence[nn.Sequential]:
+    return net.layer1, net.layer2, net.layer3, net.layer4
+
+
+def make_temporal_pool(net: nn.Module, n_segment: int) -> None:
+    """Put a TemporalPool in front of layer2 of a torchvision ResNet, in place; once, however often it is called."""
+    if not isinstance(net, torchvision.models.ResNet):
+        raise UserError(f"temporal pooling works on ResNets, not on {type(net).__name__}: leave out --temporal_pool")
+    if not isinstance(net.layer2, TemporalPool):
+        net.layer2 = TemporalPool(net.layer2, n_segment)
+
+
+def input_channels(net: nn.Module) -> int:
+    """Channels that `net`'s first convolution reads; 0 where it has none."""
+    return next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d)), 0)
+
+
+def shift_layers(model: nn.Module) -> Iterator[tuple[str, int, int]]:
+    """(name, channels, channels moved in each direction) of every shift in the model."""
+    for name, module in model.named_modules():
+        if isinstance(module, TemporalShift):
+            channels = input_channels(module.net)
+            yield name, channels, channels // module.fold_div
