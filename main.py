@@ -1,0 +1,228 @@
+"""Train and validate: flags -> build -> loop.  python main.py somethingv2 RGB --shift"""
+import argparse
+import logging
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+import opts
+from ops import checkpoint, cli
+from ops.dataset import TSNDataSet
+from ops.dataset_config import Located, locate
+from ops.engine import (
+    EpochResult,
+    NonFiniteLoss,
+    Prepare,
+    TrainState,
+    learning_rate,
+    make_prepare,
+    score,
+    set_learning_rate,
+    train_one_epoch,
+)
+from ops.errors import UserError
+from ops.loader import make_loader, set_epoch
+from ops.metrics import Scores
+from ops.models import TSN
+from ops.protocol import Protocol
+from ops.run_log import RunLog, write_args
+from ops.runtime import atomic_write, git_commit, mix_seeds, pick_device, pick_gpus, seed_everything
+from ops.settings import ModelSettings, build_model, preprocessing, store_name
+from ops.temporal_shift import shift_layers
+from ops.transforms import ToClipTensor
+from ops.weights import load_weights, save_checkpoint
+
+log = logging.getLogger("main")
+DEBUG_STEPS = 2
+
+
+def main() -> None:
+    args = opts.parse_train()
+    device = pick_device(args.device)
+    gpus = pick_gpus(args.gpus, device)
+    data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path)
+    settings = model_settings(args, data)
+    name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
+    seed_everything(args.seed)
+    model, fc_lr5 = build(args, settings, data)
+    announce(args, name, device, model, data)
+
+    prepare = make_prepare(model.input_mean, model.input_std, settings.bgr_255, device)
+    optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
+                                weight_decay=args.weight_decay)
+    state = TrainState(parallel(model.to(device), gpus), optimizer, args.start_epoch)
+    if args.resume:
+        resume(state, model, settings, Path(args.resume))
+    val_loader = validation_loader(args, model, settings, data)
+    if args.evaluate:
+        report(validate(state, val_loader, prepare, args))
+        return
+    train_loader = training_loader(args, model, settings, data)
+    torch.backends.cudnn.benchmark = True
+    train(args, state, train_loader, val_loader, prepare,
+          Path(args.root_log) / name, Path(args.root_model) / name, metadata(args, model, settings, data))
+
+
+# ---- build --------------------------------------------------------------------------------------------------
+
+def model_settings(args: argparse.Namespace, data: Located) -> ModelSettings:
+    return ModelSettings(
+        num_class=data.num_class, num_segments=args.num_segments, modality=args.modality, arch=args.arch,
+        shift=args.shift, shift_div=args.shift_div, shift_place=args.shift_place or "",
+        shift_direction=args.shift_direction, consensus_type=args.consensus_type, dropout=args.dropout,
+        img_feature_dim=args.img_feature_dim, temporal_pool=args.temporal_pool, non_local=args.non_local,
+        input_size=args.input_size)
+
+
+def build(args: argparse.Namespace, settings: ModelSettings, data: Located) -> tuple[TSN, bool]:
+    """The model with its first weights; image weights are not fetched where a checkpoint replaces them."""
+    replaced = args.resume or args.tune_from
+    model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True)
+    if args.tune_from:
+        kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
+        model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster
+    return model, model.fc_lr5
+
+
+def parallel(model: TSN, gpus: list[int]) -> nn.Module:
+    return nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
+
+
+def training_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
+    transform = transforms.Compose([model.get_augmentation(flip=data.entry.flip), ToClipTensor(settings.bgr_255)])
+    videos = TSNDataSet(data.frames, data.train_list, settings.num_segments, model.new_length, settings.modality,
+                        data.template, transform, dense_sample=args.dense_sample, num_class=data.num_class,
+                        skip_bad=args.skip_bad, seed=args.seed)
+    log.info("training videos: %d", len(videos))
+    return make_loader(videos, args.batch_size, args.workers, train=True, seed=args.seed)
+
+
+def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
+    transform = Protocol().transform(model.scale_size, model.crop_size, settings.bgr_255)
+    videos = TSNDataSet(data.frames, data.val_list, settings.num_segments, model.new_length, settings.modality,
+                        data.template, transform, random_shift=False, dense_sample=args.dense_sample,
+                        num_class=data.num_class)
+    log.info("validation videos: %d", len(videos))
+    return make_loader(videos, args.batch_size, args.workers, train=False)
+
+
+def metadata(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> dict[str, Any]:
+    """What a checkpoint carries beside the published entries."""
+    return {"version": checkpoint.VERSION, "arch": settings.arch, "settings": settings.to_dict(),
+            "dataset": data.name, "class_names": data.class_names,
+            "preprocessing": preprocessing(model, settings), "shift_layers": [list(row) for row in shift_layers(model)],
+            "train": {key: value for key, value in vars(args).items() if value is not None}, "commit": git_commit()}
+
+
+def resume(state: TrainState, model: TSN, settings: ModelSettings, path: Path) -> None:
+    """Go on exactly where the checkpoint ended: weights, optimizer, epoch, best accuracy."""
+    content = checkpoint.describe(path)
+    checkpoint.refuse_other_settings(content, settings)
+    load_weights(model, content.weights, f"--resume {path}")
+    if content.content.get("optimizer") is None:
+        raise UserError(f"--resume {path}: it holds no optimizer state: start a new run from it with --tune_from")
+    try:
+        state.optimizer.load_state_dict(content.content["optimizer"])
+    except ValueError as error:
+        raise UserError(f"--resume {path}: its optimizer does not fit: {error}: use the flags it was trained with"
+                        " (--npb, --tune_from)") from None
+    state.epoch = int(content.content["epoch"])
+    state.best_prec1 = float(content.content["best_prec1"])
+    log.info("resumed %s after epoch %d", path, state.epoch)
+
+
+# ---- loop ---------------------------------------------------------------------------------------------------
+
+def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader, val_loader: DataLoader,
+          prepare: Prepare, log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
+    """Epochs from the state's on: train, validate when due, log, checkpoint."""
+    write_args(log_folder / "args.txt", {**vars(args), "command": opts.command_line(), "commit": meta["commit"]})
+    run_log = RunLog(log_folder, state.epoch)
+    last = min(args.epochs, state.epoch + (args.run_epochs or args.epochs))
+    for epoch in range(state.epoch, last):
+        seed_everything(mix_seeds(args.seed, epoch))  # dropout; a resumed epoch draws what it would have drawn
+        set_epoch(train_loader, epoch)
+        lr = learning_rate(epoch, args.lr, args.lr_type, args.lr_steps, args.epochs)
+        set_learning_rate(state.optimizer, lr, args.weight_decay)
+        try:
+            trained = train_one_epoch(state, train_loader, prepare, args.clip_gradient, args.print_freq,
+                                      DEBUG_STEPS if args.debug else None, log.info)
+        except NonFiniteLoss as error:
+            kept = model_folder / "ckpt.pth.tar"
+            raise UserError(f"{error}; the last good checkpoint is {kept if kept.exists() else 'none yet'}") from None
+        tell_skipped(trained, log_folder / "skipped_videos.txt")
+        due = (epoch + 1) % args.eval_freq == 0 or epoch + 1 == last
+        scores = validate(state, val_loader, prepare, args) if due else None
+        first = not (model_folder / "ckpt.best.pth.tar").exists()
+        best = scores is not None and (first or scores.top1 > state.best_prec1)
+        state.best_prec1 = max(state.best_prec1, scores.top1 if scores else 0.0)
+        state.epoch = epoch + 1
+        run_log.add(log_row(epoch, lr, trained, scores), state.best_prec1)
+        save(state, meta, model_folder, best)
+        if scores:
+            report(scores)
+            log.info("best prec@1 %.3f", state.best_prec1)
+    run_log.close()
+
+
+def validate(state: TrainState, loader: DataLoader, prepare: Prepare, args: argparse.Namespace) -> Scores:
+    return score(state.model, loader, prepare, max_steps=DEBUG_STEPS if args.debug else None, desc="validate")
+
+
+def report(scores: Scores) -> None:
+    print(f"Testing Results: Prec@1 {scores.top1:.3f} Prec@5 {scores.top5:.3f} Loss {scores.loss:.5f}", flush=True)
+
+
+def log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Scores]) -> dict[str, Any]:
+    row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_top1": trained.top1,
+           "train_top5": trained.top5, "data_seconds": trained.data_seconds, "step_seconds": trained.step_seconds}
+    if scores:
+        row |= {"val_loss": scores.loss, "val_top1": scores.top1, "val_top5": scores.top5}
+    return row
+
+
+def save(state: TrainState, meta: dict[str, Any], folder: Path, best: bool) -> None:
+    """ckpt.pth.tar, and the same as ckpt.best.pth.tar when it is the best so far."""
+    weights = {f"module.{key.removeprefix('module.')}": value for key, value in state.model.state_dict().items()}
+    content = {**meta, "epoch": state.epoch, "state_dict": weights, "optimizer": state.optimizer.state_dict(),
+               "best_prec1": state.best_prec1}
+    save_checkpoint(content, folder / "ckpt.pth.tar")
+    if best:
+        save_checkpoint(content, folder / "ckpt.best.pth.tar")
+
+
+# ---- words --------------------------------------------------------------------------------------------------
+
+def announce(args: argparse.Namespace, name: str, device: torch.device, model: TSN, data: Located) -> None:
+    """What is about to run."""
+    print(f"storing name: {name}")
+    log.info("commit %s, device %s, %d classes", git_commit(), device, data.num_class)
+    layers = list(shift_layers(model))
+    for layer, channels, moved in layers:
+        ways = "each way" if args.shift_direction == "bidirectional" else "from the past"
+        log.info("shift: %s: %d of %d channels %s", layer, moved, channels, ways)
+    log.info("shift: %d layers", len(layers))
+    recipe = data.entry.recipe
+    if recipe and not args.evaluate:
+        published = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "epochs": recipe.epochs,
+                     "batch_size": recipe.batch_size, "no_partialbn": recipe.no_partialbn}
+        other = [f"{key} {getattr(args, key):g} ({value:g})" for key, value in published.items()
+                 if getattr(args, key) != value]
+        if other:
+            log.info("differs from the published recipe %s in: %s", recipe.script, ", ".join(other))
+
+
+def tell_skipped(trained: EpochResult, path: Path) -> None:
+    """Count the videos that --skip_bad left out, and list them with their reasons."""
+    if trained.bad:
+        with atomic_write(path) as f:
+            f.writelines(f"{video}: {reason}\n" for video, reason in sorted(trained.bad.items()))
+        log.warning("--skip_bad left %d videos out: see %s", len(trained.bad), path)
+
+
+if __name__ == "__main__":
+    cli.run(main)

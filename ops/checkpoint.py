@@ -1,0 +1,125 @@
+"""Checkpoints, both ways: the published layout plus what rebuilds a model, read from any known form.
+
+Ours is a dict with the published entries (epoch, arch, state_dict with `module.` keys, optimizer, best_prec1) and:
+settings (`ModelSettings`), dataset, class_names, preprocessing, shift_layers, train (options and seed), version.
+"""
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from torch import Tensor
+
+from ops.errors import UserError
+from ops.models import TSN
+from ops.settings import ModelSettings
+from ops.weights import find_state_dict, fit_names, load_weights, read_checkpoint
+
+log = logging.getLogger(__name__)
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Described:
+    """A checkpoint opened: its weights, the settings found (None: nothing says), and from where they are."""
+    path: Path
+    weights: dict[str, Tensor]
+    settings: Optional[ModelSettings]
+    dataset: Optional[str]
+    class_names: Optional[list[str]]
+    source: str
+    content: dict[str, Any]
+
+
+def describe(path: Path) -> Described:
+    """Open a checkpoint; its own metadata wins over its file name."""
+    content = read_checkpoint(path)
+    weights = find_state_dict(content, path)
+    if "settings" in content:
+        names = content.get("class_names")
+        return Described(path, weights, ModelSettings.from_dict(content["settings"]), content.get("dataset"),
+                         list(names) if names else None, "metadata", content)
+    found = parse_name(path)
+    if found is None:
+        return Described(path, weights, None, None, None, "nothing", content)
+    dataset, options = found
+    dropout = 0.0 if any(key.startswith(("base_model.fc.", "base_model.classifier.")) for key in weights) else 0.5
+    settings = ModelSettings(num_class=count_classes(weights, path), dropout=dropout, **options)
+    return Described(path, weights, settings, dataset, None, "file name", content)
+
+
+def count_classes(weights: Mapping[str, Tensor], path: Path) -> int:
+    """The classifier's number of outputs."""
+    for key in ("new_fc.weight", "base_model.fc.weight", "base_model.classifier.weight", "classifier.weight"):
+        if key in weights:
+            return weights[key].shape[0]
+    raise UserError(f"{path} has no classifier: none of its keys is new_fc.weight, base_model.fc.weight or"
+                    " base_model.classifier.weight")
+
+
+_NAME = re.compile(
+    r"TSM_(?P<dataset>.+?)_(?P<modality>RGBDiff|RGB|Flow)_(?P<arch>[^_]+)"
+    r"(?:_shift(?P<div>\d+)_(?P<place>blockres|block|[01]{12})(?P<uni>_uni)?)?(?P<tpool>_tpool)?"
+    r"_(?P<consensus>avg|identity)_segment(?P<segments>\d+)(?:_e\d+)?(?P<rest>(?:_[^_]+)*)$")
+
+
+def parse_name(path: Path) -> Optional[tuple[str, dict[str, Any]]]:
+    """(data set, model options) that a published file or store name tells, or None.
+
+    Only the file's own name counts, or for ckpt*.pth.tar its folder's: nothing else in the path.
+    """
+    name = path.absolute().parent.name if path.name.startswith("ckpt") else path.name
+    match = _NAME.match(re.sub(r"(\.best)?\.(pth|pt)(\.tar)?$", "", name))
+    if not match:
+        return None
+    rest = match["rest"].split("_")
+    return match["dataset"], {
+        "modality": match["modality"], "arch": match["arch"], "shift": match["div"] is not None,
+        "shift_div": int(match["div"] or 8), "shift_place": match["place"] or "",
+        "shift_direction": "unidirectional" if match["uni"] else "bidirectional",
+        "consensus_type": match["consensus"], "num_segments": int(match["segments"]),
+        "temporal_pool": bool(match["tpool"]), "non_local": "nl" in rest}
+
+
+# ---- fitting a checkpoint to what is asked for --------------------------------------------------------------
+
+def refuse_other_settings(found: Described, wanted: ModelSettings) -> None:
+    """UserError that names the options in which a checkpoint's model differs from the one asked for."""
+    if found.settings is None:
+        return  # nothing is said; the weights' keys and shapes decide
+    old, new = found.settings.to_dict(), wanted.to_dict()
+    old["shift_place"], new["shift_place"] = found.settings.place, wanted.place
+    if not wanted.shift:  # how to shift says nothing where nothing shifts
+        for side in (old, new):
+            side.update(shift_div=0, shift_place="", shift_direction="")
+    differing = [f"{key} {old[key]!r} there, {new[key]!r} here" for key in new if old[key] != new[key]]
+    if differing:
+        raise UserError(f"{found.path} ({found.source}) is another model than the flags ask for:"
+                        f" {'; '.join(differing)}: use the flags it was trained with")
+
+
+def same_classes(found: Described, dataset: str, class_names: Optional[list[str]]) -> bool:
+    """Whether a checkpoint's classes are the data set's: by their names, or where they are unknown, its name."""
+    if found.class_names and class_names:
+        return found.class_names == class_names
+    return found.dataset in (None, dataset)
+
+
+def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[str]]) -> bool:
+    """Load a checkpoint's weights into a model for another task; True if the classifier came along.
+
+    The classifier is kept when it has the same shape and the same classes (`same_classes`), and is else the
+    model's fresh one. Every other key must be there with its shape.
+    """
+    found = describe(path)
+    own = model.state_dict()
+    weights = fit_names(found.weights, own)
+    head = [key for key in own if re.search(r"(^new_fc|^base_model\.(fc|classifier))\.(weight|bias)$", key)]
+    kept = same_classes(found, dataset, class_names) and all(
+        key in weights and weights[key].shape == own[key].shape for key in head)
+    if not kept:
+        weights.update({key: own[key] for key in head})
+    load_weights(model, weights, f"--tune_from {path}")
+    log.info("tuned from %s: the classifier is %s", path, "kept" if kept else "new (other classes)")
+    return kept

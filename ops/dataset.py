@@ -1,0 +1,143 @@
+"""Videos as samples: a list file's records, the frames that the sampler asks for, one transformed clip."""
+import logging
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ops import sampling
+from ops.errors import UserError
+from ops.frame_sources import FrameFolder
+from ops.runtime import local_seed, mix_seeds
+
+log = logging.getLogger(__name__)
+
+
+class VideoRecord:
+    """One line of a list file: `path` (relative to the frame root), `num_frames`, `label` (0-based)."""
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.path, self.num_frames, self.label = str(row[0]), int(row[1]), int(row[2])
+
+
+class BadVideo(NamedTuple):
+    """Stands where a sample would be, when its video cannot be read and `skip_bad` is set."""
+    path: str
+    reason: str
+
+
+def read_list(list_file: Union[str, Path], num_class: Optional[int] = None) -> list[VideoRecord]:
+    """The records of a list file: `path num_frames label` lines; paths may hold spaces; blank lines are nothing.
+
+    UserError that names the file and line for: no such file, an empty list, a line of another form, a video
+    without frames, a label outside 0 .. num_class - 1.
+    """
+    try:
+        lines = Path(list_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the video list {list_file}: {_reason(error)}: make it with the data set's"
+                        " tools/gen_label_*.py, or name another with --train_list, --val_list or --test_list") from None
+    records = [_parse(line, f"{list_file}:{number}", num_class)
+               for number, line in enumerate(lines, 1) if line.strip()]
+    if not records:
+        raise UserError(f"the video list {list_file} is empty: it needs lines of the form: path num_frames label")
+    return records
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _parse(line: str, place: str, num_class: Optional[int]) -> VideoRecord:
+    try:
+        record = VideoRecord(line.strip().rsplit(maxsplit=2))
+    except (ValueError, IndexError):
+        raise UserError(f"{place}: {line.strip()[:80]!r} is not of the form: path num_frames label") from None
+    if record.num_frames < 1:
+        raise UserError(f"{place}: {record.path!r} has {record.num_frames} frames: leave it out of the list")
+    if record.label < 0 or num_class is not None and record.label >= num_class:
+        raise UserError(f"{place}: label {record.label} is outside the classes 0 to {(num_class or 1) - 1}: the list"
+                        " does not belong to this data set, or counts from 1")
+    return record
+
+
+class TSNDataSet(Dataset):
+    """Clips of a list file's videos: item -> (transformed clip, label).
+
+    num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based. transform: gets a
+    list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode).
+    random_shift: training's random frames; else the fixed ones. test_mode: the test protocols' frames.
+    num_class: labels are checked against it. skip_bad: an unreadable video becomes a `BadVideo`.
+    seed: an item asked for as (epoch, index) is a function of (seed, epoch, index) alone, in whatever worker
+    process it is made; an item asked for by index draws from torch's generator.
+    remove_missing, force_grayscale: accepted as in the published class; the former did the list's work here.
+    """
+
+    def __init__(self, root_path: Union[str, Path], list_file: Union[str, Path], num_segments: int = 3,
+                 new_length: int = 1, modality: str = "RGB", image_tmpl: str = "img_{:05d}.jpg",
+                 transform: Optional[Callable] = None, force_grayscale: bool = False, random_shift: bool = True,
+                 test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
+                 twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
+                 seed: int = 0) -> None:
+        if num_segments < 1:
+            raise UserError(f"{num_segments} segments: choose 1 or more frames per clip (published: 8 or 16)")
+        if dense_sample and twice_sample:
+            raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
+        self.root_path, self.list_file = Path(root_path), Path(list_file)
+        self.num_segments, self.new_length = num_segments, new_length
+        self.modality, self.image_tmpl, self.transform = modality, image_tmpl, transform
+        self.random_shift, self.test_mode = random_shift, test_mode
+        self.dense_sample, self.twice_sample = dense_sample, twice_sample
+        self.skip_bad, self.seed = skip_bad, seed
+        self.video_list = read_list(list_file, num_class)
+        self.source = FrameFolder(self.root_path, image_tmpl)
+
+    def __len__(self) -> int:
+        return len(self.video_list)
+
+    def __getitem__(self, key: Union[int, tuple[int, int]]) -> Union[tuple[Any, int], BadVideo]:
+        if not isinstance(key, tuple):
+            return self._sample(self.video_list[key])
+        epoch, index = key
+        with local_seed(mix_seeds(self.seed, epoch, index)):
+            return self._sample(self.video_list[index])
+
+    def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
+        indices = self.segment_indices(record.num_frames)
+        try:
+            clip: Any = self.source.load(record.path, indices)
+        except UserError as error:
+            if not self.skip_bad:
+                raise
+            return BadVideo(record.path, str(error))
+        return (self.transform(clip) if self.transform else clip), record.label
+
+    def segment_indices(self, num_frames: int) -> list[int]:
+        """The 1-based frames of one item; see `ops.sampling`."""
+        t, length = self.num_segments, self.new_length
+        if self.test_mode and self.twice_sample:
+            return sampling.sample_twice(num_frames, t, length)
+        if self.dense_sample:
+            return (sampling.sample_dense_test(num_frames, t) if self.test_mode
+                    else sampling.sample_dense_train(num_frames, t) if self.random_shift
+                    else sampling.sample_dense_val(num_frames, t))
+        if self.test_mode or not self.random_shift:
+            return sampling.sample_test(num_frames, t, length)
+        return sampling.sample_train(num_frames, t, length)
+
+
+class Batch(NamedTuple):
+    """clips: (N, T*C, H, W) uint8 (None when every video was bad), labels: (N,), bad: what was left out."""
+    clips: Optional[Tensor]
+    labels: Tensor
+    bad: list[BadVideo]
+
+
+def collate(samples: list[Union[tuple[Tensor, int], BadVideo]]) -> Batch:
+    """A batch of what could be read; an unreadable video makes it smaller and is never replaced by another."""
+    good = [sample for sample in samples if not isinstance(sample, BadVideo)]
+    bad = [sample for sample in samples if isinstance(sample, BadVideo)]
+    clips = torch.stack([clip for clip, _ in good]) if good else None
+    return Batch(clips, torch.tensor([label for _, label in good], dtype=torch.long), bad)

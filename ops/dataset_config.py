@@ -1,0 +1,169 @@
+"""The table of data sets: where each one's lists and frames lie under one root, its classes, its recipe."""
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, NoReturn, Optional
+
+from ops.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where one modality's data lies: frame folder and lists relative to the root, file name of a frame."""
+    frames: str
+    train_list: str
+    val_list: str
+    template: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The published training settings of a data set, and the script that holds them."""
+    script: str
+    lr: float
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    no_partialbn: bool
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One row of the table. num_class counts where the file of class names (one a line) is absent.
+
+    swaps: pairs of class names that a mirror exchanges. prepare: makes the data under the root on first use.
+    """
+    num_class: int
+    files: dict[str, Files]
+    categories: Optional[str] = None
+    recipe: Optional[Recipe] = None
+    flip: bool = True
+    prepare: Optional[Callable[[Path], None]] = None
+
+
+def _prepare_gestures(root: Path) -> None:
+    from ops.gestures_data import prepare_gestures  # rendering and encoding load only where they are needed
+    prepare_gestures(root)
+
+
+_SOMETHING_RECIPE = Recipe("scripts/train_tsm_something_rgb_8f.sh", 0.01, 5e-4, 50, 64, True)
+
+DATASETS: dict[str, DataSet] = {
+    "ucf101": DataSet(
+        101, {"RGB": Files("UCF101/jpg", "UCF101/file_list/ucf101_rgb_train_split_1.txt",
+                           "UCF101/file_list/ucf101_rgb_val_split_1.txt", "img_{:05d}.jpg"),
+              "Flow": Files("UCF101/jpg", "UCF101/file_list/ucf101_flow_train_split_1.txt",
+                            "UCF101/file_list/ucf101_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
+        "UCF101/labels/classInd.txt", Recipe("scripts/finetune_tsm_ucf101_rgb_8f.sh", 0.001, 5e-4, 25, 64, False)),
+    "hmdb51": DataSet(
+        51, {"RGB": Files("HMDB51/images", "HMDB51/splits/hmdb51_rgb_train_split_1.txt",
+                          "HMDB51/splits/hmdb51_rgb_val_split_1.txt", "img_{:05d}.jpg"),
+             "Flow": Files("HMDB51/images", "HMDB51/splits/hmdb51_flow_train_split_1.txt",
+                           "HMDB51/splits/hmdb51_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
+        None, Recipe("scripts/finetune_tsm_hmdb51_rgb_8f.sh", 0.001, 5e-4, 25, 64, False)),
+    "something": DataSet(
+        174, {"RGB": Files("something/v1/20bn-something-something-v1", "something/v1/train_videofolder.txt",
+                           "something/v1/val_videofolder.txt", "{:05d}.jpg"),
+              "Flow": Files("something/v1/20bn-something-something-v1-flow",
+                            "something/v1/train_videofolder_flow.txt", "something/v1/val_videofolder_flow.txt",
+                            "{:06d}-{}_{:05d}.jpg")},
+        "something/v1/category.txt", _SOMETHING_RECIPE, flip=False),
+    "somethingv2": DataSet(
+        174, {"RGB": Files("something/v2/20bn-something-something-v2-frames", "something/v2/train_videofolder.txt",
+                           "something/v2/val_videofolder.txt", "{:06d}.jpg"),
+              "Flow": Files("something/v2/20bn-something-something-v2-flow",
+                            "something/v2/train_videofolder_flow.txt", "something/v2/val_videofolder_flow.txt",
+                            "{:06d}.jpg")},
+        "something/v2/category.txt", _SOMETHING_RECIPE, flip=False),
+    "jester": DataSet(
+        27, {"RGB": Files("jester/20bn-jester-v1", "jester/train_videofolder.txt", "jester/val_videofolder.txt",
+                          "{:05d}.jpg")},
+        "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True), flip=False),
+    "kinetics": DataSet(
+        400, {"RGB": Files("kinetics/images", "kinetics/labels/train_videofolder.txt",
+                           "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg")},
+        None, Recipe("scripts/train_tsm_kinetics_rgb_8f.sh", 0.02, 1e-4, 50, 128, True)),
+    "gestures": DataSet(
+        8, {"RGB": Files("gestures/frames", "gestures/train_videofolder.txt", "gestures/val_videofolder.txt",
+                         "{:06d}.jpg")},
+        "gestures/category.txt", Recipe("scripts/quickstart.sh", 0.02, 5e-4, 3, 16, True), flip=False,
+        prepare=_prepare_gestures),
+}
+
+
+@dataclass(frozen=True)
+class Located:
+    """A data set found on this machine: absolute places, class names (None where no file tells them)."""
+    name: str
+    num_class: int
+    class_names: Optional[list[str]]
+    train_list: Path
+    val_list: Path
+    frames: Path
+    template: str
+    entry: DataSet
+
+
+def dataset_root(root: Optional[str] = None) -> Path:
+    """The folder under which the table's paths lie: --root_dataset, else TSM_ROOT, else ./data."""
+    return Path(root or os.environ.get("TSM_ROOT") or "data")
+
+
+def locate(name: str, modality: str, root: Optional[str] = None, train_list: str = "", val_list: str = "",
+           root_path: str = "") -> Located:
+    """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown."""
+    entry, files = _look_up(name, modality)
+    base = dataset_root(root)
+    if entry.prepare and not (train_list and val_list and root_path):
+        entry.prepare(base)
+    names = read_categories(base / entry.categories) if entry.categories else None
+    return Located(name, len(names) if names else entry.num_class, names, Path(train_list or base / files.train_list),
+                   Path(val_list or base / files.val_list), Path(root_path or base / files.frames), files.template,
+                   entry)
+
+
+def _look_up(name: str, modality: str) -> tuple[DataSet, Files]:
+    if name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
+    entry = DATASETS[name]
+    if modality not in entry.files:
+        raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)}")
+    return entry, entry.files[modality]
+
+
+def read_categories(path: Path) -> Optional[list[str]]:
+    """The class names of a category file, one a line; UCF101's `1 ApplyEyeMakeup` loses its number. None: no file."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        log.info("no class names: there is no %s", path)
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the class names in {path}: {error}") from None
+    if not lines:
+        raise UserError(f"the file of class names {path} is empty: make it again with tools/gen_label_*.py")
+    numbered = all(line.split()[0] == str(i) and len(line.split()) > 1 for i, line in enumerate(lines, 1))
+    return [line.split(maxsplit=1)[1] for line in lines] if numbered else lines
+
+
+def return_dataset(dataset: str, modality: str) -> tuple[int, str, str, str, str]:
+    """(number of classes, training list, validation list, frame root, frame template), as published."""
+    found = locate(dataset, modality)
+    return found.num_class, str(found.train_list), str(found.val_list), str(found.frames), found.template
+
+
+def refuse_unless_same_classes(checkpoint: Optional[list[str]], data: Optional[list[str]], what: str) -> None:
+    """UserError when both sides name their classes and the names differ."""
+    if checkpoint and data and checkpoint != data:
+        _differ(checkpoint, data, what)
+
+
+def _differ(checkpoint: list[str], data: list[str], what: str) -> NoReturn:
+    if len(checkpoint) != len(data):
+        raise UserError(f"{what}: the checkpoint knows {len(checkpoint)} classes, the data set has {len(data)}")
+    i = next(i for i, (a, b) in enumerate(zip(checkpoint, data)) if a != b)
+    raise UserError(f"{what}: the checkpoint's classes are others than the data set's: class {i} is"
+                    f" {checkpoint[i]!r} there and {data[i]!r} here")

@@ -1,0 +1,88 @@
+"""A model as plain settings: what a command line asks for, a checkpoint carries, and a TSN is built from."""
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Mapping, Optional
+
+from ops.backbones import find_backbone
+from ops.errors import UserError
+from ops.models import TSN
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything that decides a model's structure and preprocessing. Class names are "" where unknown."""
+    num_class: int
+    num_segments: int
+    modality: str = "RGB"
+    arch: str = "resnet50"
+    shift: bool = False
+    shift_div: int = 8
+    shift_place: str = ""
+    shift_direction: str = "bidirectional"
+    consensus_type: str = "avg"
+    dropout: float = 0.5
+    img_feature_dim: int = 256
+    temporal_pool: bool = False
+    non_local: bool = False
+    input_size: int = 224
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelSettings":
+        """From a checkpoint's `settings`; unknown entries (of newer versions) are refused."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(f"the checkpoint was written by a newer version: unknown settings {', '.join(unknown)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def with_(self, **changes: Any) -> "ModelSettings":
+        """A copy with those of `changes` that are not None."""
+        return replace(self, **{key: value for key, value in changes.items() if value is not None})
+
+    @property
+    def place(self) -> str:
+        """The shift place, the backbone's default where none is asked for."""
+        return self.shift_place or find_backbone(self.arch).default_place
+
+    @property
+    def bgr_255(self) -> bool:
+        """Whether frames go in as BGR, 0-255 instead of RGB, 0-1."""
+        return find_backbone(self.arch).bgr_255
+
+
+def build_model(settings: ModelSettings, pretrain: Optional[str] = "none", partial_bn: bool = False,
+                fc_lr5: bool = False, inplace: bool = False) -> TSN:
+    """The TSN that `settings` describe; the other options concern training alone."""
+    s = settings
+    return TSN(s.num_class, s.num_segments, s.modality, base_model=s.arch, consensus_type=s.consensus_type,
+               dropout=s.dropout, img_feature_dim=s.img_feature_dim, partial_bn=partial_bn, pretrain=pretrain,
+               is_shift=s.shift, shift_div=s.shift_div, shift_place=s.place, fc_lr5=fc_lr5,
+               temporal_pool=s.temporal_pool, non_local=s.non_local, shift_direction=s.shift_direction,
+               inplace=inplace, input_size=s.input_size)
+
+
+def preprocessing(model: TSN, settings: ModelSettings) -> dict[str, Any]:
+    """What a frame goes through before the model, for whoever deploys it without this code."""
+    return {"color": "BGR" if settings.bgr_255 else "RGB", "range": 255.0 if settings.bgr_255 else 1.0,
+            "mean": list(model.input_mean), "std": list(model.input_std), "scale_size": model.scale_size,
+            "crop_size": model.crop_size, "resize": "PIL bilinear, shorter side", "crop": "center"}
+
+
+def store_name(settings: ModelSettings, dataset: str, epochs: int, pretrain: str = "imagenet", lr_type: str = "step",
+               dense_sample: bool = False, suffix: Optional[str] = None) -> str:
+    """The published folder name of a run."""
+    s = settings
+    shift = f"shift{s.shift_div}_{s.place}{'_uni' if s.shift_direction == 'unidirectional' else ''}"
+    parts = ["TSM", dataset, s.modality, s.arch, shift if s.shift else "", "tpool" if s.temporal_pool else "",
+             s.consensus_type, f"segment{s.num_segments}", f"e{epochs}",
+             _pretrain_name(pretrain), lr_type if lr_type != "step" else "", "dense" if dense_sample else "",
+             "nl" if s.non_local else "", suffix or ""]
+    return "_".join(part for part in parts if part)
+
+
+def _pretrain_name(pretrain: str) -> str:
+    """A path becomes its file's stem: a folder name cannot hold a path."""
+    name = pretrain.replace("\\", "/").rsplit("/", 1)[-1].split(".")[0]
+    return "" if pretrain == "imagenet" else name

@@ -1,0 +1,215 @@
+"""The command lines of main.py and test_models.py: parsers as functions, checked in one place."""
+import argparse
+import logging
+import sys
+from typing import Any, Optional, Sequence
+
+from ops.backbones import BACKBONES
+from ops.cli import Parser
+from ops.dataset_config import DATASETS
+from ops.errors import UserError
+from ops.temporal_shift import DIRECTIONS
+
+log = logging.getLogger(__name__)
+
+# The published flags that never did anything.
+DEAD_FLAGS = ("k", "snapshot_pref", "flow_prefix")
+DEFAULT_EPOCHS = 120
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The parser of main.py: published spellings and defaults; flags of ours use underscores."""
+    parser = Parser(prog="main.py", description="Train and validate TSN and TSM video classifiers.")
+    parser.add_argument("dataset", help=f"a data set of the table: {', '.join(DATASETS)}")
+    parser.add_argument("modality", help="RGB")
+    _data_flags(parser.add_argument_group("data"))
+    _model_flags(parser.add_argument_group("model"))
+    _learning_flags(parser.add_argument_group("learning"))
+    _run_flags(parser.add_argument_group("run"))
+    for flag in DEAD_FLAGS:
+        parser.add_argument(f"--{flag}", default=None, help=argparse.SUPPRESS)
+    return parser
+
+
+def _data_flags(group: Any) -> None:
+    add = group.add_argument
+    add("--train_list", default="", help="list file `path num_frames label`, instead of the table's")
+    add("--val_list", default="", help="likewise, for validation")
+    add("--root_path", default="", help="folder of the frame folders, instead of the table's")
+    add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--dense_sample", action="store_true", help="clips of 64 neighbouring frames instead of the whole video")
+    add("--skip_bad", action="store_true", help="leave unreadable videos out of training, and list them")
+    add("--input_size", type=int, default=224, help="height and width of the crops, pixels")
+
+
+def _model_flags(group: Any) -> None:
+    add = group.add_argument
+    add("--arch", default="resnet50", help=f"{', '.join(BACKBONES)}")
+    add("--num_segments", type=int, default=8, help="frames per clip")
+    add("--consensus_type", default="avg", help="avg, or identity (a score per frame)")
+    add("--dropout", "--do", type=float, default=0.5, help="in front of the classifier; 0: none")
+    add("--loss_type", default="nll", help="nll (cross-entropy)")
+    add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
+    add("--suffix", default=None, help="appended to the run's name")
+    add("--pretrain", default="imagenet", help="imagenet, none, or a file of image weights")
+    add("--tune_from", default=None, metavar="PATH", help="start from a checkpoint's weights")
+    add("--shift", action="store_true", help="shift channels between frames (TSM)")
+    add("--shift_div", type=int, default=8, help="1/div of the channels move each way")
+    add("--shift_place", default=None, help="blockres or block (default: blockres)")
+    add("--shift_direction", default="bidirectional", help=" or ".join(DIRECTIONS))
+    add("--temporal_pool", action="store_true", help="max-pool over time in front of layer2 (ResNet)")
+    add("--non_local", action="store_true", help="add non-local blocks (ResNet)")
+
+
+def _learning_flags(group: Any) -> None:
+    add = group.add_argument
+    add("--epochs", type=int, default=None, help=f"(default: {DEFAULT_EPOCHS})")
+    add("-b", "--batch-size", type=int, default=128)
+    add("--lr", "--learning-rate", type=float, default=0.001)
+    add("--lr_type", default="step", help="step or cos")
+    add("--lr_steps", type=float, nargs="+", default=[50, 100], help="epochs after which the rate falls to a tenth")
+    add("--momentum", type=float, default=0.9)
+    add("--weight-decay", "--wd", type=float, default=5e-4)
+    add("--clip-gradient", "--gd", type=float, default=None, help="largest norm of the gradient")
+    add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm, not only the first")
+    add("--seed", type=int, default=0, help="same seed, same machine: same losses")
+
+
+def _run_flags(group: Any) -> None:
+    add = group.add_argument
+    add("-p", "--print-freq", type=int, default=20, help="steps between two lines")
+    add("-ef", "--eval-freq", type=int, default=5, help="epochs between two validations")
+    add("-j", "--workers", type=int, default=8, help="processes that load data; 0: none")
+    add("--resume", default="", metavar="PATH", help="go on from a checkpoint")
+    add("-e", "--evaluate", action="store_true", help="validate the checkpoint of --resume, and end")
+    add("--start-epoch", type=int, default=0, help="number of the first epoch (a resumed one knows its own)")
+    add("--gpus", type=int, nargs="+", default=None)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--root_log", default="log")
+    add("--root_model", default="checkpoint")
+    add("--debug", action="store_true", help="two steps of each phase; one epoch unless --epochs says more")
+
+
+def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """main.py's checked arguments; UserError for a value that cannot work, a warning for one without effect."""
+    args = train_parser().parse_args(argv)
+    args.run_epochs = None if args.epochs is not None or not args.debug else 1
+    args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
+    _check_numbers(args, {"num_segments": 1, "epochs": 1, "batch_size": 1, "workers": 0, "print_freq": 1,
+                          "eval_freq": 1, "input_size": 32, "start_epoch": 0, "shift_div": 1, "seed": 0})
+    _check_positive(args, "lr", "clip_gradient")
+    _check_choice("--lr_type", args.lr_type, ("step", "cos"))
+    _check_choice("--loss_type", args.loss_type, ("nll",))
+    if args.evaluate and not (args.resume or args.tune_from):
+        raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
+    if args.resume and args.tune_from:
+        raise UserError("--resume and --tune_from exclude each other: go on with a run, or start one from its weights")
+    _warn_of_no_effect(args)
+    return args
+
+
+def _warn_of_no_effect(args: argparse.Namespace) -> None:
+    dead = [f"--{flag}" for flag in DEAD_FLAGS if getattr(args, flag) is not None]
+    if dead:
+        log.warning("warning: %s never did anything and is ignored", ", ".join(dead))
+    given = [flag for flag, default in (("shift_div", 8), ("shift_place", None), ("shift_direction", DIRECTIONS[0]))
+             if getattr(args, flag) != default]
+    if given and not args.shift:
+        log.warning("warning: %s has no effect without --shift", ", ".join(f"--{flag}" for flag in given))
+    if args.lr_type == "cos" and args.lr_steps != [50, 100]:
+        log.warning("warning: --lr_steps has no effect with --lr_type cos")
+
+
+def _check_numbers(args: argparse.Namespace, least: dict[str, int]) -> None:
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value < minimum:
+            raise UserError(f"--{name} {value}: choose {minimum} or more")
+
+
+def _check_positive(args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{name} {value}: choose a number above 0")
+
+
+def _check_choice(flag: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"{flag} {value!r}: choose {' or '.join(allowed)}")
+
+
+def test_parser() -> argparse.ArgumentParser:
+    """The parser of test_models.py."""
+    parser = Parser(prog="test_models.py", description="Score checkpoints, alone or as an ensemble.")
+    add = parser.add_argument
+    add("dataset", help=f"a data set of the table: {', '.join(DATASETS)}")
+    add("--weights", required=True, help="checkpoint, or several with commas")
+    add("--test_segments", default=None, help="frames per clip, one number per checkpoint (default: as trained)")
+    add("--dense_sample", action="store_true", help="10 clips of 64 neighbouring frames")
+    add("--twice_sample", action="store_true", help="2 clips")
+    add("--full_res", action="store_true", help="crops of the scaled frames' whole height")
+    add("--test_crops", type=int, default=1, help="1, 3, 5 or 10")
+    add("--coeff", default=None, help="weight of each checkpoint's scores, with commas (default: 1 each)")
+    add("--batch_size", type=int, default=1, help="videos at a time")
+    add("-j", "--workers", type=int, default=8)
+    add("--test_list", default=None, help="list file instead of the validation list, one per checkpoint, with commas")
+    add("--root_path", default="", help="folder of the frame folders, instead of the table's")
+    add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--csv_file", default=None, help="write `name;label` lines here")
+    add("--softmax", action="store_true", help="average probabilities of checkpoints instead of scores")
+    add("--max_num", type=int, default=-1, help="stop after this many videos")
+    add("--input_size", type=int, default=None, help="crop size, pixels (default: as trained, else 224)")
+    add("--crop_fusion_type", default="avg", help="avg")
+    add("--gpus", type=int, nargs="+", default=None)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
+    add("--num_set_segments", type=int, default=None, help=argparse.SUPPRESS)
+    add("--pretrain", default=None, help=argparse.SUPPRESS)
+    add("--arch", default=None, help="overrides what the checkpoint or its name says; so do the next three")
+    add("--shift", action=argparse.BooleanOptionalAction, default=None)
+    add("--shift_div", type=int, default=None)
+    add("--shift_place", default=None)
+    add("--out", default=None, help="folder of the report (default: log/test_<run>)")
+    return parser
+
+
+def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """test_models.py's checked arguments, lists split: weights, test_segments, coeff, test_list."""
+    args = test_parser().parse_args(argv)
+    args.weights = args.weights.split(",")
+    count = len(args.weights)
+    args.test_segments = _split(args.test_segments, "--test_segments", int, count, None)
+    args.coeff = _split(args.coeff, "--coeff", float, count, 1.0)
+    args.test_list = _split(args.test_list, "--test_list", str, count, "")
+    _check_numbers(args, {"batch_size": 1, "workers": 0})
+    if args.test_crops not in (1, 3, 5, 10):
+        raise UserError(f"--test_crops {args.test_crops}: choose 1, 3, 5 or 10")
+    if any(t is not None and t < 1 for t in args.test_segments):
+        raise UserError(f"--test_segments {min(args.test_segments)}: choose 1 or more frames per clip")
+    if args.dense_sample and args.twice_sample:
+        raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
+    if args.max_num == 0 or args.max_num < -1:
+        raise UserError(f"--max_num {args.max_num}: choose 1 or more videos, or -1 for all")
+    _check_choice("--crop_fusion_type", args.crop_fusion_type, ("avg",))
+    return args
+
+
+def _split(text: Optional[str], flag: str, kind: type, count: int, default: Any) -> list:
+    """One value per checkpoint; a single value serves all."""
+    if text is None:
+        return [default] * count
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{flag} {text!r}: give numbers with commas between, one per checkpoint") from None
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise UserError(f"{flag} has {len(values)} values for {count} checkpoints: give one each, or one for all")
+    return values
+
+
+def command_line() -> str:
+    """What was typed, for the log."""
+    return " ".join(sys.argv)

@@ -1,0 +1,144 @@
+"""Score checkpoints, alone or as an ensemble: flags -> build -> loop -> report.
+
+python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops=3 --twice_sample
+"""
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import torch
+from torch import nn
+
+import opts
+from ops import cli
+from ops.checkpoint import Described, describe, parse_name, same_classes
+from ops.dataset import TSNDataSet
+from ops.dataset_config import Located, locate, refuse_unless_same_classes
+from ops.engine import make_prepare, score
+from ops.errors import UserError
+from ops.loader import make_loader
+from ops.metrics import Scores, names_or_numbers, write_report
+from ops.models import TSN
+from ops.protocol import Protocol
+from ops.runtime import atomic_write, pick_device, pick_gpus
+from ops.settings import ModelSettings, build_model
+from ops.weights import load_weights
+
+log = logging.getLogger("test_models")
+
+
+@dataclass
+class Member:
+    """One checkpoint of the ensemble with settings of its own."""
+    found: Described
+    settings: ModelSettings
+    model: TSN
+    data: Located
+    test_list: Path
+    coeff: float
+
+
+def main() -> None:
+    args = opts.parse_test()
+    device = pick_device(args.device)
+    gpus = pick_gpus(args.gpus, device)
+    protocol = Protocol(args.test_crops, args.full_res, args.dense_sample, args.twice_sample)
+    members = [build(args, i) for i in range(len(args.weights))]
+    for member in members:
+        s = member.settings
+        log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
+                 f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
+    log.info("protocol: %d clips x %d crops = %d views per video", protocol.clips, protocol.crops, protocol.views)
+    scored = [run(member, protocol, args, device, gpus) for member in members]
+    total = combine(scored, [member.coeff for member in members])
+    names = members[0].data.class_names or members[0].found.class_names
+    if args.csv_file:
+        write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
+    folder = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
+    write_report(total, folder, names, {
+        "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
+        "segments": [m.settings.num_segments for m in members], "views": protocol.views})
+    tell(total, names, folder)
+
+
+def build(args: argparse.Namespace, i: int) -> Member:
+    """The i-th member: settings by flags, else the checkpoint's metadata, else its name."""
+    path = Path(args.weights[i])
+    found = describe(path)
+    if found.settings is None:
+        raise UserError(f"{path}: neither metadata nor a published name (TSM_<dataset>_<modality>_<arch>_...) says what"
+                        " it is: rename it in that form")
+    settings = found.settings.with_(
+        num_segments=args.test_segments[i], arch=args.arch, shift=args.shift, shift_div=args.shift_div,
+        shift_place=args.shift_place, input_size=args.input_size, consensus_type=args.crop_fusion_type)
+    data = locate(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
+                  root_path=args.root_path)
+    refuse_unless_same_classes(found.class_names, data.class_names, str(path))
+    if not same_classes(found, data.name, data.class_names):
+        raise UserError(f"{path} was trained on {found.dataset}, whose classes are not {data.name}'s: test it on"
+                        f" {found.dataset}")
+    if settings.num_class != data.num_class:
+        raise UserError(f"{path} has {settings.num_class} classes, data set {data.name} has {data.num_class}: name the"
+                        " data set that it was trained on")
+    model = build_model(settings)
+    load_weights(model, found.weights, str(path))
+    return Member(found, settings, model, data, data.val_list, args.coeff[i])
+
+
+def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: torch.device,
+        gpus: list[int]) -> Scores:
+    """One member's scores of its whole list."""
+    s, model = member.settings, member.model.to(device)
+    videos = TSNDataSet(member.data.frames, member.test_list, s.num_segments, model.new_length, s.modality,
+                        member.data.template, protocol.transform(model.scale_size, model.crop_size, s.bgr_255),
+                        test_mode=True, dense_sample=protocol.dense, twice_sample=protocol.twice,
+                        num_class=s.num_class)
+    if args.max_num > 0:
+        videos.video_list = videos.video_list[:args.max_num]
+    loader = make_loader(videos, args.batch_size, args.workers, train=False)
+    prepare = make_prepare(model.input_mean, model.input_std, s.bgr_255, device)
+    network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
+    return score(network, loader, prepare, protocol.views, args.softmax, desc=member.found.path.name)
+
+
+def combine(scored: Sequence[Scores], coeff: Sequence[float]) -> Scores:
+    """The weighted mean of several members' scores of the same videos."""
+    labels = scored[0].labels
+    if any(len(other.labels) != len(labels) or not bool((other.labels == labels).all()) for other in scored):
+        raise UserError("the checkpoints' lists hold different videos or labels: give matching ones with --test_list")
+    logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / len(scored)
+    return Scores(torch.as_tensor(logits), labels)
+
+
+def run_name(path: Path) -> str:
+    """What to call a checkpoint: its folder's name where the file is ckpt.best.pth.tar."""
+    if path.name.startswith("ckpt") and parse_name(path):
+        return path.absolute().parent.name
+    return path.name.split(".")[0]
+
+
+def write_csv(path: Path, dataset: str, member: Member, scores: Scores, names: Sequence[str] | None) -> None:
+    """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form)."""
+    labels = names_or_numbers(names, scores.logits.shape[1])
+    videos = TSNDataSet(member.data.frames, member.test_list).video_list
+    best = scores.logits.topk(min(5, scores.logits.shape[1])).indices.tolist()
+    with atomic_write(path) as f:
+        for video, row in zip(videos, best):
+            f.write(";".join([video.path] + ([str(i) for i in row] if dataset == "somethingv2" else [labels[row[0]]])))
+            f.write("\n")
+
+
+def tell(scores: Scores, names: Sequence[str] | None, folder: Path) -> None:
+    """Per-class accuracies, where the report lies, and the two published last lines."""
+    labels = names_or_numbers(names, scores.logits.shape[1])
+    for name, value in zip(labels, scores.class_accuracies()):
+        print(f"{value:6.2f}% {name}" if value == value else f"   none {name}")
+    print(f"confusion matrix, per-class table and results.json: {folder}")
+    print(f"Class Accuracy {scores.class_accuracy:.2f}%")
+    print(f"Overall Prec@1 {scores.top1:.2f}% Prec@5 {scores.top5:.2f}%", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
