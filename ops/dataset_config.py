@@ -117,7 +117,7 @@ def locate(name: str, modality: str, root: Optional[str] = None, train_list: str
     """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown."""
     entry, files = _look_up(name, modality)
     base = dataset_root(root)
-    if entry.prepare and not (train_list and val_list and root_path):
+    if entry.prepare and not root_path:
         entry.prepare(base)
     names = read_categories(base / entry.categories) if entry.categories else None
     return Located(name, len(names) if names else entry.num_class, names, Path(train_list or base / files.train_list),
