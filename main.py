@@ -51,7 +51,7 @@ def main() -> None:
     model, fc_lr5 = build(args, settings, data)
     announce(args, name, device, model, data)
 
-    prepare = make_prepare(model.input_mean, model.input_std, settings.bgr_255, device)
+    prepare = make_prepare(*model.normalization, settings.bgr_255, device)
     optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
                                 weight_decay=args.weight_decay)
     state = TrainState(parallel(model.to(device), gpus), optimizer, args.start_epoch)
@@ -75,13 +75,14 @@ def model_settings(args: argparse.Namespace, data: Located) -> ModelSettings:
         shift=args.shift, shift_div=args.shift_div, shift_place=args.shift_place or "",
         shift_direction=args.shift_direction, consensus_type=args.consensus_type, dropout=args.dropout,
         img_feature_dim=args.img_feature_dim, temporal_pool=args.temporal_pool, non_local=args.non_local,
-        input_size=args.input_size)
+        non_local_type=args.non_local_type, input_size=args.input_size)
 
 
 def build(args: argparse.Namespace, settings: ModelSettings, data: Located) -> tuple[TSN, bool]:
     """The model with its first weights; image weights are not fetched where a checkpoint replaces them."""
     replaced = args.resume or args.tune_from
-    model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True)
+    model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
+                        inplace=args.inplace)
     if args.tune_from:
         kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
         model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster

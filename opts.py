@@ -8,6 +8,7 @@ from ops.backbones import BACKBONES
 from ops.cli import Parser
 from ops.dataset_config import DATASETS
 from ops.errors import UserError
+from ops.non_local import NON_LOCAL_TYPES
 from ops.temporal_shift import DIRECTIONS
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def train_parser() -> argparse.ArgumentParser:
     """The parser of main.py: published spellings and defaults; flags of ours use underscores."""
     parser = Parser(prog="main.py", description="Train and validate TSN and TSM video classifiers.")
     parser.add_argument("dataset", help=f"a data set of the table: {', '.join(DATASETS)}")
-    parser.add_argument("modality", help="RGB")
+    parser.add_argument("modality", help="RGB, Flow or RGBDiff")
     _data_flags(parser.add_argument_group("data"))
     _model_flags(parser.add_argument_group("model"))
     _learning_flags(parser.add_argument_group("learning"))
@@ -55,10 +56,13 @@ def _model_flags(group: Any) -> None:
     add("--tune_from", default=None, metavar="PATH", help="start from a checkpoint's weights")
     add("--shift", action="store_true", help="shift channels between frames (TSM)")
     add("--shift_div", type=int, default=8, help="1/div of the channels move each way")
-    add("--shift_place", default=None, help="blockres or block (default: blockres)")
+    add("--shift_place", default=None, help="blockres or block, for BNInception block or a 12-digit"
+        " mask (default: blockres, for BNInception block)")
     add("--shift_direction", default="bidirectional", help=" or ".join(DIRECTIONS))
     add("--temporal_pool", action="store_true", help="max-pool over time in front of layer2 (ResNet)")
     add("--non_local", action="store_true", help="add non-local blocks (ResNet)")
+    add("--non_local_type", default=NON_LOCAL_TYPES[0], help=f"{', '.join(NON_LOCAL_TYPES)}")
+    add("--inplace", action="store_true", help="keep no shifted copies for the backward pass: less memory")
 
 
 def _learning_flags(group: Any) -> None:
@@ -113,9 +117,11 @@ def _warn_of_no_effect(args: argparse.Namespace) -> None:
     if dead:
         log.warning("warning: %s never did anything and is ignored", ", ".join(dead))
     given = [flag for flag, default in (("shift_div", 8), ("shift_place", None), ("shift_direction", DIRECTIONS[0]))
-             if getattr(args, flag) != default]
+             if getattr(args, flag) != default] + ["inplace"] * args.inplace
     if given and not args.shift:
         log.warning("warning: %s has no effect without --shift", ", ".join(f"--{flag}" for flag in given))
+    if args.non_local_type != NON_LOCAL_TYPES[0] and not args.non_local:
+        log.warning("warning: --non_local_type has no effect without --non_local")
     if args.lr_type == "cos" and args.lr_steps != [50, 100]:
         log.warning("warning: --lr_steps has no effect with --lr_type cos")
 

@@ -98,7 +98,7 @@ def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: to
     if args.max_num > 0:
         videos.video_list = videos.video_list[:args.max_num]
     loader = make_loader(videos, args.batch_size, args.workers, train=False)
-    prepare = make_prepare(model.input_mean, model.input_std, s.bgr_255, device)
+    prepare = make_prepare(*model.normalization, s.bgr_255, device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
     return score(network, loader, prepare, protocol.views, args.softmax, desc=member.found.path.name)
 

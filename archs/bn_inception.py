@@ -159,10 +159,12 @@ def _pool(x: Tensor, kind: str, stride: int) -> Tensor:
     """The 3x3 pool of a block's last branch; its output is as large as that of the other branches."""
     if stride == 1:
         return F.avg_pool2d(x, 3, 1, 1) if kind == "avg" else F.max_pool2d(x, 3, 1, 1)
-    # Halving an odd side, the published pool would end one short of the convolutions (at 224 every side is
-    # even). One more row or column of zeros settles it: x comes out of ReLUs, so a zero never wins.
     height, width = x.shape[-2:]
-    return F.max_pool2d(F.pad(x, (0, width % 2, 0, height % 2)), 3, 2, ceil_mode=True)
+    if height % 2 or width % 2:
+        # Halving an odd side, the published pool ends one short of the convolutions (at 224 every side is
+        # even). One more row or column of zeros settles it: x comes out of ReLUs, so a zero never wins.
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    return F.max_pool2d(x, 3, 2, ceil_mode=True)
 
 
 def bninception(num_classes: int = 1000, pretrained: Optional[str] = None) -> BNInception:

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from archs import mobilenet_v2
+from archs import bn_inception, mobilenet_v2
 from ops.errors import UserError
 from ops.weights import find_state_dict, read_checkpoint, refuse_misfit
 
@@ -36,6 +36,16 @@ class Backbone:
     convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
 
 
+# Public weights of the network that the TSN code trained from; torchvision has none.
+BNINCEPTION_URL = "http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth"
+
+
+def _from_caffe(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """BNInception's public files: their classifier is called last_linear, their norms have shape (1, C)."""
+    return {key.replace("last_linear.", "fc."): value.flatten() if "_bn." in key and value.dim() else value
+            for key, value in weights.items()}
+
+
 def _resnet(depth: int) -> Backbone:
     name = f"resnet{depth}"
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
@@ -47,6 +57,9 @@ BACKBONES: dict[str, Backbone] = {
     "mobilenetv2": Backbone(
         mobilenet_v2.mobilenet_v2, "classifier",
         torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url, convert=mobilenet_v2.from_torchvision),
+    "BNInception": Backbone(
+        bn_inception.bninception, "fc", BNINCEPTION_URL, mean=bn_inception.INPUT_MEAN, std=bn_inception.INPUT_STD,
+        bgr_255=True, default_place="block", convert=_from_caffe),
 }
 
 
@@ -92,7 +105,7 @@ def load_imagenet(net: nn.Module, path: Path, backbone: Backbone) -> None:
     weights = find_state_dict(read_checkpoint(path), path)
     own = net.state_dict()
     head = tuple(f"{backbone.last_layer}.{end}" for end in ("weight", "bias"))
-    if not set(own).difference(head) <= set(weights):
+    if any(key not in weights or weights[key].shape != own[key].shape for key in set(own).difference(head)):
         try:
             weights = dict(backbone.convert(weights))
         except (KeyError, ValueError) as error:
@@ -104,3 +117,21 @@ def load_imagenet(net: nn.Module, path: Path, backbone: Backbone) -> None:
     weights.update({k: v for k, v in own.items() if k.endswith("num_batches_tracked") and k not in weights})
     refuse_misfit(weights, own, f"--pretrain {path}")
     net.load_state_dict(weights)
+
+
+def inflate_first_conv(net: nn.Module, channels: int) -> None:
+    """Let the first convolution read `channels` channels, each with the mean of its RGB kernels (TSN, sec. 3.2)."""
+    name, conv = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    wide = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
+                     bias=conv.bias is not None)
+    with torch.no_grad():
+        wide.weight.copy_(inflate_kernel(conv.weight, channels))
+        if conv.bias is not None and wide.bias is not None:
+            wide.bias.copy_(conv.bias)
+    holder, _, attribute = name.rpartition(".")
+    setattr(net.get_submodule(holder), attribute, wide)
+
+
+def inflate_kernel(weight: Tensor, channels: int) -> Tensor:
+    """(O, C, kh, kw) -> (O, channels, kh, kw), the mean over C repeated."""
+    return weight.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1)

@@ -5,16 +5,26 @@ from typing import Any, Optional
 from torch import Tensor, nn
 from torchvision import transforms
 
+from archs.bn_inception import BNInception
 from archs.mobilenet_v2 import InvertedResidual, MobileNetV2
-from ops.backbones import build_backbone, find_backbone
+from ops.backbones import Backbone, build_backbone, find_backbone, inflate_first_conv
 from ops.basic_ops import ConsensusModule
 from ops.errors import UserError
-from ops.temporal_shift import RESNET_PLACES, TemporalShift, make_temporal_shift
+from ops.non_local import NON_LOCAL_TYPES, make_non_local
+from ops.temporal_shift import (
+    RESNET_PLACES,
+    ShiftAlone,
+    TemporalShift,
+    make_temporal_pool,
+    make_temporal_shift,
+    pooled_segments,
+    segments_per_layer,
+)
 from ops.transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
 
 log = logging.getLogger(__name__)
 
-MODALITIES = ("RGB",)
+MODALITIES = ("RGB", "Flow", "RGBDiff")
 
 
 class TSN(nn.Module):
@@ -25,7 +35,9 @@ class TSN(nn.Module):
     dropout: in front of the classifier `new_fc`; 0 leaves the classifier in the backbone and `new_fc` None.
     partial_bn: freeze every BatchNorm2d but the first. print_spec: log what is built. pretrain: "imagenet",
     a weight file, or "none"/"" for random weights. is_shift, shift_div, shift_place, shift_direction, inplace:
-    see `ops.temporal_shift`. fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast.
+    see `ops.temporal_shift`. temporal_pool: halve T in front of layer2 (ResNet). non_local, non_local_type: see
+    `ops.non_local` (ResNet). new_length: pictures per segment, 1 for RGB, else 5 (Flow: 5 pairs of x and y; RGBDiff:
+    5 differences of 6 pictures). fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast.
     input_size: height and width of the crops, pixels. img_feature_dim, crop_num: kept for callers of the
     published class, which never used them either.
     Raises UserError (a ValueError) for options that do not work together.
@@ -37,9 +49,10 @@ class TSN(nn.Module):
                  print_spec: bool = True, pretrain: Optional[str] = "imagenet", is_shift: bool = False,
                  shift_div: int = 8, shift_place: Optional[str] = "blockres", fc_lr5: bool = False,
                  temporal_pool: bool = False, non_local: bool = False, shift_direction: str = "bidirectional",
-                 inplace: bool = False, input_size: int = 224) -> None:
+                 inplace: bool = False, input_size: int = 224,
+                 non_local_type: str = "embedded_gaussian") -> None:
         super().__init__()
-        _check(num_class, num_segments, modality, dropout, before_softmax, consensus_type, input_size)
+        _check(num_class, num_segments, modality, dropout, before_softmax, consensus_type, input_size, non_local_type)
         self.modality = modality
         self.num_class = num_class
         self.num_segments = num_segments
@@ -57,16 +70,23 @@ class TSN(nn.Module):
         self.fc_lr5 = fc_lr5
         self.temporal_pool = temporal_pool
         self.non_local = non_local
-        self.new_length = new_length or 1
+        self.non_local_type = non_local_type
+        self.new_length = new_length or (1 if modality == "RGB" else 5)
         self.input_size = input_size
         self.reshape = True
         self._enable_pbn = partial_bn
 
         backbone = find_backbone(base_model)
-        self.input_mean, self.input_std = list(backbone.mean), list(backbone.std)
+        self.input_mean, self.input_std = self._input_statistics(backbone)
         self.base_model = build_backbone(base_model, pretrain)
+        if modality != "RGB":
+            inflate_first_conv(self.base_model, self.frame_channels)
         if is_shift:
             self._insert_shift(inplace)
+        if non_local:
+            make_non_local(self.base_model, segments_per_layer(num_segments, temporal_pool), non_local_type)
+        if temporal_pool:
+            make_temporal_pool(self.base_model, num_segments)
         self._replace_head(backbone.last_layer)
         self.consensus = ConsensusModule(consensus_type)
         if print_spec:
@@ -75,12 +95,34 @@ class TSN(nn.Module):
 
     # ---- building -----------------------------------------------------------------------------------------
 
+    def _input_statistics(self, backbone: Backbone) -> tuple[list[float], list[float]]:
+        """The published mean and std of the input's channels, in the frames' range (0-1 or 0-255)."""
+        mean, std = list(backbone.mean), list(backbone.std)
+        if self.modality == "Flow":
+            return ([128.0], std[:1]) if backbone.bgr_255 else ([0.5], [sum(std) / len(std)])
+        if self.modality == "RGBDiff":
+            zeros, twice = [0.0] * 3 * self.new_length, [sum(std) / len(std) * 2] * 3 * self.new_length
+            return (mean * (1 + self.new_length), std) if backbone.bgr_255 else (mean + zeros, std + twice)
+        return mean, std
+
     def _insert_shift(self, inplace: bool) -> None:
         options: dict[str, Any] = {"n_div": self.shift_div, "inplace": inplace, "direction": self.shift_direction}
+        if isinstance(self.base_model, BNInception):
+            self._shift_between_blocks(self.base_model, options)
+            return
         if self.base_model_name == "mobilenetv2":
             make_mobilenet_shift(self.base_model, self.num_segments, self.shift_place, **options)
         else:
-            make_temporal_shift(self.base_model, self.num_segments, place=self.shift_place, **options)
+            make_temporal_shift(self.base_model, self.num_segments, place=self.shift_place,
+                                temporal_pool=self.temporal_pool, **options)
+
+    def _shift_between_blocks(self, net: BNInception, options: dict[str, Any]) -> None:
+        try:
+            net.install_shift(self.shift_place, lambda channels: ShiftAlone(channels, self.num_segments, **options))
+        except UserError:
+            raise
+        except ValueError as error:  # archs know nothing of our errors
+            raise UserError(str(error)) from None
 
     def _replace_head(self, last_layer: str) -> None:
         """Dropout in the backbone and the classifier behind it, or, without dropout, the classifier inside."""
@@ -122,10 +164,14 @@ class TSN(nn.Module):
             elif isinstance(module, nn.BatchNorm2d):
                 norms += 1
                 groups["BN scale/shift"].extend(own if norms == 1 or not self._enable_pbn else [])
+            elif isinstance(module, nn.BatchNorm3d):  # of non-local blocks: new, so partial BN must not freeze it
+                groups["BN scale/shift"].extend(own)
             else:
                 assert not own, f"{type(module)} has parameters but no learning policy"
-        return [{"params": groups[name], "name": name, "lr_mult": lr, "decay_mult": decay}
-                for name, (lr, decay) in _GROUPS.items()]
+        # A first layer that was inflated from RGB has the most to learn (published behaviour for Flow).
+        faster = 5 if self.modality == "Flow" else 1
+        return [{"params": groups[name], "name": name, "lr_mult": lr * (faster if "first_conv" in name else 1),
+                 "decay_mult": decay} for name, (lr, decay) in _GROUPS.items()]
 
     # ---- forward ------------------------------------------------------------------------------------------
 
@@ -134,20 +180,34 @@ class TSN(nn.Module):
 
         no_reshape: the input is (N*T, C, H, W) already and goes to the backbone as it is.
         """
-        frames = input if no_reshape else input.reshape((-1, self.frame_channels) + tuple(input.shape[-2:]))
+        frames = input if no_reshape else self._to_frames(input)
         scores = self.base_model(frames)  # (N*T, num_class), or with dropout (N*T, features)
         if self.new_fc is not None:
             scores = self.new_fc(scores)
         if not self.before_softmax:
             scores = scores.softmax(dim=-1)
-        return self.consensus(scores.unflatten(0, (-1, self.num_segments))).squeeze(1)
+        segments = pooled_segments(self.num_segments) if self.temporal_pool else self.num_segments
+        return self.consensus(scores.unflatten(0, (-1, segments))).squeeze(1)
+
+    def _to_frames(self, input: Tensor) -> Tensor:
+        """Any of forward's input forms -> (N*T, frame_channels, H, W)."""
+        size = tuple(input.shape[-2:])
+        if self.modality != "RGBDiff":
+            return input.reshape((-1, self.frame_channels) + size)
+        pictures = input.reshape((-1, self.new_length + 1, 3) + size)
+        return pictures.diff(dim=1).flatten(1, 2)
 
     # ---- what the data path must know ---------------------------------------------------------------------
 
     @property
     def frame_channels(self) -> int:
         """C, the channels of one segment in the backbone's input."""
-        return 3 * self.new_length
+        return (2 if self.modality == "Flow" else 3) * self.new_length
+
+    @property
+    def normalization(self) -> tuple[list[float], list[float]]:
+        """Mean and std by which frames are normalised. published behaviour: not at all for RGBDiff."""
+        return ([0.0], [1.0]) if self.modality == "RGBDiff" else (self.input_mean, self.input_std)
 
     @property
     def crop_size(self) -> int:
@@ -160,9 +220,10 @@ class TSN(nn.Module):
 
     def get_augmentation(self, flip: bool = True) -> transforms.Compose:
         """The published training augmentation: one multi-scale crop and, if `flip`, one coin toss per clip."""
-        steps: list[Any] = [GroupMultiScaleCrop(self.input_size, [1, .875, .75, .66])]
+        scales = [1, .875, .75, .66] if self.modality == "RGB" else [1, .875, .75]
+        steps: list[Any] = [GroupMultiScaleCrop(self.input_size, scales)]
         if flip:
-            steps.append(GroupRandomHorizontalFlip())
+            steps.append(GroupRandomHorizontalFlip(is_flow=self.modality == "Flow"))
         return transforms.Compose(steps)
 
 
@@ -188,7 +249,7 @@ _GROUPS = {"first_conv_weight": (1, 1), "first_conv_bias": (2, 0), "normal_weigh
 
 
 def _check(num_class: int, num_segments: int, modality: str, dropout: float, before_softmax: bool,
-           consensus_type: str, input_size: int) -> None:
+           consensus_type: str, input_size: int, non_local_type: str) -> None:
     if num_class < 1:
         raise UserError(f"{num_class} classes: a model needs at least one")
     if num_segments < 1:
@@ -199,5 +260,7 @@ def _check(num_class: int, num_segments: int, modality: str, dropout: float, bef
         raise UserError(f"--dropout {dropout}: choose 0 (none) to below 1")
     if input_size < 32:
         raise UserError(f"--input_size {input_size}: choose 32 pixels or more (published: 224)")
+    if non_local_type not in NON_LOCAL_TYPES:
+        raise UserError(f"--non_local_type {non_local_type!r}: choose {', '.join(NON_LOCAL_TYPES)}")
     if not before_softmax and consensus_type != "avg":
         raise UserError("before_softmax=False works with the avg consensus only")

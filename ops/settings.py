@@ -23,6 +23,7 @@ class ModelSettings:
     img_feature_dim: int = 256
     temporal_pool: bool = False
     non_local: bool = False
+    non_local_type: str = "embedded_gaussian"
     input_size: int = 224
 
     @classmethod
@@ -60,13 +61,13 @@ def build_model(settings: ModelSettings, pretrain: Optional[str] = "none", parti
                dropout=s.dropout, img_feature_dim=s.img_feature_dim, partial_bn=partial_bn, pretrain=pretrain,
                is_shift=s.shift, shift_div=s.shift_div, shift_place=s.place, fc_lr5=fc_lr5,
                temporal_pool=s.temporal_pool, non_local=s.non_local, shift_direction=s.shift_direction,
-               inplace=inplace, input_size=s.input_size)
+               inplace=inplace, input_size=s.input_size, non_local_type=s.non_local_type)
 
 
 def preprocessing(model: TSN, settings: ModelSettings) -> dict[str, Any]:
     """What a frame goes through before the model, for whoever deploys it without this code."""
     return {"color": "BGR" if settings.bgr_255 else "RGB", "range": 255.0 if settings.bgr_255 else 1.0,
-            "mean": list(model.input_mean), "std": list(model.input_std), "scale_size": model.scale_size,
+            "mean": list(model.normalization[0]), "std": list(model.normalization[1]), "scale_size": model.scale_size,
             "crop_size": model.crop_size, "resize": "PIL bilinear, shorter side", "crop": "center"}
 
 

@@ -34,10 +34,11 @@ def make_moves(channels: int, fold_div: int, direction: str = "bidirectional") -
     if not least <= fold_div <= channels:
         raise UserError(f"--shift_div {fold_div} does not fit {channels} channels: choose {least} to {channels}"
                         " (the published value is 8)")
-    fold = channels // fold_div
-    if direction == "unidirectional":
-        return ((0, fold, -1),)
-    return ((0, fold, 1), (fold, 2 * fold, -1))
+    return _fold_moves(channels // fold_div, direction)
+
+
+def _fold_moves(fold: int, direction: str) -> Moves:
+    return ((0, fold, -1),) if direction == "unidirectional" else ((0, fold, 1), (fold, 2 * fold, -1))
 
 
 def _clips(x: Tensor, n_segment: int) -> Tensor:
@@ -94,15 +95,15 @@ class _Move(torch.autograd.Function):
 
 
 class InplaceShift(torch.autograd.Function):
-    """The bidirectional shift of (N, T, C, H, W) in x's own memory: `InplaceShift.apply(x, fold)`.
+    """The shift of (N, T, C, H, W) in x's own memory: `InplaceShift.apply(x, fold[, direction])`.
 
     fold: channels moved each way. x counts as changed: autograd refuses, by its version counter, any
     gradient that would need the old values, so use it only where nothing else reads x.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, fold: int) -> Tensor:
-        ctx.moves = ((0, fold, 1), (fold, 2 * fold, -1))
+    def forward(ctx, x: Tensor, fold: int, direction: str = "bidirectional") -> Tensor:
+        ctx.moves = _fold_moves(fold, direction)
         _move_inplace(x, ctx.moves)
         ctx.mark_dirty(x)
         return x
@@ -112,7 +113,7 @@ class InplaceShift(torch.autograd.Function):
     def backward(ctx, grad):
         grad = grad.clone()
         _move_inplace(grad, _reverse(ctx.moves))
-        return grad, None
+        return grad, None, None
 
 
 class TemporalShift(nn.Module):
@@ -122,19 +123,20 @@ class TemporalShift(nn.Module):
     inplace: keep no shifted copy for the backward pass. `net` then remembers the unshifted input, which the
     layer before it keeps anyway, and the shift is done again when its gradient needs it. The input itself is
     never written to, so a residual connection that also reads it (blockres) is safe by construction.
+    channels: C, where `net` holds no convolution that tells it.
     """
 
     def __init__(self, net: nn.Module, n_segment: int = 3, n_div: int = 8, inplace: bool = False,
-                 direction: str = "bidirectional") -> None:
+                 direction: str = "bidirectional", channels: int = 0) -> None:
         super().__init__()
         self.net = net
         self.n_segment = n_segment
         self.fold_div = n_div
         self.inplace = inplace
         self.direction = direction
-        channels = input_channels(net)
-        if channels:  # refuse what cannot work when the model is built, not at its first batch
-            make_moves(channels, n_div, direction)
+        self.channels = channels or input_channels(net)
+        if self.channels:  # refuse what cannot work when the model is built, not at its first batch
+            make_moves(self.channels, n_div, direction)
 
     def forward(self, x: Tensor) -> Tensor:
         moves = make_moves(x.shape[1], self.fold_div, self.direction)
@@ -160,9 +162,24 @@ class TemporalShift(nn.Module):
         the batch or a fold would be empty.
         """
         moves = make_moves(x.shape[1], fold_div, direction)
-        if inplace and direction == "bidirectional" and not (x.is_leaf and x.requires_grad):
-            return InplaceShift.apply(_clips(x, n_segment), moves[0][1]).flatten(0, 1)
+        if inplace and not (x.is_leaf and x.requires_grad):
+            return InplaceShift.apply(_clips(x, n_segment), moves[0][1], direction).flatten(0, 1)
         return _Move.apply(x, n_segment, moves)
+
+
+class ShiftAlone(TemporalShift):
+    """A shift whose input nothing else reads, such as BNInception's between its blocks: (N*T, C, H, W) -> same.
+
+    inplace: in the input's own memory.
+    """
+
+    def __init__(self, channels: int, n_segment: int, n_div: int = 8, inplace: bool = False,
+                 direction: str = "bidirectional") -> None:
+        super().__init__(nn.Identity(), n_segment, n_div, inplace, direction, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inplace = self.inplace and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return self.shift(x, self.n_segment, self.fold_div, inplace, self.direction)
 
 
 class _Again(NamedTuple):
@@ -269,5 +286,4 @@ def shift_layers(model: nn.Module) -> Iterator[tuple[str, int, int]]:
     """(name, channels, channels moved in each direction) of every shift in the model."""
     for name, module in model.named_modules():
         if isinstance(module, TemporalShift):
-            channels = input_channels(module.net)
-            yield name, channels, channels // module.fold_div
+            yield name, module.channels, module.channels // module.fold_div

@@ -149,7 +149,7 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     videos = test_models.TSNDataSet(
         member.data.frames, member.test_list, 3, image_tmpl=member.data.template, test_mode=True,
         dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.scale_size, model.crop_size, False))
-    prepare = test_models.make_prepare(model.input_mean, model.input_std, False, torch.device("cpu"))
+    prepare = test_models.make_prepare(*model.normalization, False, torch.device("cpu"))
     for i in range(3):
         clip, _ = videos[i]
         assert clip.shape[0] == views * 3 * 3
