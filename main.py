@@ -12,7 +12,7 @@ from torchvision import transforms
 import opts
 from ops import checkpoint, cli
 from ops.dataset import TSNDataSet
-from ops.dataset_config import Located, locate
+from ops.dataset_config import Located, locate, mirror_labels
 from ops.engine import (
     EpochResult,
     NonFiniteLoss,
@@ -94,12 +94,24 @@ def parallel(model: TSN, gpus: list[int]) -> nn.Module:
 
 
 def training_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
-    transform = transforms.Compose([model.get_augmentation(flip=data.entry.flip), ToClipTensor(settings.bgr_255)])
+    transform = transforms.Compose([model.get_augmentation(flip=False), ToClipTensor(settings.bgr_255)])
     videos = TSNDataSet(data.frames, data.train_list, settings.num_segments, model.new_length, settings.modality,
                         data.template, transform, dense_sample=args.dense_sample, num_class=data.num_class,
-                        skip_bad=args.skip_bad, seed=args.seed)
+                        skip_bad=args.skip_bad, seed=args.seed, mirror_labels=training_mirror(args.flip, data))
     log.info("training videos: %d", len(videos))
     return make_loader(videos, args.batch_size, args.workers, train=True, seed=args.seed)
+
+
+def training_mirror(flip: str, data: Located) -> Optional[list[int]]:
+    """label -> label of the mirrored clip for `--flip`; None: no clip is mirrored."""
+    labels = None if flip == "none" else mirror_labels(data)
+    directed = labels is not None and labels != sorted(labels)
+    if flip == "labels" and not directed:
+        raise UserError(f"--flip labels: no class of {data.name} is known to be another's mirror image (its class names"
+                        f" {'tell none' if data.class_names else 'are unknown'}): choose auto or none")
+    what = "none" if labels is None else "left and right classes swap" if directed else "plain"
+    log.info("mirrored training clips: %s", what)
+    return labels
 
 
 def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:

@@ -9,6 +9,7 @@ from ops.cli import Parser
 from ops.dataset_config import DATASETS
 from ops.errors import UserError
 from ops.non_local import NON_LOCAL_TYPES
+from ops.protocol import PROTOCOLS, Protocol
 from ops.temporal_shift import DIRECTIONS
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ def _data_flags(group: Any) -> None:
     add("--root_path", default="", help="folder of the frame folders, instead of the table's")
     add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
     add("--dense_sample", action="store_true", help="clips of 64 neighbouring frames instead of the whole video")
+    add("--flip", default="auto", help="mirror training clips: labels (left and right classes swap), none, or auto:"
+        " labels where the data set has such classes, plain mirroring where it has none")
     add("--skip_bad", action="store_true", help="leave unreadable videos out of training, and list them")
     add("--input_size", type=int, default=224, help="height and width of the crops, pixels")
 
@@ -104,6 +107,7 @@ def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     _check_positive(args, "lr", "clip_gradient")
     _check_choice("--lr_type", args.lr_type, ("step", "cos"))
     _check_choice("--loss_type", args.loss_type, ("nll",))
+    _check_choice("--flip", args.flip, ("auto", "none", "labels"))
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
     if args.resume and args.tune_from:
@@ -155,14 +159,16 @@ def test_parser() -> argparse.ArgumentParser:
     add("--dense_sample", action="store_true", help="10 clips of 64 neighbouring frames")
     add("--twice_sample", action="store_true", help="2 clips")
     add("--full_res", action="store_true", help="crops of the scaled frames' whole height")
-    add("--test_crops", type=int, default=1, help="1, 3, 5 or 10")
+    add("--test_crops", type=int, default=None, help="1 (default), 3, 5 or 10")
     add("--coeff", default=None, help="weight of each checkpoint's scores, with commas (default: 1 each)")
     add("--batch_size", type=int, default=1, help="videos at a time")
     add("-j", "--workers", type=int, default=8)
     add("--test_list", default=None, help="list file instead of the validation list, one per checkpoint, with commas")
-    add("--root_path", default="", help="folder of the frame folders, instead of the table's")
+    add("--root_path", default=None, help="folder of the frame folders, instead of the table's, likewise")
     add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
     add("--csv_file", default=None, help="write `name;label` lines here")
+    add("--protocol", default=None, help="in place of --test_crops, --full_res, --dense_sample and --twice_sample: "
+        + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
     add("--softmax", action="store_true", help="average probabilities of checkpoints instead of scores")
     add("--max_num", type=int, default=-1, help="stop after this many videos")
     add("--input_size", type=int, default=None, help="crop size, pixels (default: as trained, else 224)")
@@ -172,7 +178,8 @@ def test_parser() -> argparse.ArgumentParser:
     add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
     add("--num_set_segments", type=int, default=None, help=argparse.SUPPRESS)
     add("--pretrain", default=None, help=argparse.SUPPRESS)
-    add("--arch", default=None, help="overrides what the checkpoint or its name says; so do the next three")
+    add("--arch", default=None, help="overrides what the checkpoint or its name says; so do the next four")
+    add("--modality", default=None, help="RGB, Flow or RGBDiff")
     add("--shift", action=argparse.BooleanOptionalAction, default=None)
     add("--shift_div", type=int, default=None)
     add("--shift_place", default=None)
@@ -188,17 +195,27 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args.test_segments = _split(args.test_segments, "--test_segments", int, count, None)
     args.coeff = _split(args.coeff, "--coeff", float, count, 1.0)
     args.test_list = _split(args.test_list, "--test_list", str, count, "")
+    args.root_path = _split(args.root_path, "--root_path", str, count, "")
     _check_numbers(args, {"batch_size": 1, "workers": 0})
-    if args.test_crops not in (1, 3, 5, 10):
-        raise UserError(f"--test_crops {args.test_crops}: choose 1, 3, 5 or 10")
     if any(t is not None and t < 1 for t in args.test_segments):
         raise UserError(f"--test_segments {min(args.test_segments)}: choose 1 or more frames per clip")
-    if args.dense_sample and args.twice_sample:
-        raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
+    args.protocol = _protocol(args)
     if args.max_num == 0 or args.max_num < -1:
         raise UserError(f"--max_num {args.max_num}: choose 1 or more videos, or -1 for all")
     _check_choice("--crop_fusion_type", args.crop_fusion_type, ("avg",))
     return args
+
+
+def _protocol(args: argparse.Namespace) -> Protocol:
+    """The named protocol, or the one that the single flags describe."""
+    flags = [flag for flag in ("test_crops", "full_res", "dense_sample", "twice_sample") if getattr(args, flag)]
+    if args.protocol is None:
+        return Protocol(1 if args.test_crops is None else args.test_crops, args.full_res, args.dense_sample,
+                        args.twice_sample)
+    _check_choice("--protocol", args.protocol, tuple(PROTOCOLS))
+    if flags:
+        raise UserError(f"--protocol {args.protocol} and --{flags[0]} exclude each other: leave one out")
+    return PROTOCOLS[args.protocol]
 
 
 def _split(text: Optional[str], flag: str, kind: type, count: int, default: Any) -> list:

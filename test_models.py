@@ -13,9 +13,9 @@ from torch import nn
 
 import opts
 from ops import cli
-from ops.checkpoint import Described, describe, parse_name, same_classes
+from ops.checkpoint import Described, count_classes, describe, head_dropout, parse_name, same_classes
 from ops.dataset import TSNDataSet
-from ops.dataset_config import Located, locate, refuse_unless_same_classes
+from ops.dataset_config import Located, locate, mirror_labels, refuse_unless_same_classes
 from ops.engine import make_prepare, score
 from ops.errors import UserError
 from ops.loader import make_loader
@@ -44,7 +44,7 @@ def main() -> None:
     args = opts.parse_test()
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
-    protocol = Protocol(args.test_crops, args.full_res, args.dense_sample, args.twice_sample)
+    protocol: Protocol = args.protocol
     members = [build(args, i) for i in range(len(args.weights))]
     for member in members:
         s = member.settings
@@ -67,14 +67,12 @@ def build(args: argparse.Namespace, i: int) -> Member:
     """The i-th member: settings by flags, else the checkpoint's metadata, else its name."""
     path = Path(args.weights[i])
     found = describe(path)
-    if found.settings is None:
-        raise UserError(f"{path}: neither metadata nor a published name (TSM_<dataset>_<modality>_<arch>_...) says what"
-                        " it is: rename it in that form")
-    settings = found.settings.with_(
-        num_segments=args.test_segments[i], arch=args.arch, shift=args.shift, shift_div=args.shift_div,
-        shift_place=args.shift_place, input_size=args.input_size, consensus_type=args.crop_fusion_type)
+    settings = (found.settings or said_by_flags(args, found)).with_(
+        num_segments=args.test_segments[i], arch=args.arch, modality=args.modality, shift=args.shift,
+        shift_div=args.shift_div, shift_place=args.shift_place, input_size=args.input_size,
+        consensus_type=args.crop_fusion_type)
     data = locate(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
-                  root_path=args.root_path)
+                  root_path=args.root_path[i])
     refuse_unless_same_classes(found.class_names, data.class_names, str(path))
     if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{path} was trained on {found.dataset}, whose classes are not {data.name}'s: test it on"
@@ -85,6 +83,15 @@ def build(args: argparse.Namespace, i: int) -> Member:
     model = build_model(settings)
     load_weights(model, found.weights, str(path))
     return Member(found, settings, model, data, data.val_list, args.coeff[i])
+
+
+def said_by_flags(args: argparse.Namespace, found: Described) -> ModelSettings:
+    """For a file of which neither metadata nor name tells anything."""
+    if args.arch is None or args.modality is None:
+        raise UserError(f"{found.path}: neither metadata nor a published name (TSM_<dataset>_<modality>_<arch>_...)"
+                        " says what it is: say so with --arch, --modality and, for TSM, --shift")
+    return ModelSettings(num_class=count_classes(found.weights, found.path), num_segments=8, arch=args.arch,
+                         dropout=head_dropout(found.weights))
 
 
 def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: torch.device,
@@ -100,7 +107,8 @@ def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: to
     loader = make_loader(videos, args.batch_size, args.workers, train=False)
     prepare = make_prepare(*model.normalization, s.bgr_255, device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
-    return score(network, loader, prepare, protocol.views, args.softmax, desc=member.found.path.name)
+    return score(network, loader, prepare, protocol.mirrored, mirror_labels(member.data), args.softmax,
+                 desc=member.found.path.name)
 
 
 def combine(scored: Sequence[Scores], coeff: Sequence[float]) -> Scores:

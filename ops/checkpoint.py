@@ -11,6 +11,7 @@ from typing import Any, Mapping, Optional
 
 from torch import Tensor
 
+from ops.backbones import inflate_kernel
 from ops.errors import UserError
 from ops.models import TSN
 from ops.settings import ModelSettings
@@ -44,9 +45,13 @@ def describe(path: Path) -> Described:
     if found is None:
         return Described(path, weights, None, None, None, "nothing", content)
     dataset, options = found
-    dropout = 0.0 if any(key.startswith(("base_model.fc.", "base_model.classifier.")) for key in weights) else 0.5
-    settings = ModelSettings(num_class=count_classes(weights, path), dropout=dropout, **options)
+    settings = ModelSettings(num_class=count_classes(weights, path), dropout=head_dropout(weights), **options)
     return Described(path, weights, settings, dataset, None, "file name", content)
+
+
+def head_dropout(weights: Mapping[str, Tensor]) -> float:
+    """0 where the classifier lies in the backbone, which is how dropout 0 is stored; else the default."""
+    return 0.0 if any(key.startswith(("base_model.fc.", "base_model.classifier.")) for key in weights) else 0.5
 
 
 def count_classes(weights: Mapping[str, Tensor], path: Path) -> int:
@@ -110,7 +115,8 @@ def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[s
     """Load a checkpoint's weights into a model for another task; True if the classifier came along.
 
     The classifier is kept when it has the same shape and the same classes (`same_classes`), and is else the
-    model's fresh one. Every other key must be there with its shape.
+    model's fresh one. A first layer for RGB is widened for Flow or RGBDiff (TSN, sec. 3.2). Every other key must be
+    there with its shape.
     """
     found = describe(path)
     own = model.state_dict()
@@ -120,6 +126,10 @@ def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[s
         key in weights and weights[key].shape == own[key].shape for key in head)
     if not kept:
         weights.update({key: own[key] for key in head})
+    first = next(key for key in own if own[key].dim() == 4)
+    if first in weights and weights[first].shape[1] == 3 < own[first].shape[1]:
+        weights[first] = inflate_kernel(weights[first], own[first].shape[1])
+        log.info("first layer: RGB weights widened to %d channels", own[first].shape[1])
     load_weights(model, weights, f"--tune_from {path}")
     log.info("tuned from %s: the classifier is %s", path, "kept" if kept else "new (other classes)")
     return kept

@@ -9,8 +9,9 @@ from torch.utils.data import Dataset
 
 from ops import sampling
 from ops.errors import UserError
-from ops.frame_sources import FrameFolder
+from ops.frame_sources import FlowFolder, FrameFolder
 from ops.runtime import local_seed, mix_seeds
+from ops.transforms import mirror
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,10 @@ class TSNDataSet(Dataset):
     num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based. transform: gets a
     list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode).
     random_shift: training's random frames; else the fixed ones. test_mode: the test protocols' frames.
-    num_class: labels are checked against it. skip_bad: an unreadable video becomes a `BadVideo`.
+    modality: RGB; Flow (two grey pictures per frame, x and y); RGBDiff (one more picture per segment, of which the
+    network takes differences). num_class: labels are checked against it.
+    mirror_labels: a training clip is mirrored by a coin toss, and its label becomes mirror_labels[label].
+    skip_bad: an unreadable video becomes a `BadVideo`.
     seed: an item asked for as (epoch, index) is a function of (seed, epoch, index) alone, in whatever worker
     process it is made; an item asked for by index draws from torch's generator.
     remove_missing, force_grayscale: accepted as in the published class; the former did the list's work here.
@@ -80,19 +84,23 @@ class TSNDataSet(Dataset):
                  transform: Optional[Callable] = None, force_grayscale: bool = False, random_shift: bool = True,
                  test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
                  twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
-                 seed: int = 0) -> None:
+                 seed: int = 0, mirror_labels: Optional[Sequence[int]] = None) -> None:
         if num_segments < 1:
             raise UserError(f"{num_segments} segments: choose 1 or more frames per clip (published: 8 or 16)")
         if dense_sample and twice_sample:
             raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
         self.root_path, self.list_file = Path(root_path), Path(list_file)
-        self.num_segments, self.new_length = num_segments, new_length
+        self.num_segments, self.new_length = num_segments, new_length + (modality == "RGBDiff")
+        self.mirror_labels = mirror_labels
         self.modality, self.image_tmpl, self.transform = modality, image_tmpl, transform
         self.random_shift, self.test_mode = random_shift, test_mode
         self.dense_sample, self.twice_sample = dense_sample, twice_sample
         self.skip_bad, self.seed = skip_bad, seed
         self.video_list = read_list(list_file, num_class)
-        self.source = FrameFolder(self.root_path, image_tmpl)
+        self.source = (FlowFolder if modality == "Flow" else FrameFolder)(self.root_path, image_tmpl)
+        if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
+            for record in self.video_list:
+                record.num_frames //= 2
 
     def __len__(self) -> int:
         return len(self.video_list)
@@ -105,17 +113,25 @@ class TSNDataSet(Dataset):
             return self._sample(self.video_list[index])
 
     def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
-        indices = self.segment_indices(record.num_frames)
+        indices = self.segment_frames(record.num_frames)
         try:
             clip: Any = self.source.load(record.path, indices)
         except UserError as error:
             if not self.skip_bad:
                 raise
             return BadVideo(record.path, str(error))
-        return (self.transform(clip) if self.transform else clip), record.label
+        label = record.label
+        if self.mirror_labels is not None and int(torch.randint(2, (1,))):
+            clip, label = mirror(clip, is_flow=self.modality == "Flow"), self.mirror_labels[label]
+        return (self.transform(clip) if self.transform else clip), label
+
+    def segment_frames(self, num_frames: int) -> list[int]:
+        """The frames of one item: `new_length` from each segment's first one on, the video's last one repeated."""
+        return [min(first + i, num_frames) for first in self.segment_indices(num_frames)
+                for i in range(self.new_length)]
 
     def segment_indices(self, num_frames: int) -> list[int]:
-        """The 1-based frames of one item; see `ops.sampling`."""
+        """The 1-based first frames of one item's segments; see `ops.sampling`."""
         t, length = self.num_segments, self.new_length
         if self.test_mode and self.twice_sample:
             return sampling.sample_twice(num_frames, t, length)

@@ -1,6 +1,7 @@
 """The table of data sets: where each one's lists and frames lie under one root, its classes, its recipe."""
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NoReturn, Optional
@@ -34,13 +35,14 @@ class Recipe:
 class DataSet:
     """One row of the table. num_class counts where the file of class names (one a line) is absent.
 
-    swaps: pairs of class names that a mirror exchanges. prepare: makes the data under the root on first use.
+    swaps: pairs of labels that a mirror exchanges; None where the class names tell (left and right, clockwise and
+    counterclockwise), () where no class has a direction. prepare: makes the data under the root on first use.
     """
     num_class: int
     files: dict[str, Files]
     categories: Optional[str] = None
     recipe: Optional[Recipe] = None
-    flip: bool = True
+    swaps: Optional[tuple[tuple[int, int], ...]] = None
     prepare: Optional[Callable[[Path], None]] = None
 
 
@@ -57,39 +59,46 @@ DATASETS: dict[str, DataSet] = {
                            "UCF101/file_list/ucf101_rgb_val_split_1.txt", "img_{:05d}.jpg"),
               "Flow": Files("UCF101/jpg", "UCF101/file_list/ucf101_flow_train_split_1.txt",
                             "UCF101/file_list/ucf101_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        "UCF101/labels/classInd.txt", Recipe("scripts/finetune_tsm_ucf101_rgb_8f.sh", 0.001, 5e-4, 25, 64, False)),
+        "UCF101/labels/classInd.txt", Recipe("scripts/finetune_tsm_ucf101_rgb_8f.sh", 0.001, 5e-4, 25, 64, False),
+        swaps=()),
     "hmdb51": DataSet(
         51, {"RGB": Files("HMDB51/images", "HMDB51/splits/hmdb51_rgb_train_split_1.txt",
                           "HMDB51/splits/hmdb51_rgb_val_split_1.txt", "img_{:05d}.jpg"),
              "Flow": Files("HMDB51/images", "HMDB51/splits/hmdb51_flow_train_split_1.txt",
                            "HMDB51/splits/hmdb51_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        None, Recipe("scripts/finetune_tsm_hmdb51_rgb_8f.sh", 0.001, 5e-4, 25, 64, False)),
+        None, Recipe("scripts/finetune_tsm_hmdb51_rgb_8f.sh", 0.001, 5e-4, 25, 64, False), swaps=()),
     "something": DataSet(
         174, {"RGB": Files("something/v1/20bn-something-something-v1", "something/v1/train_videofolder.txt",
                            "something/v1/val_videofolder.txt", "{:05d}.jpg"),
               "Flow": Files("something/v1/20bn-something-something-v1-flow",
                             "something/v1/train_videofolder_flow.txt", "something/v1/val_videofolder_flow.txt",
                             "{:06d}-{}_{:05d}.jpg")},
-        "something/v1/category.txt", _SOMETHING_RECIPE, flip=False),
+        "something/v1/category.txt", _SOMETHING_RECIPE, swaps=((2, 4), (30, 41), (52, 66))),
     "somethingv2": DataSet(
         174, {"RGB": Files("something/v2/20bn-something-something-v2-frames", "something/v2/train_videofolder.txt",
                            "something/v2/val_videofolder.txt", "{:06d}.jpg"),
               "Flow": Files("something/v2/20bn-something-something-v2-flow",
                             "something/v2/train_videofolder_flow.txt", "something/v2/val_videofolder_flow.txt",
                             "{:06d}.jpg")},
-        "something/v2/category.txt", _SOMETHING_RECIPE, flip=False),
+        "something/v2/category.txt", _SOMETHING_RECIPE, swaps=((86, 87), (93, 94), (166, 167))),
     "jester": DataSet(
         27, {"RGB": Files("jester/20bn-jester-v1", "jester/train_videofolder.txt", "jester/val_videofolder.txt",
-                          "{:05d}.jpg")},
-        "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True), flip=False),
+                          "{:05d}.jpg"),
+             "Flow": Files("jester/20bn-jester-v1-flow", "jester/train_videofolder_flow.txt",
+                           "jester/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
+        "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True)),
     "kinetics": DataSet(
         400, {"RGB": Files("kinetics/images", "kinetics/labels/train_videofolder.txt",
-                           "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg")},
-        None, Recipe("scripts/train_tsm_kinetics_rgb_8f.sh", 0.02, 1e-4, 50, 128, True)),
+                           "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg"),
+              "Flow": Files("kinetics/flow", "kinetics/labels/train_videofolder_flow.txt",
+                            "kinetics/labels/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
+        None, Recipe("scripts/train_tsm_kinetics_rgb_8f.sh", 0.02, 1e-4, 50, 128, True), swaps=()),
     "gestures": DataSet(
         8, {"RGB": Files("gestures/frames", "gestures/train_videofolder.txt", "gestures/val_videofolder.txt",
-                         "{:06d}.jpg")},
-        "gestures/category.txt", Recipe("scripts/quickstart.sh", 0.02, 5e-4, 3, 16, True), flip=False,
+                         "{:06d}.jpg"),
+            "Flow": Files("gestures/flow", "gestures/train_videofolder_flow.txt",
+                          "gestures/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
+        "gestures/category.txt", Recipe("scripts/quickstart.sh", 0.02, 5e-4, 3, 16, True),
         prepare=_prepare_gestures),
 }
 
@@ -129,9 +138,10 @@ def _look_up(name: str, modality: str) -> tuple[DataSet, Files]:
     if name not in DATASETS:
         raise UserError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
     entry = DATASETS[name]
-    if modality not in entry.files:
-        raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)}")
-    return entry, entry.files[modality]
+    kind = "RGB" if modality == "RGBDiff" else modality
+    if kind not in entry.files:
+        raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)} or RGBDiff")
+    return entry, entry.files[kind]
 
 
 def read_categories(path: Path) -> Optional[list[str]]:
@@ -147,6 +157,30 @@ def read_categories(path: Path) -> Optional[list[str]]:
         raise UserError(f"the file of class names {path} is empty: make it again with tools/gen_label_*.py")
     numbered = all(line.split()[0] == str(i) and len(line.split()) > 1 for i, line in enumerate(lines, 1))
     return [line.split(maxsplit=1)[1] for line in lines] if numbered else lines
+
+
+def mirror_labels(data: Located) -> Optional[list[int]]:
+    """label -> the label of the mirrored video; None where that is unknown (no class names, no published pairs)."""
+    # The published pairs are numbers in the published list of classes: another list is judged by its names.
+    pairs = data.entry.swaps if data.num_class == data.entry.num_class else None
+    if pairs is None:
+        pairs = swaps_by_names(data.class_names) if data.class_names else None
+    if pairs is None:
+        return None
+    swapped = list(range(data.num_class))
+    for a, b in pairs:
+        swapped[a], swapped[b] = b, a
+    return swapped
+
+
+_OPPOSITES = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+
+
+def swaps_by_names(names: list[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs of classes whose names differ only in left and right, or clockwise and counterclockwise, words."""
+    words = [re.findall(r"\w+", name.lower()) for name in names]
+    mirrored = [[_OPPOSITES.get(word, word) for word in row] for row in words]
+    return tuple((i, words.index(row)) for i, row in enumerate(mirrored) if row in words and words.index(row) > i)
 
 
 def return_dataset(dataset: str, modality: str) -> tuple[int, str, str, str, str]:

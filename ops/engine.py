@@ -130,19 +130,27 @@ def clip_scores(output: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score(model: nn.Module, loader: DataLoader, prepare: Prepare, views: int = 1, softmax: bool = False,
-          max_steps: Optional[int] = None, desc: str = "test") -> Scores:
+def score(model: nn.Module, loader: DataLoader, prepare: Prepare, mirrored: Sequence[bool] = (False,),
+          mirror_labels: Optional[Sequence[int]] = None, softmax: bool = False, max_steps: Optional[int] = None,
+          desc: str = "test") -> Scores:
     """Scores of every video of `loader`, in its order.
 
-    views: crops x clips in each item's channels, whose scores are averaged. softmax: of that average.
+    mirrored: of each of an item's views (crops x clips, in its channels) whether it is a mirror image; the views'
+    scores are averaged. mirror_labels: label -> the mirrored video's, so that a mirror image's score for "left" counts
+    as one for "right". softmax: of the average.
     """
     model.eval()
+    views = len(mirrored)
+    flipped = torch.tensor(mirrored)
     logits, labels = [], []
     total = min(len(loader), max_steps or len(loader))
     for batch in progress(_first(loader, total), total=total, desc=desc, unit="batch"):
         clips = batch.clips.unflatten(1, (views, -1)).flatten(0, 1)  # (N * views, T*C, H, W)
         output = clip_scores(model(prepare(clips))).float()
-        output = output.unflatten(0, (-1, views)).mean(dim=1)
+        output = output.unflatten(0, (-1, views))  # (N, views, num_class)
+        if mirror_labels is not None and any(mirrored):
+            output[:, flipped] = output[:, flipped][:, :, list(mirror_labels)]
+        output = output.mean(dim=1)
         logits.append((output.softmax(dim=1) if softmax else output).cpu())
         labels.append(batch.labels)
     return Scores(torch.cat(logits), torch.cat(labels))

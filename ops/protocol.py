@@ -34,13 +34,28 @@ class Protocol:
         return DENSE_CLIPS if self.dense else 2 if self.twice else 1
 
     @property
+    def words(self) -> str:
+        kind = "64-frame" if self.dense else "whole-video"
+        return (f"{self.clips} {kind} clip{'s' * (self.clips > 1)} x {self.crops} crop{'s' * (self.crops > 1)}"
+                f"{' at full resolution' * self.full_res}")
+
+    @property
+    def mirrored(self) -> list[bool]:
+        """Of each view, in the order in which `transform` gives them, whether it is a mirror image."""
+        return [self.crops == 10 and crop % 2 == 1 for crop in range(self.crops) for _ in range(self.clips)]
+
+    def size(self, scale_size: int, crop_size: int) -> int:
+        """Height and width of a view, pixels."""
+        return scale_size if self.full_res else crop_size
+
+    @property
     def views(self) -> int:
         """How many times the network runs on a video."""
         return self.crops * self.clips
 
     def transform(self, scale_size: int, crop_size: int, roll: bool) -> transforms.Compose:
         """PIL frames to one uint8 tensor (views * T * C, H, W), crop-major; roll: BGR."""
-        size = scale_size if self.full_res else crop_size
+        size = self.size(scale_size, crop_size)
         steps: list[Any]
         if self.crops == 1:
             steps = [GroupScale(scale_size), GroupCenterCrop(size)]
@@ -49,3 +64,8 @@ class Protocol:
         else:
             steps = [GroupOverSample(size, scale_size, flip=self.crops == 10)]
         return transforms.Compose(steps + [ToClipTensor(roll)])
+
+
+# The published settings: Something-Something's two, and the non-local networks' on Kinetics.
+PROTOCOLS = {"efficient": Protocol(), "accurate": Protocol(crops=3, full_res=True, twice=True),
+             "kinetics-dense": Protocol(crops=3, full_res=True, dense=True)}

@@ -26,7 +26,7 @@ def _pick(count: int) -> int:
     return int(torch.randint(count, (1,)))
 
 
-def _mirror(clip: Clip, is_flow: bool) -> Clip:
+def mirror(clip: Clip, is_flow: bool) -> Clip:
     """Flip each frame; in flow (x, y pictures by turns) motion along x changes its sign too."""
     flipped = [frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for frame in clip]
     if is_flow:
@@ -76,7 +76,7 @@ class GroupRandomHorizontalFlip:
         self.is_flow = is_flow
 
     def __call__(self, clip: Clip, is_flow: Optional[bool] = None) -> Clip:
-        return _mirror(clip, self.is_flow if is_flow is None else is_flow) if _pick(2) else clip
+        return mirror(clip, self.is_flow if is_flow is None else is_flow) if _pick(2) else clip
 
 
 class GroupMultiScaleCrop:
@@ -160,7 +160,7 @@ class _MultiCrop:
             crop = [frame.crop((left, top, left + width, top + height)) for frame in clip]
             crops += crop
             if self.flip:
-                crops += _mirror(crop, is_flow=clip[0].mode == "L")
+                crops += mirror(crop, is_flow=clip[0].mode == "L")
         return crops
 
 

@@ -144,7 +144,7 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     args = test_models.opts.parse_test(["somethingv2", "--weights", str(file), "--root_dataset", str(data),
                                         *map(str, protocol)])
     member = test_models.build(args, 0)
-    p = test_models.Protocol(args.test_crops, args.full_res, args.dense_sample, args.twice_sample)
+    p = args.protocol
     model = member.model.eval()
     videos = test_models.TSNDataSet(
         member.data.frames, member.test_list, 3, image_tmpl=member.data.template, test_mode=True,
@@ -259,7 +259,7 @@ def test_wrong_checkpoints(trained, data, tmp_path, monkeypatch, capfd):
     assert_refused(tested(file, "--arch", "resnet34"), "do not fit", "keys missing")
     assert_refused(tested(file, "--test_segments", "0"), "--test_segments 0")
     assert_refused(tested(file, "--test_segments", "8,16"), "2 values for 1 checkpoints")
-    assert_refused(tested(file, "--test_crops", 4), "--test_crops 4", "1, 3, 5 or 10")
+    assert_refused(tested(file, "--test_crops", 4), "--test_crops 4", "choose 1, 3, 5, 10")
     other = tmp_path / "other"
     make_somethingv2(other, classes=3)
     done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", file, "--root_dataset", other, "-j", 0)
