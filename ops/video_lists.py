@@ -1,0 +1,136 @@
+"""Lists of videos for TSNDataSet: counting the frames of folders, writing the lists and what is missing.
+
+A list has a line `path num_frames label` per video: path relative to the data set's frame folder (it may hold
+spaces), label 0-based. A video whose frames are not there, or have a gap, is left out and written with the reason
+to `missing_<list>.txt` (`path<TAB>reason`).
+"""
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import NamedTuple, Optional, Sequence
+
+from ops.cli import progress
+from ops.errors import UserError
+
+
+class Clip(NamedTuple):
+    """One labelled video. folders: where its frames may lie under the frame root, the first that exists counts."""
+    folders: tuple[str, ...]
+    label: int
+
+
+@dataclass
+class Split:
+    """One list to write: its file, and the file for the videos without frames."""
+    file: str
+    missing_file: str
+    clips: list[Clip]
+
+
+@dataclass
+class ListSummary:
+    """What was written. listed: videos per list file; missing: (video, reason) per missing_*.txt that has any."""
+    out: Path
+    classes: int
+    listed: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+
+def video_folder_list(split: str, clips: list[Clip]) -> Split:
+    return Split(f"{split}_videofolder.txt", f"missing_{split}.txt", clips)
+
+
+def named_list(name: str, clips: list[Clip]) -> Split:
+    return Split(f"{name}.txt", f"missing_{name}.txt", clips)
+
+
+def count_frames(folder: Path, template: str) -> int:
+    """The number of frames 1, 2, ... in `folder`, named by `template`; other files do not matter.
+
+    Raises UserError when there are none, or one is missing before the last; OSError when there is no folder.
+    """
+    names = {entry.name for entry in os.scandir(folder)}
+    count = 0
+    while template.format(count + 1) in names:
+        count += 1
+    form = re.compile(re.sub(r"\\\{.*?\\\}", r"\\d+", re.escape(template)))
+    total = sum(form.fullmatch(name) is not None for name in names)
+    if not total:
+        raise UserError(f"the folder has no frame like {template.format(1)}")
+    if total != count:
+        zero = ", they must start at 1, not at 0" if template.format(0) in names else ""
+        raise UserError(f"{template.format(count + 1)} is missing, the folder has {total} frames{zero}")
+    return count
+
+
+def _count(clip: Clip, frames: Path, template: str) -> tuple[str, int, str]:
+    """(folder, its number of frames, "") of a clip, or (folder, 0, why it cannot be used)."""
+    for folder in clip.folders:
+        try:
+            return folder, count_frames(frames / folder, template), ""
+        except UserError as error:
+            return folder, 0, str(error)
+        except OSError as error:
+            reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
+    return clip.folders[0], 0, f"no folder of frames{reason}"
+
+
+def write_lists(frames: Path, template: str, out: Path, splits: list[Split], classes: Optional[list[str]],
+                workers: int) -> ListSummary:
+    """Count the frames of all clips and write the lists. classes None: category.txt is not ours to write.
+
+    Raises UserError when no video at all has frames, or the lists cannot be written.
+    """
+    clips = list(dict.fromkeys(clip for split in splits for clip in split.clips))
+    counted: dict[Clip, tuple[str, int, str]] = {}
+    with ThreadPool(max(1, workers)) as pool, progress(total=len(clips), desc="counting frames", unit="video") as bar:
+        for clip, result in zip(clips, pool.imap(lambda clip: _count(clip, frames, template), clips, chunksize=16)):
+            counted[clip] = result
+            bar.update()
+    if not any(count for _, count, _ in counted.values()):
+        folder, _, reason = next(iter(counted.values()), ("", 0, "the label files name no video"))
+        raise UserError(f"none of the {len(clips)} videos has frames in {frames} ({folder}: {reason}):"
+                        " extract them first, or name their folder with --frames")
+    summary = ListSummary(out, len(classes or ()))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if classes is not None:
+            _write(out / "category.txt", classes)
+        for split in splits:
+            _write_split(split, counted, out, summary)
+    except OSError as error:
+        raise UserError(f"cannot write the lists to {out}: {error}") from None
+    return summary
+
+
+def _write_split(split: Split, counted: dict[Clip, tuple[str, int, str]], out: Path, summary: ListSummary) -> None:
+    found = [(*counted[clip], clip.label) for clip in split.clips]
+    lines = [f"{folder} {count} {label}" for folder, count, reason, label in found if not reason]
+    missing = [(folder, reason) for folder, _, reason, _ in found if reason]
+    _write(out / split.file, lines)
+    summary.listed[split.file] = len(lines)
+    (out / split.missing_file).unlink(missing_ok=True)
+    if missing:
+        _write(out / split.missing_file, [f"{folder}\t{reason}" for folder, reason in missing])
+        summary.missing[split.missing_file] = missing
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    partial = file.with_name(f".{file.name}.part")
+    partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    os.replace(partial, file)
+
+
+def report(summary: ListSummary, allow_missing: bool) -> int:
+    """Print what was written. Returns the exit status: 2 when videos are missing, unless that is allowed."""
+    if summary.classes:
+        print(f"{summary.out / 'category.txt'}: {summary.classes} classes")
+    for name, count in summary.listed.items():
+        print(f"{summary.out / name}: {count} videos")
+    for name, missing in summary.missing.items():
+        print(f"{summary.out / name}: {len(missing)} videos left out, the first is {missing[0][0]}: {missing[0][1]}",
+              file=sys.stderr)
+    return 2 if summary.missing and not allow_missing else 0

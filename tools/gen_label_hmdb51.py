@@ -1,0 +1,26 @@
+"""HMDB51 lists from its split files.
+
+Reads `<class>_test_splitN.txt` (lines `video.avi M`: M is 1 in training, 2 in validation, 0 in neither), maybe in a
+folder `testTrainMulti_7030_splits/`; classes are numbered in sorted order.
+Writes `category.txt` and `hmdb51_rgb_{train,val}_split_N.txt`, lines `path num_frames label`; the frames of a video
+lie in a folder by its name within its class's, or without a class folder.
+
+Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+the exit status is then 2 (0 with --allow_missing).
+"""
+import sys
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import run  # noqa: E402
+from ops.label_files import command_line, write_hmdb51_lists  # noqa: E402
+
+
+def main() -> Optional[int]:
+    return command_line(__doc__, "hmdb51", "HMDB51/splits", write_hmdb51_lists)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,28 @@
+"""Kinetics lists from its csv files.
+
+Reads `kinetics_{train,val,test}.csv` (or `{train,val,test}.csv`, `validate.csv`) with the header
+`label,youtube_id,time_start,time_end,split`, and `kinetics_label_map.txt` where there is one (a class a line, in
+order; else classes are numbered in sorted order).
+Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `class/clip num_frames label`. Class folders may
+be spelled with spaces or with underscores, clips `<youtube_id>_<start>_<end>` in six digits each,
+`<youtube_id>_<time_start>` or `<youtube_id>`. A test file without labels gives label 0.
+
+Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+the exit status is then 2 (0 with --allow_missing).
+"""
+import sys
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import run  # noqa: E402
+from ops.label_files import command_line, write_kinetics_lists  # noqa: E402
+
+
+def main() -> Optional[int]:
+    return command_line(__doc__, "kinetics", "kinetics/labels", write_kinetics_lists)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""Something-Something-V1 lists from its csv files.
+
+Reads `something-something-v1-labels.csv` (a class a line; classes are numbered in sorted order) and
+`something-something-v1-{train,validation,test}.csv` (lines `id;class`, in the test file `id`).
+Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
+the frame folder `20bn-something-something-v1`. The test list has label 0.
+
+Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+the exit status is then 2 (0 with --allow_missing).
+"""
+import sys
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import run  # noqa: E402
+from ops.label_files import command_line, write_sthv1_lists  # noqa: E402
+
+
+def main() -> Optional[int]:
+    return command_line(__doc__, "something", "something/v1", write_sthv1_lists)
+
+
+if __name__ == "__main__":
+    run(main)

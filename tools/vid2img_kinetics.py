@@ -1,0 +1,23 @@
+"""Kinetics videos to frames: SRC/<class>/<name>.mp4 to DST/<class>/<name>/img_00001.jpg and on.
+
+Frames are 331 pixels high, the width keeps the aspect ratio. Every folder in SRC counts as a class, so UCF101 and
+HMDB51, which come in the same form, are extracted by this program too. Start it again after an interruption:
+folders that are there are complete and are kept. Videos that cannot be read completely get no folder; they are
+listed, with the reason, and the exit status is then 2.
+"""
+import sys
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import run  # noqa: E402
+from ops.extract import command_line  # noqa: E402
+
+
+def main() -> Optional[int]:
+    return command_line(__doc__, "SRC", "DST", template="img_{:05d}.jpg", height=331, by_class=True)
+
+
+if __name__ == "__main__":
+    run(main)

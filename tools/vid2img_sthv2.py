@@ -1,0 +1,22 @@
+"""Something-Something-V2 videos to frames: VIDEO_ROOT/<name>.webm to FRAME_ROOT/<name>/000001.jpg and on.
+
+Frames are 256 pixels high, the width keeps the aspect ratio. Start it again after an interruption: folders that
+are there are complete and are kept. Videos that cannot be read completely get no folder; they are listed, with
+the reason, and the exit status is then 2.
+"""
+import sys
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import run  # noqa: E402
+from ops.extract import command_line  # noqa: E402
+
+
+def main() -> Optional[int]:
+    return command_line(__doc__, "VIDEO_ROOT", "FRAME_ROOT", template="{:06d}.jpg", height=256, by_class=False)
+
+
+if __name__ == "__main__":
+    run(main)
