@@ -18,6 +18,7 @@ from ops.dataset import TSNDataSet
 from ops.dataset_config import Located, locate, mirror_labels, refuse_unless_same_classes
 from ops.engine import make_prepare, score
 from ops.errors import UserError
+from ops.flops import gflops_per_view
 from ops.loader import make_loader
 from ops.metrics import Scores, names_or_numbers, write_report
 from ops.models import TSN
@@ -50,7 +51,7 @@ def main() -> None:
         s = member.settings
         log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
                  f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
-    log.info("protocol: %d clips x %d crops = %d views per video", protocol.clips, protocol.crops, protocol.views)
+    tell_protocol(protocol, members)
     scored = [run(member, protocol, args, device, gpus) for member in members]
     total = combine(scored, [member.coeff for member in members])
     names = members[0].data.class_names or members[0].found.class_names
@@ -136,6 +137,13 @@ def write_csv(path: Path, dataset: str, member: Member, scores: Scores, names: S
         for video, row in zip(videos, best):
             f.write(";".join([video.path] + ([str(i) for i in row] if dataset == "somethingv2" else [labels[row[0]]])))
             f.write("\n")
+
+
+def tell_protocol(protocol: Protocol, members: Sequence[Member]) -> None:
+    """What is about to be spent on each video."""
+    cost = sum(gflops_per_view(m.model, protocol.size(m.model.scale_size, m.model.crop_size)) for m in members)
+    log.info("protocol: %s = %d views per video, %.1f GFLOPs per video (multiply-adds of convolutions and classifier)",
+             protocol.words, protocol.views, cost * protocol.views)
 
 
 def tell(scores: Scores, names: Sequence[str] | None, folder: Path) -> None:

@@ -65,7 +65,7 @@ def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
 
 
 def write_report(scores: Scores, folder: Path, names: Optional[Sequence[str]], extra: dict[str, Any]) -> None:
-    """Into `folder`: results.json, per_class.csv, confusion.npy, confusion.png."""
+    """Into `folder`: results.json, per_class.csv, scores.npy (the logits), confusion.npy, confusion.png."""
     confusion = scores.confusion()
     labels = names_or_numbers(names, len(confusion))
     with atomic_write(folder / "results.json") as f:
@@ -75,8 +75,9 @@ def write_report(scores: Scores, folder: Path, names: Optional[Sequence[str]], e
         writer.writerow(["class", "name", "videos", "correct", "accuracy"])
         for i, (name, row) in enumerate(zip(labels, confusion)):
             writer.writerow([i, name, row.sum(), row[i], f"{100 * row[i] / row.sum():.2f}" if row.sum() else ""])
-    with atomic_write(folder / "confusion.npy", "wb") as f:
-        np.save(f, confusion)
+    for name, array in (("scores", scores.logits.numpy()), ("confusion", confusion)):
+        with atomic_write(folder / f"{name}.npy", "wb") as f:
+            np.save(f, array)
     with atomic_write(folder / "confusion.png", "wb") as f:
         draw_confusion(confusion, labels).save(f, "PNG")
 

@@ -1,0 +1,174 @@
+"""What the published programs do, done here: one step of training, reading each other's files, ensembles."""
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import main as main_program
+from ops.engine import TrainState, learning_rate, set_learning_rate, train_step
+from ops.settings import ModelSettings, build_model
+from ops.weights import save_checkpoint
+from tests.golden_model import clip
+from tests.programs import assert_refused, make_somethingv2, run
+
+LR, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
+
+
+def hand_written_sgd(model, batches, partial_bn):
+    """Steps of the published recipe, spelled out from the groups' definition rather than from our code."""
+    velocity = {}
+    convs = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for frames, labels in batches:
+        model.train()
+        if partial_bn:
+            for norm in norms[1:]:
+                norm.eval()
+        for parameter in model.parameters():
+            parameter.grad = None
+        F.cross_entropy(model(frames), labels).backward()
+        with torch.no_grad():
+            for module in model.modules():
+                for name, p in module.named_parameters(recurse=False):
+                    if module in norms:
+                        if partial_bn and module is not norms[0]:
+                            continue
+                        rate, decay = LR, 0.0
+                    elif isinstance(module, torch.nn.Linear):
+                        rate, decay = (5 * LR, DECAY) if name == "weight" else (10 * LR, 0.0)
+                    else:
+                        assert module in convs
+                        rate, decay = (LR, DECAY) if name == "weight" else (2 * LR, 0.0)
+                    step = p.grad + decay * p
+                    velocity[p] = MOMENTUM * velocity[p] + step if p in velocity else step
+                    p -= rate * velocity[p]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+@pytest.mark.parametrize("partial_bn", [True, False])
+def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
+    torch.manual_seed(0)
+    settings = ModelSettings(5, 2, arch=arch, shift=True, dropout=0, input_size=32)
+    # float64: batch norm over this few values would turn float32 rounding into visible differences.
+    ours = build_model(settings, partial_bn=partial_bn, fc_lr5=True).double()
+    theirs = copy.deepcopy(ours)
+    batches = [(clip(3, 2, 3, 32, seed=i).double(), torch.tensor([0, 3, 4])) for i in range(2)]
+    hand_written_sgd(theirs, batches, partial_bn)
+    optimizer = torch.optim.SGD(ours.get_optim_policies(), LR, momentum=MOMENTUM, weight_decay=DECAY)
+    set_learning_rate(optimizer, learning_rate(0, LR, "step", [20, 40], 50), DECAY)
+    state = TrainState(ours, optimizer)
+    for frames, labels in batches:
+        ours.train()
+        train_step(state, frames, labels)
+    for (key, a), b in zip(ours.state_dict().items(), theirs.state_dict().values()):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6), key
+
+
+def test_schedules_are_the_published_ones():
+    assert [learning_rate(e, 0.02, "step", [20, 40], 50) for e in (0, 19, 20, 39, 40)] == pytest.approx(
+        [0.02, 0.02, 0.002, 0.002, 0.0002])
+    assert [learning_rate(e, 0.02, "cos", [], 50) for e in (0, 25, 50)] == pytest.approx([0.02, 0.01, 0.0])
+
+
+@pytest.mark.parametrize("row, arch, options", [
+    ("resnet18_blockres", "resnet18", {}), ("resnet50_blockres_nl", "resnet50", {"non_local": True}),
+    ("mobilenetv2_shift", "mobilenetv2", {}), ("bninception_block", "BNInception", {})])
+def test_published_test_program_reads_our_checkpoint(row, arch, options, golden, tmp_path):
+    settings = ModelSettings(11, 8, arch=arch, shift=True, **options)
+    model = build_model(settings)
+    optimizer = torch.optim.SGD(model.get_optim_policies(), 0.1)
+    main_program.save(TrainState(model, optimizer, 1), {"arch": arch, "settings": settings.to_dict()}, tmp_path, True)
+    weights = torch.load(tmp_path / "ckpt.best.pth.tar", weights_only=True)["state_dict"]
+    read = {".".join(key.split(".")[1:]): value for key, value in weights.items()}
+    for end in ("weight", "bias"):
+        if f"base_model.classifier.{end}" in read:
+            read[f"new_fc.{end}"] = read.pop(f"base_model.classifier.{end}")
+    assert {key: list(value.shape) for key, value in read.items()} == dict(golden("state_dict_keys")[row])
+
+
+def member(path, **options):
+    settings = ModelSettings(4, 3, arch="resnet18", input_size=32, **options)
+    torch.manual_seed(len(path.name))
+    model = build_model(settings)
+    torch.nn.init.normal_(model.new_fc.weight, 0, 0.1)
+    weights = {f"module.{key}": value for key, value in model.state_dict().items()}
+    save_checkpoint({"epoch": 1, "arch": "resnet18", "state_dict": weights, "settings": settings.to_dict(),
+                     "dataset": "somethingv2", "class_names": [f"Doing {i}" for i in range(4)]}, path)
+    return path
+
+
+def test_an_ensemble_is_the_weighted_mean_with_each_members_own_settings(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path)
+    tsm = member(tmp_path / "tsm.pth.tar", shift=True, shift_div=4)
+    tsn = member(tmp_path / "plain.pth.tar")
+
+    def scores(weights, *more):
+        out = tmp_path / "out"
+        done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", weights, "--root_dataset", tmp_path,
+                   "-j", 0, "--batch_size", 4, "--out", out, *more)
+        assert done.status == 0, done.err
+        return np.load(out / "scores.npy"), json.loads((out / "results.json").read_text())
+    first, _ = scores(tsm, "--test_segments", 4)
+    second, _ = scores(tsn, "--test_segments", 2)
+    both, result = scores(f"{tsm},{tsn}", "--test_segments", "4,2", "--coeff", "1,1.5")
+    assert np.allclose(both, (first + 1.5 * second) / 2, atol=1e-5)
+    assert result["segments"] == [4, 2]
+    soft, _ = scores(f"{tsm},{tsn}", "--test_segments", "4,2", "--softmax")
+
+    def softmax(x):
+        return np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    assert np.allclose(soft, (softmax(first) + softmax(second)) / 2, atol=1e-5)
+    labels = [int(line.split()[-1]) for line in
+              (tmp_path / "something" / "v2" / "val_videofolder.txt").read_text().splitlines()]
+    assert result["top1"] == pytest.approx(100 * np.mean(both.argmax(1) == labels))
+
+
+def test_ensembles_of_unlike_lists_are_refused(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path)
+    a, b = member(tmp_path / "a.pth.tar"), member(tmp_path / "b.pth.tar")
+    lists = tmp_path / "something" / "v2"
+    done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", f"{a},{b}", "--root_dataset", tmp_path,
+               "-j", 0, "--test_list", f"{lists / 'val_videofolder.txt'},{lists / 'train_videofolder.txt'}")
+    assert_refused(done, "different videos or labels")
+
+
+def test_a_named_protocol_says_what_it_does_and_excludes_its_flags(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path)
+    file = member(tmp_path / "a.pth.tar", shift=True)
+    argv = ["somethingv2", "--weights", file, "--root_dataset", tmp_path, "-j", 0, "--out", tmp_path / "out",
+            "--max_num", 1]
+    done = run(monkeypatch, capfd, "test_models", *argv, "--protocol", "accurate")
+    assert done.status == 0
+    assert "2 whole-video clips x 3 crops at full resolution = 6 views per video" in done.err
+    assert "GFLOPs per video" in done.err
+    assert_refused(run(monkeypatch, capfd, "test_models", *argv, "--protocol", "fast"), "'fast'", "kinetics-dense")
+    assert_refused(run(monkeypatch, capfd, "test_models", *argv, "--protocol", "accurate", "--twice_sample"),
+                   "exclude each other")
+
+
+def test_mirrored_crops_swap_the_scores_of_left_and_right(tmp_path, monkeypatch, capfd):
+    """Ten crops of clips that are their own mirror images: the scores of twin classes must come out equal."""
+    from PIL import Image
+
+    from tests.programs import write_list
+    base = tmp_path / "something" / "v2"
+    folder = base / "20bn-something-something-v2-frames" / "a"
+    folder.mkdir(parents=True)
+    half = np.random.default_rng(0).integers(0, 255, (48, 32, 3), dtype=np.uint8)
+    for i in range(1, 4):
+        Image.fromarray(np.concatenate([half, half[:, ::-1]], 1)).save(folder / f"{i:06d}.jpg", quality=100,
+                                                                       subsampling=0)
+    write_list(base / "val_videofolder.txt", {"a": (3, 0)})
+    (base / "category.txt").write_text("Moving left\nMoving up\nMoving right\nLifting\n")
+    file = member(tmp_path / "a.pth.tar")
+    content = torch.load(file, weights_only=True)
+    content["class_names"] = ["Moving left", "Moving up", "Moving right", "Lifting"]
+    save_checkpoint(content, file)
+    done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", file, "--root_dataset", tmp_path,
+               "-j", 0, "--out", tmp_path / "out", "--test_crops", 10)
+    assert done.status == 0, done.err
+    scores = np.load(tmp_path / "out" / "scores.npy")[0]
+    assert scores[0] == pytest.approx(scores[2], abs=2e-2) and abs(scores[1] - scores[3]) > 2e-2

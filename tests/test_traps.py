@@ -1,0 +1,227 @@
+"""One test for each trap of the published code that the contract lists, named after it."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ops.checkpoint import parse_name, tune_from
+from ops.dataset import BadVideo, TSNDataSet, collate, read_list
+from ops.dataset_config import locate, mirror_labels, swaps_by_names
+from ops.errors import UserError
+from ops.loader import make_loader
+from ops.models import TSN
+from ops.settings import ModelSettings, build_model
+from ops.temporal_shift import TemporalShift, shift_layers
+from ops.utils import accuracy
+from ops.weights import save_checkpoint
+from tests.golden_model import clip
+from tests.programs import make_frames, make_somethingv2, write_list
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return build_model(ModelSettings(**{"num_class": 4, "num_segments": 4, "arch": "resnet18", "shift": True,
+                                        "input_size": 32, **options}), inplace=False)
+
+
+def test_inplace_shift_does_not_change_the_residuals_input():
+    block = small().base_model.layer1[0]
+    block.conv1 = TemporalShift(block.conv1.net, 4, inplace=True)
+    x = torch.randn(8, 64, 8, 8, requires_grad=True)
+    before = x.detach().clone()
+    block(x).sum().backward()
+    assert torch.equal(x, before)
+
+
+def test_unidirectional_shifts_from_the_past_not_the_future():
+    x = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 8, 1, 1).contiguous()  # every channel holds the frame's number
+    shifted = TemporalShift.shift(x, 4, 8, direction="unidirectional")
+    assert shifted[:, 0, 0, 0].tolist() == [0, 0, 1, 2]
+    assert torch.equal(shifted[:, 1:], x[:, 1:])
+
+
+def test_an_unknown_shift_place_is_refused_not_ignored():
+    with pytest.raises(UserError, match="blockres"):
+        small(shift_place="stage")
+
+
+@pytest.mark.parametrize("arch, blocks", [("resnet18", [2, 2, 2, 2]), ("resnet34", [3, 4, 6, 3]),
+                                          ("resnet101", [3, 4, 23, 3])])
+def test_non_local_keeps_every_block(arch, blocks):
+    net = small(arch=arch, non_local=True).base_model
+    assert [len(getattr(net, f"layer{i}")) for i in (1, 2, 3, 4)] == blocks
+    assert any("nl.g" in key for key in net.state_dict())
+
+
+def test_non_local_is_in_the_optimizer_under_partial_bn():
+    model = build_model(ModelSettings(4, 4, arch="resnet18", non_local=True), partial_bn=True)
+    listed = {id(p) for group in model.get_optim_policies() for p in group["params"]}
+    wanted = [p for name, p in model.named_parameters() if ".nl." in name]
+    assert wanted and all(id(p) in listed for p in wanted)
+    model.train()
+    assert all(p.requires_grad for p in wanted)
+
+
+def test_mobilenetv2_with_shift_builds_and_runs():
+    model = TSN(4, 4, "RGB", base_model="mobilenetv2", is_shift=True, pretrain="none")
+    assert len(list(shift_layers(model))) == 10
+    assert model(clip(1, 4, 3, 32)).shape == (1, 4)
+
+
+def test_rgbdiff_builds_and_reads_differences():
+    model = TSN(4, 2, "RGBDiff", base_model="resnet18", pretrain="none").eval()
+    still = torch.rand(1, 1, 3, 32, 32).expand(1, 12, 3, 32, 32).reshape(1, 36, 32, 32)  # T=2, 6 equal pictures each
+    with torch.no_grad():
+        assert torch.equal(model(still), model(torch.zeros(1, 36, 32, 32)))
+        assert not torch.equal(model(still), model(torch.rand(1, 36, 32, 32)))
+
+
+@pytest.mark.parametrize("segments", [3, 5, 8])
+@pytest.mark.parametrize("shift", [True, False])
+def test_temporal_pool_takes_odd_t(segments, shift):
+    model = small(num_segments=segments, temporal_pool=True, shift=shift)
+    assert model(clip(2, segments, 3, 32)).shape == (2, 4)
+
+
+def test_zeros_are_zeros_also_where_the_input_is_infinite():
+    x = torch.full((2, 8, 1, 1), float("inf"))
+    shifted = TemporalShift.shift(x, 2, 8)
+    assert shifted[1, 0, 0, 0] == 0 and shifted[0, 1, 0, 0] == 0
+
+
+def test_top5_with_fewer_than_five_classes():
+    top1, top5 = accuracy(torch.eye(3), torch.tensor([0, 1, 0]), topk=(1, 5))
+    assert (round(float(top1), 3), float(top5)) == (66.667, 100.0)
+
+
+def test_a_missing_video_is_not_replaced_by_another(tmp_path):
+    make_frames(tmp_path, {"there": (4, 0)})
+    write_list(tmp_path / "list.txt", {"gone": (4, 1), "there": (4, 0)})
+    with pytest.raises(UserError, match="gone"):
+        TSNDataSet(tmp_path, tmp_path / "list.txt", 2, image_tmpl="{:06d}.jpg")[0]
+    item = TSNDataSet(tmp_path, tmp_path / "list.txt", 2, image_tmpl="{:06d}.jpg", skip_bad=True)[0]
+    assert isinstance(item, BadVideo) and item.path == "gone"
+    assert collate([item]).clips is None
+
+
+def test_an_unreadable_frame_is_not_replaced_by_frame_1(tmp_path):
+    make_frames(tmp_path, {"a": (4, 0)})
+    write_list(tmp_path / "list.txt", {"a": (4, 0)})
+    (tmp_path / "a" / "000003.jpg").write_bytes(b"\xff\xd8 no picture")
+    with pytest.raises(UserError, match="000003.jpg"):
+        TSNDataSet(tmp_path, tmp_path / "list.txt", 4, image_tmpl="{:06d}.jpg", random_shift=False)[0]
+
+
+def test_paths_with_spaces_are_one_path(tmp_path):
+    write_list(tmp_path / "list.txt", {"my clip 7": (12, 3)})
+    record, = read_list(tmp_path / "list.txt")
+    assert (record.path, record.num_frames, record.label) == ("my clip 7", 12, 3)
+
+
+def test_workers_do_not_share_one_random_state(tmp_path):
+    make_frames(tmp_path, {f"v{i}": (30, 0) for i in range(8)})
+    write_list(tmp_path / "list.txt", {f"v{i}": (30, 0) for i in range(8)})
+
+    class Indices(TSNDataSet):
+        def __getitem__(self, key):
+            self.transform = lambda frames: torch.tensor(self.drawn)
+            return super().__getitem__(key)
+
+        def segment_indices(self, num_frames):
+            self.drawn = super().segment_indices(num_frames)
+            return self.drawn
+    data = Indices(tmp_path, tmp_path / "list.txt", 4, image_tmpl="{:06d}.jpg")
+    rows = [tuple(row) for batch in make_loader(data, 1, 2, train=True) for row in batch.clips.tolist()]
+    assert len(set(rows)) >= 7  # equal states would give each pair of workers equal rows
+
+
+def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
+    make_somethingv2(tmp_path)
+    data = locate("somethingv2", "Flow", str(tmp_path))
+    assert mirror_labels(data) == [0, 1, 2, 3]  # "Doing 0..3" have no direction
+    assert swaps_by_names(["Swiping Left", "Up", "Swiping Right"]) == ((0, 2),)
+    model = TSN(4, 2, "Flow", base_model="resnet18", pretrain="none")
+    assert "Flip" not in str([type(step).__name__ for step in model.get_augmentation(flip=False).transforms])
+
+
+def test_jester_pairs_come_from_its_names():
+    names = ["Sliding Two Fingers Left", "Sliding Two Fingers Right", "Thumb Up", "Turning Hand Clockwise",
+             "Turning Hand Counterclockwise"]
+    assert swaps_by_names(names) == ((0, 1), (3, 4))
+
+
+def test_tune_from_decides_by_classes_not_by_substring(tmp_path):
+    """`something` in `somethingv2` is true, and their classes still are not the same."""
+    folder = tmp_path / "temporal-shift-module" / "somethingv2"
+    folder.mkdir(parents=True)
+    path = folder / "TSM_something_RGB_resnet18_shift8_blockres_avg_segment4_e45.pth"
+    save_checkpoint({"state_dict": {f"module.{k}": v for k, v in small().state_dict().items()}}, path)
+    assert tune_from(small(), path, "somethingv2", None) is False
+    assert tune_from(small(), path, "something", None) is True
+
+
+def test_resume_does_not_truncate_the_log(tmp_path):
+    from ops.run_log import RunLog, read_log
+    log = RunLog(tmp_path)
+    for epoch in range(2):
+        log.add({"epoch": epoch, "lr": 0.1, "train_loss": 1.5}, 0.0)
+    log.close()
+    resumed = RunLog(tmp_path, start_epoch=2)
+    resumed.add({"epoch": 2, "lr": 0.1, "train_loss": 1.0}, 0.0)
+    resumed.close()
+    assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == ["0", "1", "2"]
+
+
+def test_image_weights_are_not_fetched_to_be_overwritten(tmp_path, monkeypatch):
+    import main as main_program
+    import opts
+    path = tmp_path / "ckpt.pth.tar"
+    model = small()
+    save_checkpoint({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+
+    def fetched(*args, **kwargs):
+        raise AssertionError("fetched image weights that a checkpoint replaces")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetched)
+    monkeypatch.setattr("ops.backbones.imagenet_file", fetched)
+    make_somethingv2(tmp_path)
+    args = opts.parse_train(["somethingv2", "RGB", "--arch", "resnet18", "--shift", "--tune_from", str(path)])
+    settings = ModelSettings(4, 4, arch="resnet18", shift=True)
+    built, _ = main_program.build(args, settings, locate("somethingv2", "RGB", str(tmp_path)))
+    assert torch.equal(built.state_dict()["base_model.conv1.weight"], model.state_dict()["base_model.conv1.weight"])
+
+
+@pytest.mark.parametrize("name, wanted", [
+    ("TSM_kinetics_RGB_resnet50_avg_segment5_e50.pth", ("kinetics", "RGB", "resnet50", False, 5, False)),
+    ("TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense_nl.pth",
+     ("kinetics", "RGB", "resnet50", True, 8, True)),
+    ("TSM_kinetics_RGB_mobilenetv2_shift8_blockres_avg_segment8_e100_dense.pth",
+     ("kinetics", "RGB", "mobilenetv2", True, 8, False)),
+    ("TSM_kinetics_Flow_resnet50_shift8_blockres_avg_segment8_e50.pth",
+     ("kinetics", "Flow", "resnet50", True, 8, False)),
+    ("TSM_something_RGB_resnet101_shift8_blockres_avg_segment8_e45.pth",
+     ("something", "RGB", "resnet101", True, 8, False)),
+    ("TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment16_e45.pth",
+     ("somethingv2", "RGB", "resnet50", True, 16, False))])
+def test_a_folder_called_temporal_shift_module_does_not_confuse_the_name(name, wanted, tmp_path):
+    dataset, found = parse_name(tmp_path / "temporal-shift-module" / "TSM_shift_nl" / name)
+    assert (dataset, found["modality"], found["arch"], found["shift"], found["num_segments"],
+            found["non_local"]) == wanted
+
+
+def test_partial_bn_false_really_thaws():
+    model = build_model(ModelSettings(4, 4, arch="resnet18"), partial_bn=True)
+    model.train()
+    model.partialBN(False)
+    model.train()
+    assert all(m.training and m.weight.requires_grad for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_last_classes_absent_from_the_list_do_not_spoil_the_mean(tmp_path):
+    """The published confusion matrix divided by zero for a class without videos."""
+    from ops.metrics import Scores, write_report
+    scores = Scores(torch.eye(3)[[0, 1]], torch.tensor([0, 1]))
+    write_report(scores, tmp_path, None, {})
+    assert json.loads((tmp_path / "results.json").read_text())["class_accuracy"] == 100
+    assert np.isnan(scores.class_accuracies()[2])

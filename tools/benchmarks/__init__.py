@@ -1,0 +1,1 @@
+"""Speed and memory claims, each measured side by side in one run."""

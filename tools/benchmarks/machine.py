@@ -1,0 +1,41 @@
+"""What a measurement must name: the machine and the versions; and how several things are timed side by side."""
+import os
+import platform
+import statistics
+import time
+from typing import Callable
+
+import torch
+
+# Instruction sets that decide how fast a network runs on a CPU.
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+
+
+def describe_machine() -> str:
+    """One line: processor, its flags of interest, cores, GPU, torch."""
+    name, flags = _processor()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (f"machine: {name} ({' '.join(flags) or 'flags unknown'}), {len(os.sched_getaffinity(0))} cores, {gpu};"
+            f" torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _processor() -> tuple[str, list[str]]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            rows = dict(line.strip().split("\t", 1)[0:1] + [line.split(":", 1)[1].strip()] for line in f if ":" in line)
+    except OSError:
+        return platform.processor() or platform.machine(), []
+    present = rows.get("flags", rows.get("Features", "")).split()
+    return rows.get("model name", platform.machine()), [flag for flag in FLAGS if flag in present]
+
+
+def interleaved_medians(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each job over `rounds`, the jobs taking turns; one untimed round first."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for round_number in range(rounds + 1):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            if round_number:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
