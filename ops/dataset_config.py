@@ -66,7 +66,8 @@ DATASETS: dict[str, DataSet] = {
                           "HMDB51/splits/hmdb51_rgb_val_split_1.txt", "img_{:05d}.jpg"),
              "Flow": Files("HMDB51/images", "HMDB51/splits/hmdb51_flow_train_split_1.txt",
                            "HMDB51/splits/hmdb51_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        "HMDB51/splits/category.txt", Recipe("scripts/finetune_tsm_hmdb51_rgb_8f.sh", 0.001, 5e-4, 25, 64, False), swaps=()),
+        "HMDB51/splits/category.txt",
+        Recipe("scripts/finetune_tsm_hmdb51_rgb_8f.sh", 0.001, 5e-4, 25, 64, False), swaps=()),
     "something": DataSet(
         174, {"RGB": Files("something/v1/20bn-something-something-v1", "something/v1/train_videofolder.txt",
                            "something/v1/val_videofolder.txt", "{:05d}.jpg"),
@@ -92,7 +93,8 @@ DATASETS: dict[str, DataSet] = {
                            "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg"),
               "Flow": Files("kinetics/flow", "kinetics/labels/train_videofolder_flow.txt",
                             "kinetics/labels/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        "kinetics/labels/category.txt", Recipe("scripts/train_tsm_kinetics_rgb_8f.sh", 0.02, 1e-4, 50, 128, True), swaps=()),
+        "kinetics/labels/category.txt",
+        Recipe("scripts/train_tsm_kinetics_rgb_8f.sh", 0.02, 1e-4, 50, 128, True), swaps=()),
     "gestures": DataSet(
         8, {"RGB": Files("gestures/frames", "gestures/train_videofolder.txt", "gestures/val_videofolder.txt",
                          "{:06d}.jpg"),
