@@ -1,0 +1,84 @@
+"""A training checkpoint becomes online weights, or the way back: only names change.
+
+python tools/convert_to_online.py CKPT -o ONLINE.pth.tar
+python tools/convert_to_online.py mobilenetv2_jester_online.pth.tar -o CKPT.pth.tar --to_clip
+"""
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops import cli  # noqa: E402
+from ops.errors import UserError  # noqa: E402
+from ops.online_format import Opened, bare_content, clip_content, online_content, open_model  # noqa: E402
+from ops.temporal_shift import DIRECTIONS  # noqa: E402
+from ops.weights import save_checkpoint  # noqa: E402
+
+log = logging.getLogger("convert_to_online")
+FLAGS = ("arch", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = cli.Parser(prog="convert_to_online.py", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="of a model trained with --shift_direction unidirectional; with --to_clip an"
+        " online file")
+    add("-o", "--output", type=Path, required=True, help="the file to write")
+    add("--to_clip", action="store_true", help="the way back: an online file (the released Jester one too) becomes a"
+        " checkpoint for test_models.py")
+    add("--bare", action="store_true", help="write the released form: a state dict without metadata (MobileNetV2)")
+    add("--force", action="store_true", help="convert a model trained with the two-way shift too")
+    add("--frame_rate", type=float, default=None, help="frames per second that the demo shall feed it with: those of"
+        " the training videos, divided by the usual gap between a clip's frames")
+    group = parser.add_argument_group("for files without metadata")
+    group.add_argument("--arch", default=None)
+    group.add_argument("--shift_div", type=int, default=None)
+    group.add_argument("--shift_place", default=None)
+    group.add_argument("--shift_direction", choices=DIRECTIONS, default=None)
+    group.add_argument("--input_size", type=int, default=None)
+    add("--num_segments", type=int, default=None, help="with --to_clip: frames per clip (default: as trained, else 8)")
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if args.bare and args.to_clip:
+        raise UserError("--bare and --to_clip exclude each other: a clip checkpoint always carries its metadata")
+    if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
+        raise UserError(f"--frame_rate {args.frame_rate}: choose a number of frames per second above 0")
+    if args.output.resolve() == args.checkpoint.resolve():
+        raise UserError(f"-o {args.output} is the checkpoint itself: name another file")
+    opened = open_model(args.checkpoint, args.force, **{flag: getattr(args, flag) for flag in FLAGS})
+    if args.frame_rate:
+        opened = replace(opened, frame_rate=args.frame_rate)
+    content = convert(opened, args.to_clip, args.bare)
+    try:
+        save_checkpoint(content, args.output)
+    except (OSError, RuntimeError) as error:  # torch.save raises either
+        raise UserError(f"cannot write {args.output}: {str(error).splitlines()[0]}") from None
+    s = opened.settings
+    shift = f"1/{s.shift_div} of the channels from the past, {s.place}" if s.shift else "no shift"
+    kind = "clip checkpoint" if args.to_clip else "online weights"
+    log.info("%s: %s, %s, %s, %d classes", args.output, kind, s.arch, shift, s.num_class)
+
+
+def convert(opened: Opened, to_clip: bool, bare: bool) -> dict[str, Any]:
+    """What the output file holds; UserError when there is nothing to convert."""
+    if to_clip:
+        if not opened.online:
+            raise UserError(f"{opened.path} is a clip checkpoint already: test_models.py takes it as it is")
+        return clip_content(opened)
+    if bare:
+        return bare_content(opened)
+    if opened.online:
+        raise UserError(f"{opened.path} is an online file already: online_demo/main.py takes it as it is; --to_clip"
+                        " makes a clip checkpoint of it, --bare drops its metadata")
+    return online_content(opened)
+
+
+if __name__ == "__main__":
+    cli.run(main)
