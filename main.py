@@ -7,12 +7,12 @@ from typing import Any, Optional
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 import opts
 from ops import checkpoint, cli
+from ops.augment import Mix, make_mix
 from ops.dataset import TSNDataSet
-from ops.dataset_config import Located, locate, mirror_labels
+from ops.dataset_config import Located, locate
 from ops.engine import (
     EpochResult,
     NonFiniteLoss,
@@ -33,7 +33,7 @@ from ops.run_log import RunLog, write_args
 from ops.runtime import atomic_write, git_commit, mix_seeds, pick_device, pick_gpus, seed_everything
 from ops.settings import ModelSettings, build_model, preprocessing, store_name
 from ops.temporal_shift import shift_layers
-from ops.transforms import ToClipTensor
+from ops.training_data import training_set
 from ops.weights import load_weights, save_checkpoint
 
 log = logging.getLogger("main")
@@ -44,7 +44,8 @@ def main() -> None:
     args = opts.parse_train()
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
-    data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path)
+    data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
+                  args.dataset_file)
     settings = model_settings(args, data)
     name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)
@@ -63,7 +64,7 @@ def main() -> None:
         return
     train_loader = training_loader(args, model, settings, data)
     torch.backends.cudnn.benchmark = True
-    train(args, state, train_loader, val_loader, prepare,
+    train(args, state, train_loader, val_loader, prepare, make_mix(data.num_class, args.mixup, args.cutmix),
           Path(args.root_log) / name, Path(args.root_model) / name, metadata(args, model, settings, data))
 
 
@@ -94,31 +95,16 @@ def parallel(model: TSN, gpus: list[int]) -> nn.Module:
 
 
 def training_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
-    transform = transforms.Compose([model.get_augmentation(flip=False), ToClipTensor(settings.bgr_255)])
-    videos = TSNDataSet(data.frames, data.train_list, settings.num_segments, model.new_length, settings.modality,
-                        data.template, transform, dense_sample=args.dense_sample, num_class=data.num_class,
-                        skip_bad=args.skip_bad, seed=args.seed, mirror_labels=training_mirror(args.flip, data))
-    log.info("training videos: %d", len(videos))
+    videos = training_set(model, settings, data, args.flip, args.augment, args.random_erasing, args.dense_sample,
+                          args.skip_bad, args.seed, args.data_format)
     return make_loader(videos, args.batch_size, args.workers, train=True, seed=args.seed)
-
-
-def training_mirror(flip: str, data: Located) -> Optional[list[int]]:
-    """label -> label of the mirrored clip for `--flip`; None: no clip is mirrored."""
-    labels = None if flip == "none" else mirror_labels(data)
-    directed = labels is not None and labels != sorted(labels)
-    if flip == "labels" and not directed:
-        raise UserError(f"--flip labels: no class of {data.name} is known to be another's mirror image (its class names"
-                        f" {'tell none' if data.class_names else 'are unknown'}): choose auto or none")
-    what = "none" if labels is None else "left and right classes swap" if directed else "plain"
-    log.info("mirrored training clips: %s", what)
-    return labels
 
 
 def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
     transform = Protocol().transform(model.scale_size, model.crop_size, settings.bgr_255)
     videos = TSNDataSet(data.frames, data.val_list, settings.num_segments, model.new_length, settings.modality,
                         data.template, transform, random_shift=False, dense_sample=args.dense_sample,
-                        num_class=data.num_class)
+                        num_class=data.num_class, data_format=args.data_format)
     log.info("validation videos: %d", len(videos))
     return make_loader(videos, args.batch_size, args.workers, train=False)
 
@@ -151,7 +137,7 @@ def resume(state: TrainState, model: TSN, settings: ModelSettings, path: Path) -
 # ---- loop ---------------------------------------------------------------------------------------------------
 
 def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader, val_loader: DataLoader,
-          prepare: Prepare, log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
+          prepare: Prepare, mix: Optional[Mix], log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
     """Epochs from the state's on: train, validate when due, log, checkpoint."""
     write_args(log_folder / "args.txt", {**vars(args), "command": opts.command_line(), "commit": meta["commit"]})
     run_log = RunLog(log_folder, state.epoch)
@@ -163,7 +149,7 @@ def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader,
         set_learning_rate(state.optimizer, lr, args.weight_decay)
         try:
             trained = train_one_epoch(state, train_loader, prepare, args.clip_gradient, args.print_freq,
-                                      DEBUG_STEPS if args.debug else None, log.info)
+                                      DEBUG_STEPS if args.debug else None, log.info, mix)
         except NonFiniteLoss as error:
             kept = model_folder / "ckpt.pth.tar"
             raise UserError(f"{error}; the last good checkpoint is {kept if kept.exists() else 'none yet'}") from None

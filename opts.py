@@ -4,10 +4,12 @@ import logging
 import sys
 from typing import Any, Optional, Sequence
 
+from ops.augment import AUGMENTATIONS, check_augmentation
 from ops.backbones import BACKBONES
 from ops.cli import Parser
 from ops.dataset_config import DATASETS
 from ops.errors import UserError
+from ops.frame_sources import DATA_FORMATS
 from ops.non_local import NON_LOCAL_TYPES
 from ops.protocol import PROTOCOLS, Protocol
 from ops.temporal_shift import DIRECTIONS
@@ -22,7 +24,7 @@ DEFAULT_EPOCHS = 120
 def train_parser() -> argparse.ArgumentParser:
     """The parser of main.py: published spellings and defaults; flags of ours use underscores."""
     parser = Parser(prog="main.py", description="Train and validate TSN and TSM video classifiers.")
-    parser.add_argument("dataset", help=f"a data set of the table: {', '.join(DATASETS)}")
+    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or one of --dataset_file")
     parser.add_argument("modality", help="RGB, Flow or RGBDiff")
     _data_flags(parser.add_argument_group("data"))
     _model_flags(parser.add_argument_group("model"))
@@ -39,9 +41,12 @@ def _data_flags(group: Any) -> None:
     add("--val_list", default="", help="likewise, for validation")
     add("--root_path", default="", help="folder of the frame folders, instead of the table's")
     add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
     add("--dense_sample", action="store_true", help="clips of 64 neighbouring frames instead of the whole video")
     add("--flip", default="auto", help="mirror training clips: labels (left and right classes swap), none, or auto:"
         " labels where the data set has such classes, plain mirroring where it has none")
+    add("--data_format", default="auto", help="frames (folders of pictures), video (files; only the frames needed are"
+        " decoded), or auto: files where the list names such")
     add("--skip_bad", action="store_true", help="leave unreadable videos out of training, and list them")
     add("--input_size", type=int, default=224, help="height and width of the crops, pixels")
 
@@ -79,6 +84,10 @@ def _learning_flags(group: Any) -> None:
     add("--weight-decay", "--wd", type=float, default=5e-4)
     add("--clip-gradient", "--gd", type=float, default=None, help="largest norm of the gradient")
     add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm, not only the first")
+    add("--augment", default="none", help=f"of training clips, after crop and flip: {', '.join(AUGMENTATIONS)}")
+    add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix neighbours of a batch and their labels; 0: off")
+    add("--cutmix", type=float, default=0.0, metavar="ALPHA", help="likewise by rectangles; with --mixup by turns")
+    add("--random_erasing", type=float, default=0.0, metavar="P", help="probability that a clip loses a rectangle")
     add("--seed", type=int, default=0, help="same seed, same machine: same losses")
 
 
@@ -108,6 +117,8 @@ def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     _check_choice("--lr_type", args.lr_type, ("step", "cos"))
     _check_choice("--loss_type", args.loss_type, ("nll",))
     _check_choice("--flip", args.flip, ("auto", "none", "labels"))
+    _check_choice("--data_format", args.data_format, DATA_FORMATS)
+    check_augmentation(args.modality, args.augment, args.random_erasing, args.mixup, args.cutmix)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
     if args.resume and args.tune_from:
@@ -153,7 +164,7 @@ def test_parser() -> argparse.ArgumentParser:
     """The parser of test_models.py."""
     parser = Parser(prog="test_models.py", description="Score checkpoints, alone or as an ensemble.")
     add = parser.add_argument
-    add("dataset", help=f"a data set of the table: {', '.join(DATASETS)}")
+    add("dataset", help=f"{', '.join(DATASETS)}, or one of --dataset_file")
     add("--weights", required=True, help="checkpoint, or several with commas")
     add("--test_segments", default=None, help="frames per clip, one number per checkpoint (default: as trained)")
     add("--dense_sample", action="store_true", help="10 clips of 64 neighbouring frames")
@@ -166,9 +177,14 @@ def test_parser() -> argparse.ArgumentParser:
     add("--test_list", default=None, help="list file instead of the validation list, one per checkpoint, with commas")
     add("--root_path", default=None, help="folder of the frame folders, instead of the table's, likewise")
     add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
+    add("--data_format", default="auto", help="frames, video or auto, as in main.py")
     add("--csv_file", default=None, help="write `name;label` lines here")
     add("--protocol", default=None, help="in place of --test_crops, --full_res, --dense_sample and --twice_sample: "
         + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
+    add("--online", action="store_true", help="stream whole videos frame by frame: accuracy after every n frames")
+    add("--online_stride", type=int, default=None, help="with --online: stream one of every so many frames (default:"
+        " the gap that training knew, the list's median length / T)")
     add("--softmax", action="store_true", help="average probabilities of checkpoints instead of scores")
     add("--max_num", type=int, default=-1, help="stop after this many videos")
     add("--input_size", type=int, default=None, help="crop size, pixels (default: as trained, else 224)")
@@ -200,10 +216,21 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if any(t is not None and t < 1 for t in args.test_segments):
         raise UserError(f"--test_segments {min(args.test_segments)}: choose 1 or more frames per clip")
     args.protocol = _protocol(args)
+    _check_online(args)
     if args.max_num == 0 or args.max_num < -1:
         raise UserError(f"--max_num {args.max_num}: choose 1 or more videos, or -1 for all")
+    _check_choice("--data_format", args.data_format, DATA_FORMATS)
     _check_choice("--crop_fusion_type", args.crop_fusion_type, ("avg",))
     return args
+
+
+def _check_online(args: argparse.Namespace) -> None:
+    if args.online_stride is not None and not args.online:
+        raise UserError("--online_stride has no effect without --online")
+    if args.online_stride is not None and args.online_stride < 1:
+        raise UserError(f"--online_stride {args.online_stride}: choose 1 (every frame) or more")
+    if args.online and (args.protocol.views > 1 or len(args.weights) > 1 or args.csv_file):
+        raise UserError("--online streams one view of one checkpoint: leave out crops, clips, ensembles and --csv_file")
 
 
 def _protocol(args: argparse.Namespace) -> Protocol:

@@ -4,7 +4,7 @@ python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops
 """
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence
 
@@ -22,6 +22,9 @@ from ops.flops import gflops_per_view
 from ops.loader import make_loader
 from ops.metrics import Scores, names_or_numbers, write_report
 from ops.models import TSN
+from ops.online import OnlineTSM
+from ops.online_format import is_bare_online, open_model, to_clip_names
+from ops.online_scoring import score_online, trained_stride, write_online_report
 from ops.protocol import Protocol
 from ops.runtime import atomic_write, pick_device, pick_gpus
 from ops.settings import ModelSettings, build_model
@@ -51,13 +54,16 @@ def main() -> None:
         s = member.settings
         log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
                  f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
+    folder = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
+    if args.online:
+        stream(members[0], args, device, folder)
+        return
     tell_protocol(protocol, members)
     scored = [run(member, protocol, args, device, gpus) for member in members]
     total = combine(scored, [member.coeff for member in members])
     names = members[0].data.class_names or members[0].found.class_names
     if args.csv_file:
         write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
-    folder = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     write_report(total, folder, names, {
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
         "segments": [m.settings.num_segments for m in members], "views": protocol.views})
@@ -68,12 +74,16 @@ def build(args: argparse.Namespace, i: int) -> Member:
     """The i-th member: settings by flags, else the checkpoint's metadata, else its name."""
     path = Path(args.weights[i])
     found = describe(path)
+    if found.settings is None and is_bare_online(found.weights):  # the released online model
+        opened = open_model(path)
+        found = replace(found, settings=opened.settings, dataset=opened.dataset, class_names=opened.class_names,
+                        source="keys, an online file's")
     settings = (found.settings or said_by_flags(args, found)).with_(
         num_segments=args.test_segments[i], arch=args.arch, modality=args.modality, shift=args.shift,
         shift_div=args.shift_div, shift_place=args.shift_place, input_size=args.input_size,
         consensus_type=args.crop_fusion_type)
     data = locate(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
-                  root_path=args.root_path[i])
+                  root_path=args.root_path[i], dataset_file=args.dataset_file)
     refuse_unless_same_classes(found.class_names, data.class_names, str(path))
     if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{path} was trained on {found.dataset}, whose classes are not {data.name}'s: test it on"
@@ -82,7 +92,7 @@ def build(args: argparse.Namespace, i: int) -> Member:
         raise UserError(f"{path} has {settings.num_class} classes, data set {data.name} has {data.num_class}: name the"
                         " data set that it was trained on")
     model = build_model(settings)
-    load_weights(model, found.weights, str(path))
+    load_weights(model, to_clip_names(found.weights), str(path))
     return Member(found, settings, model, data, data.val_list, args.coeff[i])
 
 
@@ -95,21 +105,42 @@ def said_by_flags(args: argparse.Namespace, found: Described) -> ModelSettings:
                          dropout=head_dropout(found.weights))
 
 
+def video_list(member: Member, protocol: Protocol, args: argparse.Namespace) -> TSNDataSet:
+    """The member's list with the protocol's frames and views, cut at --max_num."""
+    s, model = member.settings, member.model
+    videos = TSNDataSet(member.data.frames, member.test_list, s.num_segments, model.new_length, s.modality,
+                        member.data.template, protocol.transform(model.scale_size, model.crop_size, s.bgr_255),
+                        test_mode=True, dense_sample=protocol.dense, twice_sample=protocol.twice,
+                        num_class=s.num_class, data_format=args.data_format)
+    if args.max_num > 0:
+        videos.video_list = videos.video_list[:args.max_num]
+    return videos
+
+
 def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: torch.device,
         gpus: list[int]) -> Scores:
     """One member's scores of its whole list."""
     s, model = member.settings, member.model.to(device)
-    videos = TSNDataSet(member.data.frames, member.test_list, s.num_segments, model.new_length, s.modality,
-                        member.data.template, protocol.transform(model.scale_size, model.crop_size, s.bgr_255),
-                        test_mode=True, dense_sample=protocol.dense, twice_sample=protocol.twice,
-                        num_class=s.num_class)
-    if args.max_num > 0:
-        videos.video_list = videos.video_list[:args.max_num]
+    videos = video_list(member, protocol, args)
     loader = make_loader(videos, args.batch_size, args.workers, train=False)
     prepare = make_prepare(*model.normalization, s.bgr_255, device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
     return score(network, loader, prepare, protocol.mirrored, mirror_labels(member.data), args.softmax,
                  desc=member.found.path.name)
+
+
+def stream(member: Member, args: argparse.Namespace, device: torch.device, folder: Path) -> None:
+    """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
+    videos = video_list(member, args.protocol, args)
+    dense = bool(member.found.content.get("train", {}).get("dense_sample"))
+    stride = args.online_stride or trained_stride(videos.video_list, member.settings.num_segments, dense)
+    result = score_online(OnlineTSM(member.model).to(device), videos, stride, args.batch_size, args.workers)
+    names = member.data.class_names or member.found.class_names
+    write_report(result.scores, folder, names, {"dataset": args.dataset, "weights": [str(member.found.path)],
+                                                "online_stride": stride, "online_top1": result.top1.tolist()})
+    write_online_report(result, folder)
+    print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
+    tell(result.scores, names, folder)
 
 
 def combine(scored: Sequence[Scores], coeff: Sequence[float]) -> Scores:

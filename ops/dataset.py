@@ -1,23 +1,25 @@
 """Videos as samples: a list file's records, the frames that the sampler asks for, one transformed clip."""
 import logging
+import re
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from ops import sampling
 from ops.errors import UserError
-from ops.frame_sources import FlowFolder, FrameFolder
+from ops.frame_sources import make_source
 from ops.runtime import local_seed, mix_seeds
 from ops.transforms import mirror
+from ops.video_source import is_video_name
 
 log = logging.getLogger(__name__)
 
 
 class VideoRecord:
-    """One line of a list file: `path` (relative to the frame root), `num_frames`, `label` (0-based)."""
+    """One line of a list file: `path` (relative to the root), `num_frames` (0: the video tells), `label` (0-based)."""
 
     def __init__(self, row: Sequence[Any]) -> None:
         self.path, self.num_frames, self.label = str(row[0]), int(row[1]), int(row[2])
@@ -29,21 +31,27 @@ class BadVideo(NamedTuple):
     reason: str
 
 
+_FORM = "path num_frames label"
+_LINE = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})\s+(-?[0-9]{1,9})")
+_UNCOUNTED = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})")
+
+
 def read_list(list_file: Union[str, Path], num_class: Optional[int] = None) -> list[VideoRecord]:
     """The records of a list file: `path num_frames label` lines; paths may hold spaces; blank lines are nothing.
 
+    A video file (by its extension) may stand without its number of frames: `path label`.
     UserError that names the file and line for: no such file, an empty list, a line of another form, a video
     without frames, a label outside 0 .. num_class - 1.
     """
     try:
-        lines = Path(list_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = Path(list_file).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a name with a null byte
         raise UserError(f"cannot read the video list {list_file}: {_reason(error)}: make it with the data set's"
                         " tools/gen_label_*.py, or name another with --train_list, --val_list or --test_list") from None
     records = [_parse(line, f"{list_file}:{number}", num_class)
                for number, line in enumerate(lines, 1) if line.strip()]
     if not records:
-        raise UserError(f"the video list {list_file} is empty: it needs lines of the form: path num_frames label")
+        raise UserError(f"the video list {list_file} is empty: it needs lines of the form: {_FORM}")
     return records
 
 
@@ -52,15 +60,18 @@ def _reason(error: Exception) -> str:
 
 
 def _parse(line: str, place: str, num_class: Optional[int]) -> VideoRecord:
-    try:
-        record = VideoRecord(line.strip().rsplit(maxsplit=2))
-    except (ValueError, IndexError):
-        raise UserError(f"{place}: {line.strip()[:80]!r} is not of the form: path num_frames label") from None
-    if record.num_frames < 1:
-        raise UserError(f"{place}: {record.path!r} has {record.num_frames} frames: leave it out of the list")
+    if match := _LINE.fullmatch(line.strip()):
+        record = VideoRecord(match.groups())
+        if record.num_frames < 1:
+            raise UserError(f"{place}: {record.path!r} has {record.num_frames} frames: leave it out of the list")
+    elif (match := _UNCOUNTED.fullmatch(line.strip())) and is_video_name(match[1]):
+        record = VideoRecord((match[1], 0, match[2]))
+    else:
+        raise UserError(f"{place}: {line.strip()[:80]!r} is not of the form: {_FORM}")
     if record.label < 0 or num_class is not None and record.label >= num_class:
-        raise UserError(f"{place}: label {record.label} is outside the classes 0 to {(num_class or 1) - 1}: the list"
-                        " does not belong to this data set, or counts from 1")
+        classes = "0 and up" if num_class is None else f"0 to {num_class - 1}"
+        raise UserError(f"{place}: label {record.label} is outside the classes {classes}: the list does not belong to"
+                        " this data set, or counts from 1")
     return record
 
 
@@ -68,7 +79,10 @@ class TSNDataSet(Dataset):
     """Clips of a list file's videos: item -> (transformed clip, label).
 
     num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based. transform: gets a
-    list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode).
+    list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode); if it has
+    `takes_arrays` (`ops.fast_crops`), arrays, and whether to mirror them.
+    data_format: frames (folders of pictures), video (files, of which only the frames asked for are decoded), or auto:
+    a file where the list's path ends like one.
     random_shift: training's random frames; else the fixed ones. test_mode: the test protocols' frames.
     modality: RGB; Flow (two grey pictures per frame, x and y); RGBDiff (one more picture per segment, of which the
     network takes differences). num_class: labels are checked against it.
@@ -84,7 +98,7 @@ class TSNDataSet(Dataset):
                  transform: Optional[Callable] = None, force_grayscale: bool = False, random_shift: bool = True,
                  test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
                  twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
-                 seed: int = 0, mirror_labels: Optional[Sequence[int]] = None) -> None:
+                 seed: int = 0, mirror_labels: Optional[Sequence[int]] = None, data_format: str = "auto") -> None:
         if num_segments < 1:
             raise UserError(f"{num_segments} segments: choose 1 or more frames per clip (published: 8 or 16)")
         if dense_sample and twice_sample:
@@ -97,7 +111,7 @@ class TSNDataSet(Dataset):
         self.dense_sample, self.twice_sample = dense_sample, twice_sample
         self.skip_bad, self.seed = skip_bad, seed
         self.video_list = read_list(list_file, num_class)
-        self.source = (FlowFolder if modality == "Flow" else FrameFolder)(self.root_path, image_tmpl)
+        self.source = make_source(data_format, modality, self.root_path, image_tmpl)
         if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
             for record in self.video_list:
                 record.num_frames //= 2
@@ -113,16 +127,19 @@ class TSNDataSet(Dataset):
             return self._sample(self.video_list[index])
 
     def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
-        indices = self.segment_frames(record.num_frames)
+        as_arrays = getattr(self.transform, "takes_arrays", False)
         try:
-            clip: Any = self.source.load(record.path, indices)
+            indices = self.segment_frames(record.num_frames or self.source.count(record.path))
+            clip: Any = (self.source.load_arrays if as_arrays else self.source.load)(record.path, indices)
         except UserError as error:
             if not self.skip_bad:
                 raise
             return BadVideo(record.path, str(error))
-        label = record.label
-        if self.mirror_labels is not None and int(torch.randint(2, (1,))):
-            clip, label = mirror(clip, is_flow=self.modality == "Flow"), self.mirror_labels[label]
+        mirrored = self.mirror_labels is not None and bool(torch.randint(2, (1,)))
+        label = self.mirror_labels[record.label] if mirrored and self.mirror_labels else record.label
+        if as_arrays and self.transform:
+            return self.transform(clip, mirrored), label
+        clip = mirror(clip, is_flow=self.modality == "Flow") if mirrored else clip
         return (self.transform(clip) if self.transform else clip), label
 
     def segment_frames(self, num_frames: int) -> list[int]:
@@ -155,5 +172,6 @@ def collate(samples: list[Union[tuple[Tensor, int], BadVideo]]) -> Batch:
     """A batch of what could be read; an unreadable video makes it smaller and is never replaced by another."""
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
     bad = [sample for sample in samples if isinstance(sample, BadVideo)]
-    clips = torch.stack([clip for clip, _ in good]) if good else None
+    # In a worker process default_collate stacks straight into the memory that the processes share.
+    clips = default_collate([clip for clip, _ in good]) if good else None
     return Batch(clips, torch.tensor([label for _, label in good], dtype=torch.long), bad)

@@ -1,4 +1,7 @@
-"""The table of data sets: where each one's lists and frames lie under one root, its classes, its recipe."""
+"""The table of data sets: where each one's lists and frames lie under one root, its classes, its recipe.
+
+A user's own data sets are not written into the table but into a `datasets.yaml` (`ops.dataset_file`).
+"""
 import logging
 import os
 import re
@@ -6,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NoReturn, Optional
 
+from ops.dataset_file import UserDataSet, read_dataset_file
 from ops.errors import UserError
 
 log = logging.getLogger(__name__)
+DATASET_FILE = Path(__file__).resolve().parents[1] / "datasets.yaml"
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,13 @@ def dataset_root(root: Optional[str] = None) -> Path:
 
 
 def locate(name: str, modality: str, root: Optional[str] = None, train_list: str = "", val_list: str = "",
-           root_path: str = "") -> Located:
-    """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown."""
-    entry, files = _look_up(name, modality)
+           root_path: str = "", dataset_file: Optional[str] = None) -> Located:
+    """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown.
+
+    dataset_file: the yaml file with the user's own data sets (default: datasets.yaml in the repository's root).
+    """
+    given = {"train_list": train_list, "val_list": val_list, "root": root_path}
+    entry, files = _look_up(name, modality, dataset_file, [key for key, path in given.items() if path])
     base = dataset_root(root)
     if entry.prepare and not root_path:
         entry.prepare(base)
@@ -136,14 +145,31 @@ def locate(name: str, modality: str, root: Optional[str] = None, train_list: str
                    entry)
 
 
-def _look_up(name: str, modality: str) -> tuple[DataSet, Files]:
-    if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
-    entry = DATASETS[name]
+def _look_up(name: str, modality: str, dataset_file: Optional[str], unused: list[str]) -> tuple[DataSet, Files]:
+    own = user_datasets(dataset_file) if dataset_file or name not in DATASETS else {}
+    if name in own:
+        own[name].refuse_missing(*unused)
+    elif name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join([*DATASETS, *own])}, or make it one with"
+                        " tools/make_dataset.py")
+    entry = _own_entry(own[name]) if name in own else DATASETS[name]
     kind = "RGB" if modality == "RGBDiff" else modality
     if kind not in entry.files:
         raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)} or RGBDiff")
     return entry, entry.files[kind]
+
+
+def user_datasets(dataset_file: Optional[str] = None) -> dict[str, UserDataSet]:
+    """The data sets of a yaml file, by default of datasets.yaml, which need not exist."""
+    if dataset_file is None and not DATASET_FILE.exists():
+        return {}
+    return read_dataset_file(Path(dataset_file or DATASET_FILE), DATASETS)
+
+
+def _own_entry(own: UserDataSet) -> DataSet:
+    """A user's data set as a row of the table; its absolute paths do not depend on the table's root."""
+    files = Files(str(own.root), str(own.train_list), str(own.val_list), own.template)
+    return DataSet(own.num_class or 0, {"RGB": files}, str(own.categories) if own.categories else None)
 
 
 def read_categories(path: Path) -> Optional[list[str]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from ops.augment import Mix
 from ops.cli import progress
 from ops.dataset import BadVideo, Batch
 from ops.errors import UserError
@@ -69,10 +70,11 @@ def make_prepare(mean: Sequence[float], std: Sequence[float], bgr_255: bool, dev
 
 def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Prepare, clip_gradient: Optional[float] = None,
                     print_freq: int = 20, max_steps: Optional[int] = None,
-                    report: Callable[[str], Any] = print) -> EpochResult:
+                    report: Callable[[str], Any] = print, mix: Optional[Mix] = None) -> EpochResult:
     """One pass of `loader` with cross-entropy and the state's optimizer. Raises NonFiniteLoss before a bad step.
 
-    clip_gradient: largest norm of the whole gradient. max_steps: stop early.
+    clip_gradient: largest norm of the whole gradient. max_steps: stop early. mix: mixup or cutmix; the accuracies
+    are then of mixed clips, each against the label of the one that it was before.
     """
     state.model.train()
     meters = {name: AverageMeter() for name in ("loss", "top1", "top5", "data", "step")}
@@ -84,7 +86,7 @@ def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Prepare, cli
         if batch.clips is None:
             continue
         meters["data"].update(time.perf_counter() - end)
-        loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient)
+        loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient, mix)
         if not math.isfinite(loss):
             raise NonFiniteLoss(f"the loss is {loss} in epoch {state.epoch}, step {i}: lower --lr, or limit the"
                                 " gradient with --clip-gradient")
@@ -101,10 +103,12 @@ def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Prepare, cli
                        meters["step"].avg, bad)
 
 
-def train_step(state: TrainState, clips: Tensor, labels: Tensor,
-               clip_gradient: Optional[float] = None) -> tuple[float, Tensor]:
+def train_step(state: TrainState, clips: Tensor, labels: Tensor, clip_gradient: Optional[float] = None,
+               mix: Optional[Mix] = None) -> tuple[float, Tensor]:
     """Forward, backward, one step of the optimizer (none if the loss is not finite): (loss, detached output)."""
     labels = labels.to(clips.device, non_blocking=True)
+    if mix is not None:
+        clips, labels = mix(clips, labels)
     output = state.model(clips)
     loss = consensus_loss(output, labels)
     value = loss.item()
@@ -118,9 +122,12 @@ def train_step(state: TrainState, clips: Tensor, labels: Tensor,
 
 
 def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy; with the identity consensus (N, T, num_class) every frame must tell the class."""
+    """Cross-entropy; with the identity consensus (N, T, num_class) every frame must tell the class.
+
+    labels: (N,) classes, or (N, num_class) probabilities.
+    """
     if output.dim() == 3:
-        return F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(output.shape[1]))
+        return F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(output.shape[1], dim=0))
     return F.cross_entropy(output, labels)
 
 

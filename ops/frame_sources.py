@@ -1,10 +1,19 @@
-"""Loading frames: from which file each comes, and what is said when one cannot be read."""
-from pathlib import Path
-from typing import Callable, Sequence
+"""Loading frames: from which file each comes, and what is said when one cannot be read.
 
+A source has `load` (PIL pictures, the evaluation's exact pixels), `load_arrays` (the same pixels for training, as what
+has a `shape` and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the frames of a video).
+"""
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import cv2
+import numpy as np
 from PIL import Image
 
 from ops.errors import UserError
+from ops.video_source import VideoFiles, is_video_name
+
+DATA_FORMATS = ("auto", "frames", "video")
 
 
 def read_image(path: Path, mode: str = "RGB") -> Image.Image:
@@ -19,6 +28,21 @@ def read_image(path: Path, mode: str = "RGB") -> Image.Image:
         raise UserError(f"unreadable frame: {path}: {error}") from None
 
 
+def read_pixels(path: Path) -> np.ndarray:
+    """The pixels of read_image(path), (H, W, 3) uint8 RGB, in half the time where the file is a JPEG."""
+    try:
+        with open(path, "rb") as f:
+            content = f.read()
+        if content.startswith(b"\xff\xd8"):
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8),
+                                  cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            if pixels is not None:
+                return pixels
+    except (OSError, ValueError, cv2.error):
+        pass  # what is wrong, read_image says
+    return np.array(read_image(path))
+
+
 class FrameFolder:
     """Frames as pictures in a folder per video. template: the file name of frame `index` (1-based).
 
@@ -30,6 +54,14 @@ class FrameFolder:
 
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
         return self._read(indices, lambda index: [self.root / video / self.template.format(index)])
+
+    def load_arrays(self, video: str, indices: Sequence[int]) -> list[Any]:
+        pixels = {index: read_pixels(self.root / video / self.template.format(index)) for index in set(indices)}
+        return [pixels[index] for index in indices]
+
+    def count(self, video: str) -> int:
+        raise UserError(f"{video!r} has no number of frames in the list, and is no video file: frame folders need lines"
+                        " of the form: path num_frames label")
 
     @staticmethod
     def _read(indices: Sequence[int], files: Callable[[int], list[Path]], mode: str = "RGB") -> list[Image.Image]:
@@ -56,6 +88,37 @@ class FlowFolder(FrameFolder):
         folder = self.root / f"{number:06d}"
         return self._read(indices, lambda index: [folder / self.template.format(number, axis, index)
                                                   for axis in "xy"], "L")
+
+
+class FramesOrVideos:
+    """Frame folders, and video files where a name ends like one (and is no folder)."""
+
+    def __init__(self, root: Path, template: str) -> None:
+        self.root, self.frames, self.videos = Path(root), FrameFolder(root, template), VideoFiles(root)
+
+    def _source(self, video: str) -> Any:
+        return self.videos if is_video_name(video) and not (self.root / video).is_dir() else self.frames
+
+    def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
+        return self._source(video).load(video, indices)
+
+    def load_arrays(self, video: str, indices: Sequence[int]) -> list[Any]:
+        return self._source(video).load_arrays(video, indices)
+
+    def count(self, video: str) -> int:
+        return self._source(video).count(video)
+
+
+def make_source(data_format: str, modality: str, root: Path, template: str) -> Any:
+    """The source of a data set's frames; data_format: auto, frames or video."""
+    if data_format not in DATA_FORMATS:
+        raise UserError(f"--data_format {data_format!r}: choose {' or '.join(DATA_FORMATS)}")
+    if modality == "Flow":
+        if data_format == "video":
+            raise UserError("--data_format video with Flow: optical flow lies in folders of pictures: choose frames")
+        return FlowFolder(root, template)
+    return (VideoFiles(root) if data_format == "video" else FrameFolder(root, template) if data_format == "frames"
+            else FramesOrVideos(root, template))
 
 
 def _video_number(video: str) -> int:

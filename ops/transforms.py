@@ -110,7 +110,7 @@ class GroupMultiScaleCrop:
 
     def crop_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         """Every (width, height) that may be drawn; sides within 3 pixels of the input's become equal to it."""
-        sides = [int(min(image_size) * scale) for scale in self.scales]
+        sides = [max(1, int(min(image_size) * scale)) for scale in self.scales]
         widths, heights = [[goal if abs(side - goal) < 3 else side for side in sides] for goal in self.input_size]
         # Snapping to the goal must not reach beyond the image.
         widths = [min(w, image_size[0]) for w in widths]

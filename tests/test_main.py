@@ -70,8 +70,9 @@ def test_a_run_leaves_what_it_should(trained):
 
 
 def test_tensorboard_holds_the_curves(trained):
-    from tensorboardX.proto.event_pb2 import Event
     import struct
+
+    from tensorboardX.proto.event_pb2 import Event
     raw = next((trained / "log" / NAME).glob("events.*")).read_bytes()
     found = {}
     while raw:  # records of: length (8), its checksum (4), an Event, its checksum (4)
@@ -285,6 +286,7 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
     weights = tmp_path / "hub" / "checkpoints"
     weights.mkdir(parents=True)
     import torchvision
+
     from ops.backbones import BACKBONES
     torch.save(torchvision.models.resnet50().state_dict(), weights / Path(BACKBONES["resnet50"].weights_url).name)
     done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift", "--debug", "--input_size", 32, "-j", 0)

@@ -68,7 +68,7 @@ def load(path: Path) -> np.ndarray:
 def read_curve(runs: Path, model: str) -> list[dict[str, float]]:
     """Rows of the model's log.csv as numbers."""
     shift = "_shift8_blockres" if model == "tsm" else ""
-    folders = sorted(runs.glob(f"log/TSM_gestures_RGB_resnet18{shift}_avg_segment8_e*_none_cos"))
+    folders = sorted(runs.glob(f"log/TSM_gestures_RGB_resnet18{shift}_avg_segment*_e*_none_cos"))
     if not folders:
         raise UserError(f"there is no training log of {model} under {runs / 'log'}: run scripts/quickstart.sh first")
     return [{key: float(value) for key, value in row.items() if value} for row in read_log(folders[-1] / "log.csv")]

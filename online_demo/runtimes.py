@@ -1,0 +1,275 @@
+"""The online model in other runtimes: PyTorch made ready for speed, ONNX Runtime, OpenVINO; all step alike.
+
+    model = open_runtime("openvino", OnlineTSM("online.pth.tar"))
+    stream = Stream(model)
+
+onnxruntime and openvino run the exported step (`ops.export_onnx`) on the CPU; they are extras, imported when asked for.
+"""
+import copy
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Callable, Optional, Sequence, Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ops.errors import UserError
+from ops.export_onnx import Exported, StepInfo, describe_step, export_step, exported_path, import_extra, read_exported
+from ops.online import OnlineTSM
+from ops.runtime import pick_device
+from ops.transforms import normalize_clips
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("torch", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16")
+MAX_COMPILED = 8  # batch sizes that OpenVINO keeps ready at a time
+State = tuple[Tensor, ...]
+
+
+class Runtime:
+    """What `ops.stream.Stream` drives: an `OnlineTSM` computed by something else (`ops.stream.StepModel`).
+
+    settings, class_names, preprocessing: the model's. Tensors in and out are torch's; a state belongs to the runtime
+    that gave it, is never written to again, and may be stepped from twice. Several threads may share one runtime.
+    """
+
+    def __init__(self, like: Union[OnlineTSM, StepInfo]) -> None:
+        self.settings = like.settings
+        self.class_names = like.class_names
+        self.preprocessing = like.preprocessing
+
+    def initial_state(self, batch: int = 1, height: Optional[int] = None, width: Optional[int] = None) -> State:
+        """The memories before the first frame of `batch` streams; height, width: of the frames, pixels."""
+        raise AssertionError("a runtime says what its state is")
+
+    def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """The next frame of each stream, (B, 3, H, W), normalised, and the last state -> (logits (B, num_class)
+        float32, new state). UserError for a state that does not belong to such frames.
+        """
+        raise AssertionError("a runtime says how it steps")
+
+    def prepare(self, frames: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) in the model's colour order, scaled and cropped -> what `step` takes."""
+        p = self.preprocessing
+        return normalize_clips(frames, p["mean"], p["std"], div=p["range"] == 1)
+
+
+def open_runtime(backend: str, online: OnlineTSM, device: Union[str, torch.device] = "auto",
+                 weights: Optional[Path] = None, precision: str = "float32") -> Runtime:
+    """An online model ready to step in `backend`; `online` itself stays as it is.
+
+    backend: one of BACKENDS. device: where torch runs; the others run on the CPU and say so when asked for another.
+    weights: the file that `online` was read from; a step exported beside it by tools/export_onnx.py is used when it is
+    this model's, which saves exporting it again (seconds). precision: of the inside, one of PRECISIONS; frames and
+    logits are float32 either way. bfloat16 is faster on processors that have it, and rounds to three digits.
+    UserError for an unknown name, a missing package, or a precision that the backend or processor lacks.
+    """
+    for option, value, allowed in (("--backend", backend, BACKENDS), ("--precision", precision, PRECISIONS)):
+        if value not in allowed:
+            raise UserError(f"{option} {value!r}: choose {', '.join(allowed)}")
+    if backend == "torch":
+        return TorchRuntime(online, pick_device(str(device)), precision)
+    if torch.device("cpu" if device == "auto" else device).type != "cpu":
+        log.warning("warning: --backend %s runs on the CPU: --device %s does nothing", backend, device)
+    kind = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}[backend]
+    kind.check(precision)
+    return kind(_exported(online, weights), precision)
+
+
+def _exported(online: OnlineTSM, weights: Optional[Path]) -> Exported:
+    """The step of `online`: from the file beside its weights if that is this model's, else exported now."""
+    path = exported_path(weights) if weights else None
+    if path and path.exists():
+        exported = read_exported(path)
+        if exported.info.fingerprint == describe_step(online).fingerprint:
+            return exported
+        log.warning("warning: %s is another model's step, or another size's: not used; write it anew with python"
+                    " tools/export_onnx.py %s", path, weights)
+    elif path:
+        log.info("exporting the step (some seconds); python tools/export_onnx.py %s does it once for all", weights)
+    return export_step(online)
+
+
+# ---- PyTorch ------------------------------------------------------------------------------------------------
+
+class TorchRuntime(Runtime):
+    """Eager PyTorch on any device: norms folded into convolutions, channels last in memory."""
+
+    def __init__(self, online: OnlineTSM, device: torch.device, precision: str = "float32") -> None:
+        super().__init__(online)
+        self.model = copy.deepcopy(online).cpu()
+        fold_norms(self.model)
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        self.model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+
+    def initial_state(self, batch: int = 1, height: Optional[int] = None, width: Optional[int] = None) -> State:
+        return self.model.initial_state(batch, height, width)
+
+    @torch.no_grad()
+    def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        like = next(self.model.parameters())
+        frames = frames.to(like.device, like.dtype, memory_format=torch.channels_last)
+        logits, after = self.model.step(frames, state)
+        return logits.float(), after
+
+
+def fold_norms(online: OnlineTSM) -> None:
+    """Fold each BatchNorm2d into the convolution in front of it, in place: the same answers up to rounding."""
+    for conv_name, norm_name in _find_norms(online).items():
+        conv, norm = online.get_submodule(conv_name), online.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        _replace(online, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
+        _replace(online, norm_name, nn.Identity())
+
+
+def _find_norms(online: OnlineTSM) -> dict[str, str]:
+    """convolution -> the norm that takes its output, by name; found by sending a frame through."""
+    outputs: dict[str, Tensor] = {}
+    found: dict[str, str] = {}
+
+    def keep(name: str) -> Callable:
+        return lambda module, args, output: outputs.__setitem__(name, output)
+
+    def match(name: str) -> Callable:
+        return lambda module, args: found.update({conv: name for conv, output in outputs.items() if output is args[0]})
+
+    state = online.initial_state()
+    hooks = []
+    for name, module in online.named_modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(keep(name)))
+        elif isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_pre_hook(match(name)))
+    size = online.settings.input_size
+    online(state[0].new_zeros(1, 3, size, size) if state else torch.zeros(1, 3, size, size), *state)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    holder, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(holder), attribute, module)
+
+
+# ---- runtimes of the exported step --------------------------------------------------------------------------
+
+class ExportedRuntime(Runtime):
+    """A runtime of an exported step, on the CPU, float32 outside.
+
+    Every step writes into memory of its own, which the next one reads where it lies: nothing is copied, and a state
+    that someone kept stays what it was.
+    """
+
+    def __init__(self, exported: Exported) -> None:
+        super().__init__(exported.info)
+        self.info = exported.info
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def check(precision: str) -> None:
+        """UserError when the package is missing or this precision cannot be had here."""
+        raise AssertionError("a runtime says what it needs")
+
+    def initial_state(self, batch: int = 1, height: Optional[int] = None, width: Optional[int] = None) -> State:
+        info = self.info
+        asked = (height or info.height, width or info.width)
+        if asked != (info.height, info.width):
+            raise UserError(f"frames of {asked[0]}x{asked[1]} pixels: this step was exported for {info.height}x"
+                            f"{info.width} alone: export another with tools/export_onnx.py --height --width")
+        return tuple(torch.zeros(batch, *shape) for shape in info.memories)
+
+    def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        batch, info = len(frames), self.info
+        shapes = [(batch, 3, info.height, info.width), *((batch, *shape) for shape in info.memories)]
+        given = [frames, *state]
+        if [tuple(tensor.shape) for tensor in given] != shapes:
+            raise UserError(f"frames of shape {tuple(frames.shape)} with this state: this step takes"
+                            f" (streams, 3, {info.height}, {info.width}) and the state of so many streams: begin with"
+                            " initial_state(batch)")
+        given = [tensor.to("cpu", torch.float32).contiguous() for tensor in given]  # no copy where it is so already
+        made = [torch.empty(batch, self.settings.num_class), *(torch.empty(shape) for shape in shapes[1:])]
+        with self._lock:
+            self._compute(given, made)
+        return made[0], tuple(made[1:])
+
+    def _compute(self, given: list[Tensor], made: list[Tensor]) -> None:
+        """Read `given` and write `made`, in the order of the exported inputs and outputs."""
+        raise AssertionError("a runtime says how it computes")
+
+
+class OnnxRuntime(ExportedRuntime):
+    """ONNX Runtime. It knows no bfloat16 on CPUs."""
+
+    def __init__(self, exported: Exported, precision: str = "float32") -> None:
+        super().__init__(exported)
+        ort = import_extra("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = count_threads()
+        self._session = ort.InferenceSession(exported.content, options, providers=["CPUExecutionProvider"])
+        self._binding = self._session.io_binding()
+
+    @staticmethod
+    def check(precision: str) -> None:
+        import_extra("onnxruntime")
+        if precision != "float32":
+            raise UserError(f"--precision {precision} --backend onnxruntime: ONNX Runtime computes float32 on CPUs:"
+                            " choose float32, or another backend")
+
+    def _compute(self, given: list[Tensor], made: list[Tensor]) -> None:
+        float32 = import_extra("numpy").float32
+        for name, tensor in zip(self.info.input_names, given):
+            self._binding.bind_input(name, "cpu", 0, float32, tuple(tensor.shape), tensor.data_ptr())
+        for name, tensor in zip(self.info.output_names, made):
+            self._binding.bind_output(name, "cpu", 0, float32, tuple(tensor.shape), tensor.data_ptr())
+        self._session.run_with_iobinding(self._binding)
+
+
+class OpenVinoRuntime(ExportedRuntime):
+    """OpenVINO's CPU plugin, compiled for each number of streams when it first comes: fixed shapes run faster."""
+
+    def __init__(self, exported: Exported, precision: str = "float32") -> None:
+        super().__init__(exported)
+        openvino = import_extra("openvino")
+        self._tensor = openvino.Tensor
+        self._core = openvino.Core()
+        self._content = exported.content
+        self._options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": count_threads(),
+                         # its own default is bfloat16 wherever the processor has it
+                         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision]}
+        self._requests: dict[int, Any] = {}
+
+    @staticmethod
+    def check(precision: str) -> None:
+        core = import_extra("openvino").Core()
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise UserError("--precision bfloat16 --backend openvino: this processor does not compute bfloat16: choose"
+                            " float32")
+
+    def _compute(self, given: list[Tensor], made: list[Tensor]) -> None:
+        request = self._request(len(given[0]))
+        for i, tensor in enumerate(given):
+            request.set_input_tensor(i, self._tensor(tensor.numpy(), shared_memory=True))
+        for i, tensor in enumerate(made):
+            request.set_output_tensor(i, self._tensor(tensor.numpy(), shared_memory=True))
+        request.infer()
+
+    def _request(self, batch: int) -> Any:
+        if batch not in self._requests:
+            if len(self._requests) == MAX_COMPILED:
+                del self._requests[next(iter(self._requests))]
+            model = self._core.read_model(self._content)
+            info = self.info
+            shapes = [[batch, 3, info.height, info.width], *([batch, *shape] for shape in info.memories)]
+            model.reshape(dict(zip(info.input_names, shapes)))
+            self._requests[batch] = self._core.compile_model(model, "CPU", self._options).create_infer_request()
+        return self._requests[batch]
+
+
+def count_threads() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

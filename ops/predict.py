@@ -1,0 +1,255 @@
+"""Any video to named classes: which frames of it are looked at, when they are shown, and what the network answers.
+
+The frames, the preprocessing and the averaging are those of test_models.py, so a video's scores are the same.
+"""
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ops import jester, sampling
+from ops.checkpoint import Described, describe
+from ops.dataset_config import DATASETS, dataset_root, read_categories
+from ops.discovery import find_videos, frame_names, holds_frames
+from ops.engine import make_prepare, score
+from ops.errors import UserError
+from ops.frame_index import frame_index
+from ops.frame_sources import FrameFolder, read_image
+from ops.loader import make_loader
+from ops.metrics import names_or_numbers
+from ops.models import TSN
+from ops.protocol import Protocol
+from ops.settings import ModelSettings, build_model
+from ops.video_reading import open_video, video_stream
+from ops.video_source import VideoFiles
+from ops.weights import load_weights
+
+
+@dataclass
+class Classifier:
+    """A checkpoint ready to answer. class_names: a name or number per class."""
+    model: TSN
+    settings: ModelSettings
+    class_names: list[str]
+    protocol: Protocol
+    device: torch.device
+    named: bool
+
+    def frames(self, num_frames: int) -> list[int]:
+        """The 1-based frames that the protocol looks at in a video, or a part of one, of `num_frames`."""
+        t, length = self.settings.num_segments, self.model.new_length + (self.settings.modality == "RGBDiff")
+        firsts = (sampling.sample_twice(num_frames, t, length) if self.protocol.twice
+                  else sampling.sample_dense_test(num_frames, t) if self.protocol.dense
+                  else sampling.sample_test(num_frames, t, length))
+        return [min(first + i, num_frames) for first in firsts for i in range(length)]
+
+
+def load_classifier(weights: Path, device: torch.device, protocol: Protocol, num_segments: Optional[int] = None,
+                    categories: Optional[Path] = None, root: Optional[str] = None) -> Classifier:
+    """The network of a checkpoint, as its own metadata (or a released file's name) says.
+
+    num_segments: another number of frames than it was trained with. categories: a file of class names; else they are
+    the checkpoint's own, else those of its data set where that lies under `root`.
+    """
+    found = describe(weights)
+    if found.settings is None:
+        raise UserError(f"{weights} does not say what model it is, and has no published name (TSM_<dataset>_<modality>_"
+                        "<arch>_...): see tools/inspect_checkpoint.py")
+    settings = found.settings.with_(num_segments=num_segments)
+    if settings.modality == "Flow":
+        raise UserError(f"{weights} reads optical flow: videos give RGB: use test_models.py on flow folders")
+    names = class_names(found, settings.num_class, categories, root)
+    model = build_model(settings)
+    load_weights(model, found.weights, str(weights))
+    return Classifier(model.to(device), settings, names_or_numbers(names, settings.num_class), protocol, device,
+                      names is not None)
+
+
+def class_names(found: Described, num_class: int, categories: Optional[Path],
+                root: Optional[str]) -> Optional[list[str]]:
+    """A checkpoint's class names, or None where nothing tells them."""
+    if categories is not None:
+        names = read_categories(categories)
+        if names is None or len(names) != num_class:
+            raise UserError(f"--categories {categories}: " + (
+                "there is no such file" if names is None else
+                f"it names {len(names)} classes, the checkpoint has {num_class}"))
+        return names
+    if found.class_names:
+        return found.class_names
+    if found.dataset == "jester" and num_class == len(jester.CLASSES):
+        return list(jester.CLASSES)
+    entry = DATASETS.get(found.dataset or "")
+    file = dataset_root(root) / entry.categories if entry and entry.categories else None
+    names = read_categories(file) if file and file.exists() else None
+    return names if names and len(names) == num_class else None
+
+
+# ---- the videos ---------------------------------------------------------------------------------------------
+
+class Video(NamedTuple):
+    """A video to look at. load(key, indices) of `source` gives its frames. times: seconds from the beginning at which
+    each frame is shown; None where nothing tells. frame: seconds that the last one stays."""
+    name: str
+    source: Any
+    key: str
+    num_frames: int
+    times: Optional[np.ndarray]
+    frame: float
+
+    @property
+    def seconds(self) -> Optional[float]:
+        return None if self.times is None else float(self.times[-1]) + self.frame
+
+
+class NumberedFrames(FrameFolder):
+    """A frame folder whose frames may count from any number; `load` counts from 1."""
+
+    def __init__(self, root: Path, template: str, first: int) -> None:
+        super().__init__(root, template)
+        self.first = first
+
+    def load(self, video: str, indices: Sequence[int]) -> list[Any]:
+        pictures = {i: read_image(self.root / video / self.template.format(self.first + i - 1)) for i in set(indices)}
+        return [pictures[i] for i in indices]
+
+
+def expand(name: str) -> list[Path]:
+    """The videos that a file, a frame folder, a folder of videos or a pattern names. UserError when there are none."""
+    path = Path(name)
+    if not path.exists():
+        if not set(name) & set("*?["):
+            raise UserError("there is no such file or folder")
+        found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        if not found:
+            raise UserError("no file matches")
+        return [video for match in found for video in (expand(str(match)) if match.is_dir() else [match])]
+    if not path.is_dir():
+        return [path]
+    videos = [path] if holds_frames(path) else [path / video for video in find_videos(path)]
+    if not videos:
+        raise UserError("the folder holds neither videos nor frames")
+    return videos
+
+
+def open_for_prediction(path: Path, fps: Optional[float] = None) -> Video:
+    """A video file or frame folder. fps: of a frame folder. UserError when it cannot be read."""
+    if path.is_dir():
+        names = frame_names(path)
+        times = None if fps is None else np.arange(names.num_frames) / fps
+        return Video(str(path), NumberedFrames(path.parent, names.template, names.first), path.name, names.num_frames,
+                     times, 0.0 if fps is None else 1 / fps)
+    files = VideoFiles(path.parent)
+    if files.path(path.name) != path:
+        raise UserError(f"{path} and {files.path(path.name)} lie side by side: give it the ending of its kind")
+    count = files.count(path.name)
+    times, frame = frame_times(path, count)
+    return Video(str(path), files, path.name, count, times, frame)
+
+
+def frame_times(path: Path, count: int) -> tuple[Optional[np.ndarray], float]:
+    """(seconds from the first frame on at which each frame is shown, seconds that one lasts) of a video file.
+
+    By the frames' own time stamps, else by the stream's rate; None where the file tells neither.
+    """
+    with open_video(path) as container:
+        stream = video_stream(container)
+        base, rate = stream.time_base, stream.average_rate
+    index = frame_index(path)
+    if len(index.packets) and base:
+        stamps = index.packets[index.order, 0]
+        times = (stamps - stamps[0]) * float(base)
+        steps = np.diff(times)
+        return times, float(np.median(steps)) if len(steps) else 1 / float(rate or 25)
+    return (np.arange(count) / float(rate), 1 / float(rate)) if rate else (None, 0.0)
+
+
+# ---- the windows --------------------------------------------------------------------------------------------
+
+class Window(NamedTuple):
+    """A part of a video: frames first + 1, ..., last (1-based: first is how many lie before it), and its seconds."""
+    first: int
+    last: int
+    start: float
+    end: float
+
+
+def slide(times: np.ndarray, duration: float, length: float, stride: float) -> list[Window]:
+    """Windows of `length` seconds every `stride` seconds; the last one ends with the video; a short video is one.
+
+    A window in which no new frame is shown (videos with long still pictures) has the frame that is seen meanwhile.
+    """
+    tiny = 1e-6  # seconds: sums of strides are not exact
+    count = max(0, int((duration - length) / stride + tiny)) + 1
+    starts = [i * stride for i in range(count)]
+    if starts[-1] + length < duration - tiny:
+        starts.append(duration - length)
+    windows = []
+    for start in starts:
+        first, last = np.searchsorted(times, [start - tiny, start + length - tiny])
+        first = min(int(first), max(int(last), 1) - 1)
+        windows.append(Window(first, max(int(last), first + 1), start, min(start + length, duration)))
+    return windows
+
+
+def windows_of(video: Video, length: Optional[float], stride: Optional[float]) -> list[Window]:
+    """The whole video as one window, or a sliding one of `length` seconds. UserError when seconds mean nothing."""
+    if length is None:
+        return [Window(0, video.num_frames, 0.0, video.seconds or 0.0)]
+    if video.times is None or video.seconds is None:
+        raise UserError(f"{video.name} does not tell when its frames are shown: give --fps")
+    stride = length / 2 if stride is None else stride
+    if stride < video.frame / 2:
+        raise UserError(f"{video.name}: a stride of {stride:g} s is shorter than a frame ({video.frame:.3g} s): choose"
+                        " a longer --stride or --window")
+    return slide(video.times, video.seconds, length, stride)
+
+
+class Clips(Dataset):
+    """The clips of a video's windows, as `TSNDataSet` would give them; the label 0 means nothing."""
+
+    def __init__(self, classifier: Classifier, video: Video, windows: Sequence[Window]) -> None:
+        model, settings = classifier.model, classifier.settings
+        self.video = video
+        self.frames = [[window.first + i for i in classifier.frames(window.last - window.first)] for window in windows]
+        self.transform = classifier.protocol.transform(model.scale_size, model.crop_size, settings.bgr_255)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.video.source.load(self.video.key, self.frames[index])), 0
+
+
+def classify(classifier: Classifier, video: Video, windows: Sequence[Window], batch_size: int = 1,
+             workers: int = 0) -> Tensor:
+    """(windows, num_class) scores, the protocol's views averaged, before the softmax."""
+    loader = make_loader(Clips(classifier, video, windows), batch_size, workers if len(windows) > batch_size else 0,
+                         train=False)
+    prepare = make_prepare(*classifier.model.normalization, classifier.settings.bgr_255, classifier.device)
+    return score(classifier.model, loader, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
+
+
+def best(scores: Tensor, names: Sequence[str], topk: int) -> list[dict[str, Any]]:
+    """The `topk` likeliest classes of one row of scores (num_class,), best first. probability: 0 to 1."""
+    probabilities = scores.softmax(dim=0)
+    order = scores.argsort(descending=True, stable=True)[:topk]
+    return [{"class": names[i], "label": i, "probability": float(probabilities[i]), "score": float(scores[i])}
+            for i in order.tolist()]
+
+
+def answer(classifier: Classifier, video: Video, windows: Sequence[Window], scores: Tensor, topk: int,
+           timeline: bool) -> dict[str, Any]:
+    """What is said of a video: the classes of its windows' mean scores, and each window's if `timeline`."""
+    names = classifier.class_names
+    result: dict[str, Any] = {"video": video.name, "frames": video.num_frames, "seconds": video.seconds,
+                              "predictions": best(scores.mean(dim=0), names, topk)}
+    if timeline:
+        result["timeline"] = [{"start": round(window.start, 3), "end": round(window.end, 3),
+                               "predictions": best(row, names, topk)} for window, row in zip(windows, scores)]
+    return result

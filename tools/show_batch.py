@@ -1,0 +1,127 @@
+"""Draw what the network sees: a training batch after crop, mirroring, augmentation and mixing, with its labels.
+
+    python tools/show_batch.py somethingv2 RGB --augment randaug --mixup 0.2 --out batch.png
+
+A row per clip, its frames from left to right; as .gif the clips move. Every flag of main.py counts as it does there.
+"""
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import opts  # noqa: E402
+from ops.augment import make_mix  # noqa: E402
+from ops.cli import Parser, run  # noqa: E402
+from ops.dataset_config import locate  # noqa: E402
+from ops.engine import make_prepare  # noqa: E402
+from ops.errors import UserError  # noqa: E402
+from ops.loader import make_loader, set_epoch  # noqa: E402
+from ops.models import TSN  # noqa: E402
+from ops.runtime import atomic_write, seed_everything  # noqa: E402
+from ops.settings import ModelSettings, build_model  # noqa: E402
+from ops.training_data import training_set  # noqa: E402
+
+GAP, LINE = 4, 16  # pixels: between pictures, height of a line of text
+MILLISECONDS = 250  # a frame of the .gif
+
+
+def main() -> Optional[int]:
+    own, args = parse()
+    data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
+                  args.dataset_file)
+    settings = ModelSettings(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
+    model = build_model(settings, "none")
+    videos = training_set(model, settings, data, args.flip, args.augment, args.random_erasing, args.dense_sample,
+                          args.skip_bad, args.seed, args.data_format)
+    loader = make_loader(videos, min(own.clips, len(videos)), args.workers, train=True, seed=args.seed)
+    set_epoch(loader, own.epoch)
+    batch = next(iter(loader))
+    if batch.clips is None:
+        raise UserError(f"no video of the batch could be read; the first: {batch.bad[0].reason}")
+    seed_everything(args.seed)
+    mean, std = model.normalization
+    clips = make_prepare(mean, std, settings.bgr_255, torch.device("cpu"))(batch.clips)
+    labels = F.one_hot(batch.labels, data.num_class).float()
+    mix = make_mix(data.num_class, args.mixup, args.cutmix)
+    if mix is not None:
+        clips, labels = mix(clips, batch.labels)
+    rows = [to_pictures(clip, model, settings) for clip in clips]
+    texts = [label_text(row, data.class_names) for row in labels]
+    write(Path(own.out), rows, texts)
+    print(f"{own.out}: {len(rows)} clips of {len(rows[0])} pictures of {rows[0][0].width}x{rows[0][0].height}")
+    return None
+
+
+def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
+    """(the flags of this tool, those of main.py)"""
+    parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
+                    epilog="Every other argument is main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
+    parser.add_argument("--out", default="batch.png", help="the picture: .png, or .gif, which moves")
+    parser.add_argument("--clips", type=int, default=8, help="how many")
+    parser.add_argument("--epoch", type=int, default=0, help="whose first batch")
+    own, rest = parser.parse_known_args()
+    if own.clips < 1 or own.epoch < 0:
+        raise UserError(f"--clips {own.clips}, --epoch {own.epoch}: choose 1 or more clips of epoch 0 or more")
+    if Path(own.out).suffix.lower() not in (".png", ".gif"):
+        raise UserError(f"--out {own.out}: choose a name that ends in .png or .gif")
+    return own, opts.parse_train([*rest, "--workers", "0"])
+
+
+def to_pictures(clip: Tensor, model: TSN, settings: ModelSettings) -> list[Image.Image]:
+    """The network's input (T*C, H, W) before it was normalised: a picture per segment, for Flow two (x, y)."""
+    mean, std = [torch.tensor(values) for values in model.normalization]
+    segments = clip.unflatten(0, (settings.num_segments, -1))
+    channels = segments.shape[1]
+    repeat = [values.repeat(channels // len(values)).view(1, -1, 1, 1) for values in (mean, std)]
+    pixels = (segments * repeat[1] + repeat[0]) * (1 if settings.bgr_255 else 255)
+    pixels = pixels.round().clamp(0, 255).byte()
+    if settings.modality == "Flow":
+        return [Image.fromarray(plane.numpy()) for segment in pixels for plane in segment[:2]]
+    colours = pixels[:, :3].flip(1) if settings.bgr_255 else pixels[:, :3]
+    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in colours]
+
+
+def label_text(weights: Tensor, names: Optional[list[str]]) -> str:
+    """The classes of a clip, heaviest first, with their shares where there are two."""
+    found = sorted(((float(weight), i) for i, weight in enumerate(weights) if weight > 0), reverse=True)
+    words = [names[i] if names else f"class {i}" for _, i in found]
+    return words[0] if len(found) == 1 else " + ".join(f"{share:.2f} {word}" for (share, _), word in zip(found, words))
+
+
+def write(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
+    """The whole file or none."""
+    moving = path.suffix.lower() == ".gif"
+    try:
+        with atomic_write(path, "wb") as f:
+            if moving:
+                frames = [grid([[row[t]] for row in rows], texts, per_line=4) for t in range(len(rows[0]))]
+                frames[0].save(f, "GIF", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
+            else:
+                grid(rows, texts, per_line=1).save(f, "PNG")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def grid(rows: list[list[Image.Image]], texts: list[str], per_line: int) -> Image.Image:
+    """Rows of pictures with a line of text above each, `per_line` rows beside each other."""
+    width, height = rows[0][0].size
+    cell = len(rows[0]) * (width + GAP), LINE + height + GAP
+    per_line = min(per_line, len(rows))
+    sheet = Image.new("RGB", (per_line * cell[0] + GAP, -(-len(rows) // per_line) * cell[1] + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (row, text) in enumerate(zip(rows, texts)):
+        left, top = GAP + number % per_line * cell[0], GAP + number // per_line * cell[1]
+        draw.text((left, top), text[:cell[0] // 6], fill="black")  # 6 pixels a letter: no text runs into the next
+        for i, picture in enumerate(row):
+            sheet.paste(picture, (left + i * (width + GAP), top + LINE))
+    return sheet
+
+
+if __name__ == "__main__":
+    run(main)
