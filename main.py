@@ -30,7 +30,7 @@ from ops.metrics import Scores
 from ops.models import TSN
 from ops.protocol import Protocol
 from ops.run_log import RunLog, write_args
-from ops.runtime import atomic_write, git_commit, mix_seeds, pick_device, pick_gpus, seed_everything
+from ops.runtime import atomic_write, channels_last, git_commit, mix_seeds, pick_device, pick_gpus, seed_everything
 from ops.settings import ModelSettings, build_model, preprocessing, store_name
 from ops.temporal_shift import shift_layers
 from ops.training_data import training_set
@@ -55,6 +55,8 @@ def main() -> None:
     prepare = make_prepare(*model.normalization, settings.bgr_255, device)
     optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
                                 weight_decay=args.weight_decay)
+    if args.channels_last:
+        channels_last(model)
     state = TrainState(parallel(model.to(device), gpus), optimizer, args.start_epoch)
     if args.resume:
         resume(state, model, settings, Path(args.resume))

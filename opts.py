@@ -103,6 +103,7 @@ def _run_flags(group: Any) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--root_log", default="log")
     add("--root_model", default="checkpoint")
+    add("--channels_last", action="store_true", help="keep weights and activations channels last: faster on most CPUs")
     add("--debug", action="store_true", help="two steps of each phase; one epoch unless --epochs says more")
 
 

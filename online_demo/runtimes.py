@@ -75,9 +75,14 @@ def open_runtime(backend: str, online: OnlineTSM, device: Union[str, torch.devic
         return TorchRuntime(online, pick_device(str(device)), precision)
     if torch.device("cpu" if device == "auto" else device).type != "cpu":
         log.warning("warning: --backend %s runs on the CPU: --device %s does nothing", backend, device)
-    kind = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}[backend]
-    kind.check(precision)
-    return kind(_exported(online, weights), precision)
+    EXPORTED[backend].check(precision)  # before seconds of exporting
+    return open_exported(backend, _exported(online, weights), precision)
+
+
+def open_exported(backend: str, exported: Exported, precision: str = "float32") -> "ExportedRuntime":
+    """An exported step ready in onnxruntime or openvino; else as `open_runtime`."""
+    EXPORTED[backend].check(precision)
+    return EXPORTED[backend](exported, precision)
 
 
 def _exported(online: OnlineTSM, weights: Optional[Path]) -> Exported:
@@ -165,7 +170,7 @@ class ExportedRuntime(Runtime):
     that someone kept stays what it was.
     """
 
-    def __init__(self, exported: Exported) -> None:
+    def __init__(self, exported: Exported, precision: str = "float32") -> None:
         super().__init__(exported.info)
         self.info = exported.info
         self._lock = threading.Lock()
@@ -206,7 +211,7 @@ class OnnxRuntime(ExportedRuntime):
     """ONNX Runtime. It knows no bfloat16 on CPUs."""
 
     def __init__(self, exported: Exported, precision: str = "float32") -> None:
-        super().__init__(exported)
+        super().__init__(exported, precision)
         ort = import_extra("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = count_threads()
@@ -233,7 +238,7 @@ class OpenVinoRuntime(ExportedRuntime):
     """OpenVINO's CPU plugin, compiled for each number of streams when it first comes: fixed shapes run faster."""
 
     def __init__(self, exported: Exported, precision: str = "float32") -> None:
-        super().__init__(exported)
+        super().__init__(exported, precision)
         openvino = import_extra("openvino")
         self._tensor = openvino.Tensor
         self._core = openvino.Core()
@@ -268,6 +273,9 @@ class OpenVinoRuntime(ExportedRuntime):
             model.reshape(dict(zip(info.input_names, shapes)))
             self._requests[batch] = self._core.compile_model(model, "CPU", self._options).create_infer_request()
         return self._requests[batch]
+
+
+EXPORTED: dict[str, type[ExportedRuntime]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
 
 
 def count_threads() -> int:

@@ -1,5 +1,6 @@
 """From any labelled videos to a data set that main.py knows: found, looked at, split, listed, registered."""
 import csv
+import io
 import os
 import re
 import shutil
@@ -102,7 +103,7 @@ def read_csv(file: Path, root: Path) -> list[Item]:
 
 def _rows(file: Path, text: str) -> Iterator[tuple[list[str], int]]:
     """(cells without white space at their ends, line from 1) of the lines that are not empty."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
@@ -113,7 +114,7 @@ def _rows(file: Path, text: str) -> Iterator[tuple[list[str], int]]:
 
 def _item(cells: dict[str, str], too_many: bool, root: Path, where: str) -> Item:
     path, label, split = (cells.get(column, "") for column in ("file", "label", "split"))
-    if not path or not label or too_many:
+    if not path or not label or too_many or "\0" in path:
         raise UserError(f"{where}: must be `file,label` or `file,label,split`")
     if split and split.lower() not in _SPLIT_WORDS:
         raise UserError(f"{where}: split {split[:40]!r}: choose train, val or test, or leave it empty")
@@ -261,7 +262,7 @@ def write_lists(name: str, checked: Checked, splits: dict[str, list[Item]], out:
     counts = {item.path: count for item, count in checked.counts.items()}
     files = {"category.txt": classes, "unreadable.txt": [f"{path}\t{reason}" for path, reason in checked.bad]}
     for split, items in splits.items():
-        files[f"{split}_videofolder.txt"] = [f"{item.path} {counts[item.path]} {numbers[item.label]}" for item in items]
+        files[list_file(out, split).name] = [f"{item.path} {counts[item.path]} {numbers[item.label]}" for item in items]
     try:
         for file, lines in files.items():
             if not lines:
@@ -271,9 +272,13 @@ def write_lists(name: str, checked: Checked, splits: dict[str, list[Item]], out:
                 f.writelines(line + "\n" for line in lines)
     except OSError as error:
         raise UserError(f"cannot write the lists to {out}: {error.strerror}: name a folder with --out") from None
-    base = Path(os.path.abspath(out))
-    return UserDataSet(name, Path(os.path.abspath(checked.root)), base / "train_videofolder.txt",
-                       base / "val_videofolder.txt", base / "category.txt", template=checked.template)
+    return UserDataSet(name, Path(os.path.abspath(checked.root)), list_file(out, "train"), list_file(out, "val"),
+                       Path(os.path.abspath(out), "category.txt"), template=checked.template)
+
+
+def list_file(out: Path, split: str) -> Path:
+    """The list of a split, as an absolute path."""
+    return Path(os.path.abspath(out)) / f"{split}_videofolder.txt"
 
 
 def balance(splits: dict[str, list[Item]], pattern_text: Optional[str] = None, most: int = 60) -> list[str]:

@@ -143,25 +143,26 @@ def unusable_name(name: str, taken: Collection[str] = ()) -> str:
 
 # ---- writing ------------------------------------------------------------------------------------------------
 
-def refuse_name(path: Path, name: str, taken: Collection[str] = ()) -> dict[str, UserDataSet]:
-    """The file's data sets; UserError when the file cannot be read, or no data set can have this name."""
+def refuse_name(path: Path, name: str, train_list: Path, taken: Collection[str] = (),
+                replace: bool = False) -> dict[str, UserDataSet]:
+    """The file's data sets. UserError when it cannot be read, when no data set can have this name, or when one with
+    another list has it (unless `replace`)."""
     if reason := unusable_name(name, taken):
         raise UserError(reason)
-    return read_dataset_file(path, taken) if Path(path).exists() else {}
+    entries = read_dataset_file(path, taken) if Path(path).exists() else {}
+    if name in entries and entries[name].train_list != train_list and not replace:
+        raise UserError(f"{entries[name].place}: {name!r} is the name of the data set with the list"
+                        f" {entries[name].train_list} already: choose another name, or --replace it")
+    return entries
 
 
 def register(path: Path, entry: UserDataSet, taken: Collection[str] = (), replace: bool = False) -> None:
     """Add `entry` to the file, or put it in the place of the entry of that name; everything else stays as it is.
 
-    UserError when the name cannot be used, is another data set's (other root and other lists; unless `replace`), or the
-    file cannot be edited.
+    UserError as for `refuse_name`, or when the file cannot be edited.
     """
     path = Path(path)
-    entries = refuse_name(path, entry.name, taken)
-    old = entries.get(entry.name)
-    if old is not None and not replace and old.root != entry.root and old.train_list != entry.train_list:
-        raise UserError(f"{old.place}: {entry.name!r} is the name of the data set in {old.root} already: choose another"
-                        " name, or --replace it")
+    entries = refuse_name(path, entry.name, entry.train_list, taken, replace)
     text = path.read_text(encoding="utf-8-sig") if path.exists() else _HEADER
     block = _block(entry, path)
     text = _with_block(text, entry.name, block, path)

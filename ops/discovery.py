@@ -43,8 +43,11 @@ def find_videos(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from None
 
+    seen = {os.path.realpath(folder)}  # links may lead back to a folder above
     for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = {name: os.path.realpath(os.path.join(here, name)) for name in folders}
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and real[name] not in seen)
+        seen.update(real.values())
         videos = sorted(name for name in files if is_video_name(name) and not name.startswith("."))
         parent = Path(here).relative_to(folder)
         if not videos and any(map(is_image_name, files)):

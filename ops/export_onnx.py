@@ -89,7 +89,8 @@ def describe_step(online: OnlineTSM, height: Optional[int] = None, width: Option
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
     memories = [list(memory.shape[1:]) for memory in online.initial_state(1, height, width)]
-    return StepInfo(online.settings, online.class_names, online.preprocessing, height, width, memories, digest.hexdigest())
+    return StepInfo(online.settings, online.class_names, online.preprocessing, height, width, memories,
+                    digest.hexdigest())
 
 
 def export_step(online: OnlineTSM, height: Optional[int] = None, width: Optional[int] = None) -> Exported:

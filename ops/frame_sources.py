@@ -21,7 +21,7 @@ def read_image(path: Path, mode: str = "RGB") -> Image.Image:
     try:
         with Image.open(path) as picture:
             return picture.convert(mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with"
                         " --skip_bad") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise

@@ -142,10 +142,10 @@ def _zoom(rng: Rng, size: Size, progress: np.ndarray) -> Poses:
 
 
 def _turn(rng: Rng, size: Size, progress: np.ndarray) -> Poses:
-    """By 150 to 280 degrees: of 8 frames spread over the clip, two neighbours differ by 70 at most."""
+    """By 120 to 190 degrees about an upright hand, as far as a wrist and an elbow go."""
     x, y = _stay(rng, size, progress)
     radius = min(size) * rng.uniform(0.4, 0.54) * (1 + _tremble(rng, len(progress), 0.06))
-    return Poses(x, y, radius, rng.uniform(0, 2 * np.pi) + np.radians(rng.uniform(150, 280)) * progress)
+    return Poses(x, y, radius, rng.uniform(-0.5, 0.5) + np.radians(rng.uniform(120, 190)) * (progress - 0.5))
 
 
 MOTIONS = (_swipe(np.pi, across=0.14), _swipe(-np.pi / 2, across=0.2), _zoom, _turn)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -148,7 +149,10 @@ def open_for_prediction(path: Path, fps: Optional[float] = None) -> Video:
     if files.path(path.name) != path:
         raise UserError(f"{path} and {files.path(path.name)} lie side by side: give it the ending of its kind")
     count = files.count(path.name)
-    times, frame = frame_times(path, count)
+    try:
+        times, frame = frame_times(path, count)
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"unreadable video: {path}: {error.strerror or error}") from None
     return Video(str(path), files, path.name, count, times, frame)
 
 
@@ -228,11 +232,14 @@ class Clips(Dataset):
 
 def classify(classifier: Classifier, video: Video, windows: Sequence[Window], batch_size: int = 1,
              workers: int = 0) -> Tensor:
-    """(windows, num_class) scores, the protocol's views averaged, before the softmax."""
+    """(windows, num_class) scores, the protocol's views averaged, before the softmax. UserError when they are NaN."""
     loader = make_loader(Clips(classifier, video, windows), batch_size, workers if len(windows) > batch_size else 0,
                          train=False)
     prepare = make_prepare(*classifier.model.normalization, classifier.settings.bgr_255, classifier.device)
-    return score(classifier.model, loader, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
+    logits = score(classifier.model, loader, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
+    if not bool(logits.isfinite().all()):
+        raise UserError(f"the network's scores of {video.name} are not finite: its weights are damaged")
+    return logits
 
 
 def best(scores: Tensor, names: Sequence[str], topk: int) -> list[dict[str, Any]]:

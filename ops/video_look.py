@@ -112,8 +112,8 @@ def _look_at_folder(look: Look, root: Path, video: str, template: str, full: boo
     folder, files_of = frame_files(root, video, template)
     try:
         names = set(os.listdir(folder))
-    except OSError as error:
-        look.blame("missing", f"no folder {folder}: {error.strerror}")
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        look.blame("missing", f"no folder {folder}: {getattr(error, 'strerror', None) or error}")
         return
     while names.issuperset(files_of(look.count + 1)):
         look.count += 1

@@ -414,12 +414,12 @@ def test_registering_keeps_everything_else(tmp_path):
     register(file, entry(tmp_path), DATASETS)
     assert file.read_text().startswith(GOOD + "# the end\nnew:\n")
     assert read_dataset_file(file)["new"] == entry(tmp_path)
-    changed = entry(tmp_path, "007", root=tmp_path, template="f{:03d}.png")
+    changed = entry(tmp_path, "007", root=tmp_path, train_list=tmp_path / "lists/train.txt", template="f{:03d}.png")
     register(file, changed, DATASETS)
     text = file.read_text()
     assert text.startswith("# mine\n'007':\n  root: .\n") and "\nno: {root: ." in text and "# the end\nnew:\n" in text
     assert list(read_dataset_file(file)) == ["007", "no", "new"] and read_dataset_file(file)["007"] == changed
-    with pytest.raises(UserError, match="own.yaml:2: '007' is the name of the data set in"):
+    with pytest.raises(UserError, match="own.yaml:2: '007' is the name of the data set with the list .*train.txt"):
         register(file, entry(tmp_path, "007", root=tmp_path / "other"), DATASETS)
     register(file, entry(tmp_path, "007", root=tmp_path / "other"), DATASETS, replace=True)
     assert read_dataset_file(file)["007"].root == tmp_path / "other"

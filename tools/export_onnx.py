@@ -20,8 +20,8 @@ log = logging.getLogger("export_onnx")
 def parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="export_onnx.py", description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("checkpoint", type=Path, help="an online file (ours or the released Jester one), or a clip checkpoint of a model"
-        " trained with --shift_direction unidirectional")
+    add("checkpoint", type=Path, help="an online file (ours or the released Jester one), or a clip checkpoint of a"
+        " model trained with --shift_direction unidirectional")
     add("-o", "--output", type=Path, help="the file to write (default: beside the checkpoint, where online_demo/main.py"
         " finds it)")
     add("--height", type=int, help="of the frames, pixels (default: as trained); the file is for this size alone")

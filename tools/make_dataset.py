@@ -31,6 +31,7 @@ from ops.custom_datasets import (  # noqa: E402
     check_items,
     extract_items,
     find_items,
+    list_file,
     read_csv,
     shared_sources,
     split_items,
@@ -45,8 +46,8 @@ from ops.video_source import is_video_name  # noqa: E402
 
 def main() -> int:
     args = build_parser().parse_args()
-    check_arguments(args)
     out = args.out or args.root / ".tsm" / args.name
+    check_arguments(args, out)
     items = read_csv(args.csv, args.root) if args.csv else find_items(args.root, out)
     if not items:
         raise UserError(f"no videos in {args.csv or args.root}: it needs a folder per class with videos, or a --csv")
@@ -78,13 +79,13 @@ def build_parser() -> Parser:
     add("--out", type=Path, help="folder for lists and frames (default: ROOT/.tsm/NAME)")
     add("--dataset_file", type=Path, default=DATASET_FILE,
         help="yaml file that gets the data set (default: datasets.yaml in the repository's root)")
-    add("--replace", action="store_true", help="take the name over from another folder's data set")
+    add("--replace", action="store_true", help="take the name over from a data set with other lists")
     add("--allow_missing", action="store_true", help="exit status 0 also when videos cannot be read")
     add("-j", "--workers", type=int, default=os.cpu_count() or 1, help="videos at a time (default: the cores)")
     return parser
 
 
-def check_arguments(args: Namespace) -> None:
+def check_arguments(args: Namespace, out: Path) -> None:
     """Everything that can be refused before hours of work."""
     if not 0 < args.val < 1:
         raise UserError(f"--val {args.val}: choose a share above 0 and below 1")
@@ -95,7 +96,7 @@ def check_arguments(args: Namespace) -> None:
     if not args.root.is_dir():
         raise UserError(f"there is no folder {args.root}: name the one that holds your videos")
     compile_pattern(args.source_pattern)
-    refuse_name(args.dataset_file, args.name, DATASETS)
+    refuse_name(args.dataset_file, args.name, list_file(out, "train"), DATASETS, args.replace)
 
 
 def look(args: Namespace, items: list[Item], out: Path) -> Checked:

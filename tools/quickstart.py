@@ -1,6 +1,6 @@
 """The quickstart's steps, each an ordinary command: make data, train TSN and TSM alike, test both, report.
 
-    python tools/quickstart.py [--out runs/quickstart] [--epochs 7] [--videos 2000] [--device auto] [--fresh]
+    python tools/quickstart.py [--out runs/quickstart] [--epochs 5] [--videos 1800] [--device auto] [--fresh]
 
 A step that was done with the same command is not done again, so a second run is quick and an interrupted one goes on.
 """
@@ -23,7 +23,7 @@ SEGMENTS = 4
 # The same for both models; the only difference is --shift.
 # From random weights the fast classifier would blow up at once: the gradient's norm is held at 1.
 RECIPE = (f"--arch resnet18 --num_segments {SEGMENTS} --pretrain none --input_size 48 --batch-size 16 --lr 0.02"
-          " --lr_type cos --wd 5e-4 --gd 1 --dropout 0.2 --npb --eval-freq 1 --seed 1")
+          " --lr_type cos --wd 5e-4 --gd 1 --dropout 0.2 --npb --eval-freq 1 --seed 1 --channels_last")
 MODELS = {"tsn": [], "tsm": ["--shift"]}
 NAMES = {"tsn": "resnet18", "tsm": "resnet18_shift8_blockres"}
 
@@ -53,8 +53,8 @@ def parse() -> Any:
     parser = Parser(description="The quickstart's steps.")
     parser.add_argument("--out", default="runs/quickstart", help="folder of the results")
     parser.add_argument("--root_dataset", default="data", help="folder of the data set")
-    parser.add_argument("--videos", type=int, default=2000, help="training and validation videos to make")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--videos", type=int, default=1800, help="training and validation videos to make")
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("-j", "--workers", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results and train again")

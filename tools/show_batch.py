@@ -104,8 +104,8 @@ def write(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
                 frames[0].save(f, "GIF", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
             else:
                 grid(rows, texts, per_line=1).save(f, "PNG")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def grid(rows: list[list[Image.Image]], texts: list[str], per_line: int) -> Image.Image:

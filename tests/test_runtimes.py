@@ -1,0 +1,386 @@
+"""The online step in other runtimes equals the online model's; the exported file says what it holds."""
+import json
+import sys
+import threading
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from online_demo.runtimes import OnnxRuntime, OpenVinoRuntime, TorchRuntime, fold_norms, open_exported, open_runtime
+from ops.errors import UserError
+from ops.export_onnx import (
+    METADATA_KEY,
+    Exported,
+    describe_step,
+    export_step,
+    exported_path,
+    read_exported,
+    write_exported,
+)
+from ops.online import OnlineTSM
+from ops.online_format import online_content, open_model, settings_of
+from ops.stream import Stream
+from ops.weights import save_checkpoint
+from tests import programs
+from tests.golden_model import clip
+from tests.test_online import stream, twin
+
+SIZE, CLASSES = 64, 5
+ARCHS = ("mobilenetv2", "resnet18")
+OTHERS = ("onnxruntime", "openvino")
+RELATIVE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def onlines():
+    return {arch: OnlineTSM(twin(arch, 4, input_size=SIZE)) for arch in ARCHS}
+
+
+@pytest.fixture(scope="module")
+def exports(onlines):
+    return {arch: export_step(online) for arch, online in onlines.items()}
+
+
+@pytest.fixture(scope="module")
+def runtimes(onlines, exports):
+    """(backend, arch) -> runtime"""
+    made = {("torch", arch): open_runtime("torch", online, "cpu") for arch, online in onlines.items()}
+    return made | {(backend, arch): open_exported(backend, exported)
+                   for arch, exported in exports.items() for backend in OTHERS}
+
+
+def assert_close(got, wanted, tolerance=RELATIVE):
+    assert got.shape == wanted.shape and got.dtype == torch.float32
+    assert float((got - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
+    assert float(wanted.std(dim=1).min()) > 1e-3 * float(wanted.abs().max()), "the frames' answers differ"
+
+
+# ---- equal logits -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("streams", [1, 4])
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("backend", ["torch", *OTHERS])
+def test_logits_equal_the_online_models(onlines, runtimes, backend, arch, streams):
+    frames = clip(streams, 5, 3, SIZE)
+    wanted = stream(onlines[arch], frames, 5)
+    assert_close(stream(runtimes[backend, arch], frames, 5), wanted)
+    again = stream(runtimes[backend, arch], frames, 5)
+    assert_close(again, wanted)
+
+
+@pytest.mark.parametrize("backend", ["torch", *OTHERS])
+def test_memories_equal_the_online_models(onlines, runtimes, backend):
+    online, runtime = onlines["mobilenetv2"], runtimes[backend, "mobilenetv2"]
+    frame = clip(2, 1, 3, SIZE)
+    _, wanted = online.step(frame, online.initial_state(2))
+    _, got = runtime.step(frame, runtime.initial_state(2))
+    assert len(got) == len(wanted) == 10
+    for one, other in zip(got, wanted):
+        assert float((one - other).abs().max()) <= RELATIVE * float(other.abs().max())
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_bfloat16_is_near_and_another_number(onlines, exports, backend):
+    online, exported = onlines["resnet18"], exports["resnet18"]
+    if backend == "openvino":
+        try:
+            runtime = open_exported(backend, exported, "bfloat16")
+        except UserError as error:
+            assert "bfloat16" in str(error)  # this processor has none
+            return
+    else:
+        runtime = open_runtime(backend, online, "cpu", precision="bfloat16")
+    frames = clip(2, 4, 3, SIZE)
+    wanted, got = stream(online, frames, 4), stream(runtime, frames, 4)
+    assert_close(got, wanted, 0.05)
+    assert float((got - wanted).abs().max()) > 1e-5 * float(wanted.abs().max())
+
+
+def test_folding_leaves_no_norm_behind(onlines):
+    for arch, online in onlines.items():
+        folded = TorchRuntime(online, torch.device("cpu")).model
+        kinds = [type(module).__name__ for module in folded.modules()]
+        assert "BatchNorm2d" not in kinds and "BatchNorm2d" in [type(module).__name__ for module in online.modules()]
+    online = OnlineTSM(twin("BNInception", 3, "block", input_size=SIZE))  # its convolutions have biases
+    frames = clip(2, 3, 3, SIZE)
+    wanted = stream(online, frames, 3)
+    fold_norms(online)
+    assert_close(stream(online, frames, 3), wanted)
+
+
+# ---- a state is a value -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("backend", ["torch", *OTHERS])
+def test_a_state_that_was_kept_does_not_change(runtimes, backend):
+    runtime = runtimes[backend, "resnet18"]
+    frames = clip(1, 4, 3, SIZE).unflatten(1, (4, 3))
+    _, kept = runtime.step(frames[:, 0], runtime.initial_state())
+    copies = [memory.clone() for memory in kept]
+    first, state = runtime.step(frames[:, 1], kept)
+    first_copy = first.clone()
+    for i in (2, 3):
+        _, state = runtime.step(frames[:, i], state)
+    assert all(torch.equal(memory, copy) for memory, copy in zip(kept, copies))
+    assert torch.equal(first, first_copy)
+    again, _ = runtime.step(frames[:, 1], kept)
+    assert torch.equal(again, first)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_threads_share_a_runtime(runtimes, backend):
+    runtime = runtimes[backend, "resnet18"]
+    clips = [clip(1, 6, 3, SIZE, seed=seed) for seed in range(3)]
+    alone = [stream(runtime, frames, 6) for frames in clips]
+    together = [None] * 3
+
+    def work(i):
+        together[i] = stream(runtime, clips[i], 6)
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(together, alone):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_memory_layout_and_type_of_the_frames_do_not_matter(runtimes, backend):
+    runtime = runtimes[backend, "resnet18"]
+    frames = clip(2, 1, 3, SIZE)
+    wanted, _ = runtime.step(frames, runtime.initial_state(2))
+    for same in (frames.to(memory_format=torch.channels_last), frames.double(), frames.mT.contiguous().mT):
+        got, _ = runtime.step(same, runtime.initial_state(2))
+        assert torch.equal(got, wanted)
+
+
+def test_the_number_of_streams_may_change_often(runtimes, monkeypatch):
+    monkeypatch.setattr("online_demo.runtimes.MAX_COMPILED", 2)
+    runtime = runtimes["openvino", "resnet18"]
+    wanted, _ = runtime.step(clip(1, 1, 3, SIZE), runtime.initial_state(1))
+    for streams in (2, 3, 4, 1):
+        frames = clip(1, 1, 3, SIZE).expand(streams, -1, -1, -1)
+        got, _ = runtime.step(frames, runtime.initial_state(streams))
+        assert float((got - wanted).abs().max()) <= RELATIVE * float(wanted.abs().max())
+    assert len(runtime._requests) <= 5, "what was compiled before is let go"
+
+
+# ---- behind a stream ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("backend", ["torch", *OTHERS])
+def test_a_stream_decides_alike(onlines, runtimes, backend):
+    pictures = torch.randint(0, 256, (6, 2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    plain = Stream(onlines["mobilenetv2"], 2, smoothing="none")
+    other = Stream(runtimes[backend, "mobilenetv2"], 2, smoothing="none")
+    for i, frames in enumerate(pictures):
+        if i == 3:
+            plain.reset(1)
+            other.reset(1)
+        for one, two in zip(plain.push(frames), other.push(frames)):
+            assert one.name == two.name and one.frame == two.frame
+            assert abs(one.probability - two.probability) < 1e-4
+    assert other.timing().frames == 6
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_frames_of_another_size_are_refused(runtimes, backend):
+    runtime = runtimes[backend, "resnet18"]
+    with pytest.raises(UserError, match="exported for 64x64"):
+        runtime.initial_state(1, 96, 64)
+    with pytest.raises(UserError, match=r"takes \(streams, 3, 64, 64\)"):
+        runtime.step(torch.zeros(1, 3, 96, 64), runtime.initial_state(1))
+    with pytest.raises(UserError, match="this state"):
+        runtime.step(torch.zeros(2, 3, 64, 64), runtime.initial_state(1))
+    with pytest.raises(UserError, match="this state"):
+        runtime.step(torch.zeros(1, 3, 64, 64), runtime.initial_state(1)[1:])
+
+
+# ---- the file -----------------------------------------------------------------------------------------------
+
+def test_the_metadata_says_what_the_graph_is(exports, onlines):
+    exported, online = exports["mobilenetv2"], onlines["mobilenetv2"]
+    model = onnx.load_from_string(exported.content)
+    told = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
+
+    def shapes(values):
+        return {value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+                for value in values}
+    assert told["inputs"] == shapes(model.graph.input) and told["outputs"] == shapes(model.graph.output)
+    assert told["inputs"]["frames"] == ["batch", 3, SIZE, SIZE]
+    assert told["outputs"]["logits"] == ["batch", CLASSES]
+    assert list(told["inputs"])[1:] == [f"before_{i}" for i in range(10)]
+    assert told["memories"] == [list(memory.shape[1:]) for memory in online.initial_state()]
+    assert told["preprocessing"] == online.preprocessing and told["settings"]["arch"] == "mobilenetv2"
+    assert b"site-packages" not in exported.content and b"/ops/" not in exported.content, "no paths of this machine"
+
+
+def test_the_file_runs_without_this_code(exports, onlines, tmp_path):
+    """As a device would: ONNX Runtime and the metadata alone."""
+    path = tmp_path / "step.onnx"
+    write_exported(exports["resnet18"], path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step.onnx"], "the weights are inside"
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    told = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    frames = clip(3, 4, 3, SIZE).unflatten(1, (4, 3))
+    state = {name: torch.zeros(3, *shape[1:]).numpy() for name, shape in told["inputs"].items() if name != "frames"}
+    rows = []
+    for i in range(4):
+        logits, *after = session.run(list(told["outputs"]), {"frames": frames[:, i].numpy(), **state})
+        state = dict(zip(state, after))
+        rows.append(torch.from_numpy(logits))
+    assert_close(torch.stack(rows, dim=1), stream(onlines["resnet18"], frames.flatten(1, 2), 4))
+
+
+def test_write_and_read(exports, tmp_path):
+    path = tmp_path / "a" / "step.onnx"
+    write_exported(exports["resnet18"], path)
+    again = read_exported(path)
+    assert again == exports["resnet18"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["step.onnx"]
+
+
+def test_the_fingerprint_tells_models_and_sizes_apart(onlines):
+    online = OnlineTSM(twin("resnet18", 4, input_size=SIZE))
+    same = describe_step(online).fingerprint
+    assert same == describe_step(onlines["resnet18"]).fingerprint
+    assert describe_step(online, 96, 64).fingerprint != same
+    online.new_fc.bias[0] += 1e-3
+    assert describe_step(online).fingerprint != same
+
+
+@pytest.mark.parametrize("content, words", [(None, "cannot read"), (b"not onnx at all", "not a readable ONNX file"),
+                                            (b"", "no metadata")])
+def test_a_wrong_file_is_refused(tmp_path, content, words):
+    path = tmp_path / "step.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_exported(path)
+
+
+@pytest.mark.parametrize("name, wanted", [("a.pth.tar", "a.onnx"), ("a.b.pth", "a.b.onnx"), ("a", "a.onnx")])
+def test_the_step_lies_beside_the_weights(tmp_path, name, wanted):
+    assert exported_path(tmp_path / name) == tmp_path / wanted
+
+
+# ---- opening ------------------------------------------------------------------------------------------------
+
+def save_online(tmp_path, size=SIZE, seed=0):
+    """An online file of a small ResNet-18."""
+    torch.manual_seed(seed)
+    clip_file = tmp_path / "clip.pth.tar"
+    model = twin("resnet18", 4, input_size=size)
+    if seed:
+        torch.nn.init.normal_(model.new_fc.weight)
+    settings = settings_of(model).to_dict()
+    save_checkpoint({"state_dict": model.state_dict(), "settings": settings, "class_names": list("abcde")}, clip_file)
+    path = tmp_path / "online.pth.tar"
+    save_checkpoint(online_content(open_model(clip_file)), path)
+    return path
+
+
+def forbid_export(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("exported although the file was there")
+    monkeypatch.setattr("online_demo.runtimes.export_step", fail)
+
+
+def test_the_tool_exports_and_the_runtime_finds_it(monkeypatch, capfd, tmp_path):
+    weights = save_online(tmp_path, 32)
+    done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights)
+    assert done.status == 0 and "8 memories, frames of 32x32" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.onnx", "online.pth.tar"]
+    forbid_export(monkeypatch)
+    online = OnlineTSM(weights)
+    runtime = open_runtime("onnxruntime", online, "auto", weights)
+    assert runtime.class_names == list("abcde") and runtime.preprocessing == online.preprocessing
+    assert runtime.settings == online.settings
+    frames = clip(2, 3, 3, 32)
+    assert_close(stream(runtime, frames, 3), stream(online, frames, 3))
+
+
+def test_a_step_of_another_model_is_not_used(monkeypatch, exports, tmp_path, caplog):
+    weights = save_online(tmp_path, SIZE, seed=1)
+    write_exported(exports["resnet18"], exported_path(weights))
+    monkeypatch.setattr("online_demo.runtimes.export_step", lambda online: Exported(
+        exports["resnet18"].content, describe_step(online)))
+    runtime = open_runtime("onnxruntime", OnlineTSM(weights), "cpu", weights)
+    assert runtime.info.fingerprint != exports["resnet18"].info.fingerprint
+    assert "another model's step" in caplog.text
+
+
+def test_the_device_is_torchs_alone(monkeypatch, exports, onlines, caplog):
+    monkeypatch.setattr("online_demo.runtimes.export_step", lambda online: exports["resnet18"])
+    for device in ("auto", "cpu", torch.device("cpu")):
+        open_runtime("onnxruntime", onlines["resnet18"], device)
+    assert not caplog.records
+    open_runtime("openvino", onlines["resnet18"], torch.device("cuda", 0))
+    assert "--device cuda:0 does nothing" in caplog.text
+
+
+def test_wrong_names_are_refused(onlines):
+    online = onlines["resnet18"]
+    with pytest.raises(UserError, match="--backend 'tensorrt': choose torch, onnxruntime, openvino"):
+        open_runtime("tensorrt", online)
+    with pytest.raises(UserError, match="--precision 'int4': choose float32, bfloat16"):
+        open_runtime("torch", online, precision="int4")
+    with pytest.raises(UserError, match="ONNX Runtime computes float32"):
+        open_runtime("onnxruntime", online, precision="bfloat16")
+
+
+@pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("openvino", "openvino"),
+                                              ("onnxruntime", "onnx"), ("openvino", "onnxscript")])
+def test_a_missing_package_is_one_line(monkeypatch, onlines, backend, package):
+    monkeypatch.setitem(sys.modules, package, None)  # how Python says that it cannot be imported
+    with pytest.raises(UserError, match=f"needs the package {package}, .*requirements-runtimes.txt"):
+        open_runtime(backend, onlines["resnet18"])
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["none.pth.tar"], ["no such checkpoint"]),
+    (["{weights}", "--height", "8"], ["--height 8", "32 pixels or more"]),
+    (["{weights}", "-o", "{weights}"], ["is the checkpoint itself"]),
+    (["{weights}", "-o", "{folder}"], ["cannot write"]),
+])
+def test_the_tool_refuses(monkeypatch, capfd, exports, tmp_path, argv, words):
+    weights = save_online(tmp_path, 32)
+    monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exports["resnet18"])
+    argv = [word.format(weights=weights, folder=tmp_path) for word in argv]
+    programs.assert_refused(programs.run(monkeypatch, capfd, "tools.export_onnx", *argv), *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.pth.tar"]
+
+
+# ---- the benchmark ------------------------------------------------------------------------------------------
+
+def test_the_benchmark_prints_its_table(monkeypatch, capfd, exports):
+    monkeypatch.setattr("tools.benchmarks.online.SLICE", 0.01)
+    monkeypatch.setattr("tools.benchmarks.online.export_step", lambda *_: pytest.fail("torch needs no export"))
+    done = programs.run(monkeypatch, capfd, "tools.benchmark", "online", "--arch", "resnet18", "--input_size", "32",
+                        "--streams", "1", "2", "--rounds", "2", "--backend", "torch")
+    assert done.status == 0, done
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.out.splitlines() if "|" in line]
+    assert [row[:3] for row in rows[2:]] == [["resnet18", streams, name] for streams in ("1", "2") for name in (
+        "eager float32 NCHW", "torch float32", "torch bfloat16")]
+    for _, streams, name, p50, p95, p99, rate, speed, error in rows[2:]:
+        assert 0 < float(p50) <= float(p95) <= float(p99)
+        assert float(rate) == pytest.approx(1000 * int(streams) / float(p50), rel=0.05)
+        assert {"eager float32 NCHW": 0 == float(error), "torch float32": 0 < float(error) < 0.01,
+                "torch bfloat16": 0.01 < float(error) < 20}[name]
+    assert float(rows[2][7]) == 1
+
+
+def test_the_soak_prints_the_memory(monkeypatch, capfd):
+    done = programs.run(monkeypatch, capfd, "tools.benchmark", "online", "--soak", "40", "--backend", "torch")
+    assert done.status == 0, done
+    heading, _, row = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.out.splitlines()
+                       if line.startswith("|")]
+    assert heading[1:-1] == ["2", "10", "20", "30", "40"]
+    values = [float(value) for value in row[1:-1]]
+    assert min(values) > 50 and float(row[-1]) == pytest.approx(values[-1] - values[0], abs=0.15)
+
+
+def test_the_benchmark_refuses(monkeypatch, capfd):
+    done = programs.run(monkeypatch, capfd, "tools.benchmark", "online", "--streams", "0")
+    programs.assert_refused(done, "choose 1 or more")
