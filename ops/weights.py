@@ -2,6 +2,7 @@
 import os
 import pickle
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any, Mapping
@@ -10,6 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ops.errors import UserError
+
+
+# What torch.load raises for a file that is no checkpoint, or a damaged one (found by fuzzing it).
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+              struct.error, zipfile.BadZipFile)
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
@@ -36,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is not a checkpoint that can be read safely (tensors and plain values only):"
                         f" {str(error).splitlines()[0]}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is not a readable checkpoint: {(str(error) or 'it ends early').splitlines()[0]}"
                         ) from None
     if not isinstance(content, Mapping):
