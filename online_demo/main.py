@@ -25,19 +25,19 @@ sys.path.insert(0, str(ROOT))
 
 from online_demo.capture import Address, Camera, Capture, Folder, Frame, Source, open_source  # noqa: E402
 from online_demo.recorder import Recorder  # noqa: E402
+from online_demo.runtimes import BACKENDS, PRECISIONS, open_runtime  # noqa: E402
 from online_demo.window import NoWindow, View, Window, canvas_size, draw  # noqa: E402
 from ops.cli import Parser, run  # noqa: E402
 from ops.errors import UserError  # noqa: E402
 from ops.online import OnlineTSM  # noqa: E402
 from ops.protocol import Protocol  # noqa: E402
 from ops.released import ONLINE_JESTER, cached_file  # noqa: E402
-from ops.runtime import atomic_write, pick_device  # noqa: E402
+from ops.runtime import atomic_write  # noqa: E402
 from ops.stream import SMOOTHINGS, Decision, Stream  # noqa: E402
 from ops.weights import read_checkpoint  # noqa: E402
 
 log = logging.getLogger("online_demo")
 
-BACKENDS = ("torch", "onnxruntime", "openvino")
 RATE = 12.0  # Jester's and Something-Something's videos have 12 frames per second
 DEMO_WEIGHTS = ROOT / "runs" / "quickstart" / "demo_online.pth.tar"
 PATIENCE = 0.02  # seconds between two looks at the keys while no frame comes
@@ -47,16 +47,10 @@ def main() -> Optional[int]:
     args = build_parser().parse_args()
     check(args)
     weights = find_weights(args.weights)
-    device = pick_device(args.device)
-    model = online = OnlineTSM(weights)
-    if args.backend == "torch":
-        online.to(device)
-    else:
-        from online_demo.runtimes import open_runtime  # the other runtimes are extras
-        model = open_runtime(args.backend, online, device, weights)
     source = open_source(args.source, args.folder_rate or RATE)
+    online = OnlineTSM(weights)
+    stream = Stream(open_runtime(args.backend, online, args.device, weights, args.precision), smoothing=args.smooth)
     rate = args.rate or float(read_checkpoint(weights).get("frame_rate") or RATE)
-    stream = Stream(model, smoothing=args.smooth)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         recorder = stack.enter_context(Recorder(args.output)) if args.output else None
@@ -86,7 +80,8 @@ def build_parser() -> Parser:
     add("--json", action="store_true", help="print every decision as a line of JSON")
     add("--headless", action="store_true", help="no window")
     add("--backend", choices=BACKENDS, default=BACKENDS[0])
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="bfloat16 is faster where the processor has it")
+    add("--device", default="auto", help="of --backend torch: auto, cpu, cuda, cuda:N or mps")
     add("--rate", type=float, help="frames per second of the source's clock that the model gets (default: what its"
         f" file says, else {RATE:g})")
     add("--smooth", choices=SMOOTHINGS, default=SMOOTHINGS[0])

@@ -22,7 +22,8 @@ def pick_device(name: str) -> torch.device:
         here = ", ".join(kind for kind, there in has.items() if there)
         raise UserError(f"--device {name!r} is not on this machine: choose auto or one of {here}")
     if number and not (kind == "cuda" and number.isdigit() and int(number) < torch.cuda.device_count()):
-        raise UserError(f"--device {name!r}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+        gpus = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count())) or "none"
+        raise UserError(f"--device {name!r} is not on this machine: its GPUs are {gpus}")
     return torch.device(name)
 
 
@@ -47,7 +48,7 @@ def seed_everything(seed: int) -> None:
 
 def mix_seeds(*parts: int) -> int:
     """One 63-bit seed from several numbers, such that neighbours (seed, epoch, index) share nothing."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence((len(parts), *parts)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager

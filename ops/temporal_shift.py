@@ -199,11 +199,12 @@ class _Again(NamedTuple):
 def _remember_unshifted(x: Tensor, shifted: Tensor, n_segment: int, moves: Moves):
     """Within this context autograd keeps x wherever it would keep `shifted`."""
     pointer, shape, strides, dtype = shifted.data_ptr(), shifted.shape, shifted.stride(), shifted.dtype
+    version = shifted._version  # once `net` has changed it in place, it is no longer what a shift of x gives
     again = _Again(x.detach(), x._version, n_segment, moves)
 
     def pack(tensor: Tensor) -> Union[Tensor, _Again]:
         same = (tensor.data_ptr() == pointer and tensor.shape == shape and tensor.stride() == strides
-                and tensor.dtype == dtype)
+                and tensor.dtype == dtype and tensor._version == version)
         return again if same else tensor
 
     def unpack(kept: Union[Tensor, _Again]) -> Tensor:

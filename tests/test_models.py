@@ -1,4 +1,6 @@
 """TSN against the published implementation's numbers, and what the constructor refuses."""
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -142,7 +144,8 @@ def test_refusals_say_what_is_allowed(changes, words):
         make(**changes)
 
 
-def test_nothing_prints(capsys):
+def test_nothing_prints(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # programs that ran before this test set one
     make(base_model="resnet18", print_spec=True)
     assert capsys.readouterr() == ("", "")
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from online_demo.runtimes import OnnxRuntime, OpenVinoRuntime, TorchRuntime, fold_norms, open_exported, open_runtime
+from online_demo.runtimes import TorchRuntime, fold_norms, open_exported, open_runtime
 from ops.errors import UserError
 from ops.export_onnx import (
     METADATA_KEY,

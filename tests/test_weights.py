@@ -244,7 +244,7 @@ def test_code_in_a_file_does_not_run(how, tmp_path):
 
 TEXTS = ["", " ", ".", "hello world\n", "training log of 2019\n", "epoch,lr\n1,0.1\n", "just some text", "README",
          "jpg", "<html><body>Sign in</body></html>", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
-         "{\"a\": 1}", "N.", "\x00" * 100, "PK\x03\x04", "import os\n", "Kx", "# weights\n", "手势"]
+         "{\"a\": 1}", "N.", "\x00\x00", "PK\x03\x04", "import os\n", "Kx", "# weights\n", "手势"]
 
 
 @pytest.mark.parametrize("text", TEXTS)
