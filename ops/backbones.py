@@ -46,6 +46,14 @@ def _from_caffe(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             for key, value in weights.items()}
 
 
+def _from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's MobileNetV2 names to ours; a classifier that is absent or of another size becomes zeros, because
+    a TSN replaces it."""
+    head = {"classifier.1.weight": torch.zeros(1000, 1280), "classifier.1.bias": torch.zeros(1000)}
+    fits = all(key in weights and weights[key].shape == value.shape for key, value in head.items())
+    return mobilenet_v2.from_torchvision(weights if fits else {**weights, **head})
+
+
 def _resnet(depth: int) -> Backbone:
     name = f"resnet{depth}"
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
@@ -56,7 +64,7 @@ BACKBONES: dict[str, Backbone] = {
     **{f"resnet{depth}": _resnet(depth) for depth in (18, 34, 50, 101, 152)},
     "mobilenetv2": Backbone(
         mobilenet_v2.mobilenet_v2, "classifier",
-        torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url, convert=mobilenet_v2.from_torchvision),
+        torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url, convert=_from_torchvision),
     "BNInception": Backbone(
         bn_inception.bninception, "fc", BNINCEPTION_URL, mean=bn_inception.INPUT_MEAN, std=bn_inception.INPUT_STD,
         bgr_255=True, default_place="block", convert=_from_caffe),

@@ -245,7 +245,7 @@ def summary(report: Report, name: str) -> dict[str, Any]:
     return {"file": str(report.files[name]), "videos": len(entries), "classes": len(labels),
             "classes_known": report.rules.num_class,
             "videos_per_class": [min(labels.values()), max(labels.values())] if labels else [],
-            "frames": [min(counts), int(statistics.median(counts)), max(counts)] if counts else [],
+            "frames": [min(counts), round(statistics.median(counts)), max(counts)] if counts else [],
             "sizes": dict(sizes.most_common())}
 
 

@@ -22,8 +22,9 @@ def pick_device(name: str) -> torch.device:
         here = ", ".join(kind for kind, there in has.items() if there)
         raise UserError(f"--device {name!r} is not on this machine: choose auto or one of {here}")
     if number and not (kind == "cuda" and number.isdigit() and int(number) < torch.cuda.device_count()):
-        gpus = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count())) or "none"
-        raise UserError(f"--device {name!r} is not on this machine: its GPUs are {gpus}")
+        count = torch.cuda.device_count()
+        raise UserError(f"--device {name!r}: this machine's GPUs are cuda:0 to cuda:{count - 1}" if count
+                        else f"--device {name!r}: this machine has no GPU: choose auto or cpu")
     return torch.device(name)
 
 

@@ -30,6 +30,8 @@ class ModelSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelSettings":
         """From a checkpoint's `settings`; unknown entries (of newer versions) are refused."""
         known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or not {"num_class", "num_segments"} <= set(values):
+            raise UserError("the checkpoint's settings are incomplete: they must hold at least num_class and num_segments")
         unknown = sorted(set(values) - known)
         if unknown:
             raise UserError(f"the checkpoint was written by a newer version: unknown settings {', '.join(unknown)}")

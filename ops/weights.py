@@ -39,9 +39,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"no such checkpoint: {path}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is not a checkpoint that can be read safely (tensors and plain values only):"
-                        f" {str(error).splitlines()[0]}") from None
+    except pickle.UnpicklingError:  # torch's own text advises to turn the safety off
+        raise UserError(f"{path} is not a checkpoint that can be read safely: it was not written by torch.save, or holds"
+                        " more than tensors and plain values") from None
     except UNREADABLE as error:
         raise UserError(f"{path} is not a readable checkpoint: {(str(error) or 'it ends early').splitlines()[0]}"
                         ) from None
@@ -58,7 +58,9 @@ def strip_prefix(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 def find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint, wrapped or bare, without `module.`. UserError when there are none."""
     wrapped = content.get("state_dict", content)
-    weights = {key: value for key, value in wrapped.items() if isinstance(value, Tensor)} if wrapped else {}
+    if not isinstance(wrapped, Mapping):
+        wrapped = {}
+    weights = {key: value for key, value in wrapped.items() if isinstance(value, Tensor) and isinstance(key, str)}
     if not weights or len(weights) != len(wrapped):
         raise UserError(f"{path} holds no weights: expected a state dict, or a dict with one as 'state_dict'; its"
                         f" entries are {', '.join(map(str, list(content)[:8])) or 'none'}")

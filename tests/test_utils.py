@@ -135,7 +135,11 @@ def test_atomic_write(mode, content, tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_a_write_that_fails_leaves_the_old_file(error, tmp_path):
     path = tmp_path / "file.txt"
-    path.write_text("old")
+    path.write_text("older")
+    with open(path) as reader:
+        with atomic_write(path) as f:
+            f.write("old")
+        assert reader.read() == "older"  # the new file takes the place of the old one at once
     with pytest.raises(error), atomic_write(path) as f:
         f.write("half of")
         f.flush()

@@ -200,18 +200,6 @@ def test_without_a_cache_folder_videos_load_all_the_same(tmp_path, monkeypatch):
     assert frame_index(clip(tmp_path / "v.mp4", 5)).count == 5
 
 
-def test_packets_that_lie_are_found_out(tmp_path, monkeypatch):
-    """Hidden packets taken for frames: the video is decoded to count, and its frames stay the right ones."""
-    monkeypatch.setattr(frame_index_module, "_flags", lambda packet, codec: 2 + packet.is_keyframe)
-    name, options, encoder = KINDS["VP8, hidden frames"]
-    path = clip(tmp_path / name, 60, options=encoder)
-    assert frame_index(path).count > 60
-    assert [number_of(picture) for picture in VideoFiles(tmp_path).load(name, range(1, 61))] == list(range(60))
-    assert frame_index(path).count == 60
-    with refused(path, "frame 61 is asked for, but it has 60"):
-        VideoFiles(tmp_path).load(name, [4, 61])
-
-
 # ---- errors ---------------------------------------------------------------------------------------------------
 
 def test_bad_files_are_named_with_the_reason(tmp_path):

@@ -431,6 +431,17 @@ def test_a_saved_checkpoint_reads_back(weights, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["ckpt.pth.tar"]
 
 
+def test_a_checkpoint_is_replaced_at_once(tmp_path):
+    """Who reads the old file while the new one is written reads all of the old one."""
+    path = tmp_path / "ckpt.pth.tar"
+    save_checkpoint({"epoch": 1}, path)
+    before = path.read_bytes()
+    with open(path, "rb") as reader:
+        save_checkpoint({"epoch": 2}, path)
+        assert reader.read() == before
+    assert read_checkpoint(path) == {"epoch": 2}
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
 def test_a_write_that_fails_leaves_the_old_file(error, tmp_path, monkeypatch):
     path = tmp_path / "ckpt.pth.tar"
