@@ -51,7 +51,8 @@ def _from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     a TSN replaces it."""
     head = {"classifier.1.weight": torch.zeros(1000, 1280), "classifier.1.bias": torch.zeros(1000)}
     fits = all(key in weights and weights[key].shape == value.shape for key, value in head.items())
-    return mobilenet_v2.from_torchvision(weights if fits else {**weights, **head})
+    theirs = "features.1.conv.0.0.weight" in weights
+    return mobilenet_v2.from_torchvision({**weights, **head} if theirs and not fits else weights)
 
 
 def _resnet(depth: int) -> Backbone:

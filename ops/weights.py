@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ops.errors import UserError
 
-
 # What torch.load raises for a file that is no checkpoint, or a damaged one (found by fuzzing it).
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
               struct.error, zipfile.BadZipFile)

@@ -93,7 +93,6 @@ KINDS = {
     "fragments": ("v.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}, {"bf": "2", "g": "20"}),
     "VP8, hidden frames": ("v.webm", {}, {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1",
                                           "lag-in-frames": "16", "g": "40"}),
-    "MPEG-4 in AVI": ("v.avi", {}, {"bf": "2", "g": "20"}),
 }
 
 
