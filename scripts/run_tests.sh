@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 PYTHON=$(bash scripts/setup_env.sh requirements-dev.txt)
 export PYTHON
 bash scripts/lint.sh
-exec "$PYTHON" -m pytest "$@"
+# A file's tests stay in one process, so what they share is made once.
+exec "$PYTHON" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
