@@ -45,7 +45,7 @@ def main() -> None:
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
     data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
-                  args.dataset_file)
+                  args.dataset_file, needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
     settings = model_settings(args, data)
     name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)
@@ -85,7 +85,7 @@ def build(args: argparse.Namespace, settings: ModelSettings, data: Located) -> t
     """The model with its first weights; image weights are not fetched where a checkpoint replaces them."""
     replaced = args.resume or args.tune_from
     model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
-                        inplace=args.inplace)
+                        inplace=args.inplace, print_spec=True)
     if args.tune_from:
         kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
         model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster
@@ -211,10 +211,14 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
     if recipe and not args.evaluate:
         published = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "epochs": recipe.epochs,
                      "batch_size": recipe.batch_size, "no_partialbn": recipe.no_partialbn}
-        other = [f"{key} {getattr(args, key):g} ({value:g})" for key, value in published.items()
+        other = [f"{key} {_shown(getattr(args, key))} ({_shown(value)})" for key, value in published.items()
                  if getattr(args, key) != value]
         if other:
             log.info("differs from the published recipe %s in: %s", recipe.script, ", ".join(other))
+
+
+def _shown(value: float) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"
 
 
 def tell_skipped(trained: EpochResult, path: Path) -> None:

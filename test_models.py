@@ -83,7 +83,7 @@ def build(args: argparse.Namespace, i: int) -> Member:
         shift_div=args.shift_div, shift_place=args.shift_place, input_size=args.input_size,
         consensus_type=args.crop_fusion_type)
     data = locate(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
-                  root_path=args.root_path[i], dataset_file=args.dataset_file)
+                  root_path=args.root_path[i], dataset_file=args.dataset_file, needed=["val_list"])
     refuse_unless_same_classes(found.class_names, data.class_names, str(path))
     if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{path} was trained on {found.dataset}, whose classes are not {data.name}'s: test it on"

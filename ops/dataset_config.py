@@ -5,9 +5,9 @@ A user's own data sets are not written into the table but into a `datasets.yaml`
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, NoReturn, Optional
+from typing import Callable, NoReturn, Optional, Sequence
 
 from ops.dataset_file import UserDataSet, read_dataset_file
 from ops.errors import UserError
@@ -57,6 +57,7 @@ def _prepare_gestures(root: Path) -> None:
 
 
 _SOMETHING_RECIPE = Recipe("scripts/train_tsm_something_rgb_8f.sh", 0.01, 5e-4, 50, 64, True)
+_SOMETHINGV2_RECIPE = replace(_SOMETHING_RECIPE, script="scripts/train_tsm_somethingv2_rgb_8f.sh")
 
 DATASETS: dict[str, DataSet] = {
     "ucf101": DataSet(
@@ -86,7 +87,7 @@ DATASETS: dict[str, DataSet] = {
               "Flow": Files("something/v2/20bn-something-something-v2-flow",
                             "something/v2/train_videofolder_flow.txt", "something/v2/val_videofolder_flow.txt",
                             "{:06d}.jpg")},
-        "something/v2/category.txt", _SOMETHING_RECIPE, swaps=((86, 87), (93, 94), (166, 167))),
+        "something/v2/category.txt", _SOMETHINGV2_RECIPE, swaps=((86, 87), (93, 94), (166, 167))),
     "jester": DataSet(
         27, {"RGB": Files("jester/20bn-jester-v1", "jester/train_videofolder.txt", "jester/val_videofolder.txt",
                           "{:05d}.jpg"),
@@ -105,7 +106,7 @@ DATASETS: dict[str, DataSet] = {
                          "{:06d}.jpg"),
             "Flow": Files("gestures/flow", "gestures/train_videofolder_flow.txt",
                           "gestures/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        "gestures/category.txt", Recipe("scripts/quickstart.sh", 0.02, 5e-4, 3, 16, True),
+        "gestures/category.txt", Recipe("scripts/quickstart.sh", 0.02, 5e-4, 5, 16, True),
         prepare=_prepare_gestures),
 }
 
@@ -129,20 +130,30 @@ def dataset_root(root: Optional[str] = None) -> Path:
 
 
 def locate(name: str, modality: str, root: Optional[str] = None, train_list: str = "", val_list: str = "",
-           root_path: str = "", dataset_file: Optional[str] = None) -> Located:
+           root_path: str = "", dataset_file: Optional[str] = None, needed: Sequence[str] = ()) -> Located:
     """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown.
 
     dataset_file: the yaml file with the user's own data sets (default: datasets.yaml in the repository's root).
+    needed: which of "train_list" and "val_list" must be there; UserError, before anything else is fetched or built.
     """
     given = {"train_list": train_list, "val_list": val_list, "root": root_path}
     entry, files = _look_up(name, modality, dataset_file, [key for key, path in given.items() if path])
     base = dataset_root(root)
     if entry.prepare and not root_path:
         entry.prepare(base)
+    lists = {"train_list": Path(train_list or base / files.train_list),
+             "val_list": Path(val_list or base / files.val_list)}
+    for key in needed:
+        if not lists[key].is_file():
+            _refuse_missing_list(lists[key])
     names = read_categories(base / entry.categories) if entry.categories else None
-    return Located(name, len(names) if names else entry.num_class, names, Path(train_list or base / files.train_list),
-                   Path(val_list or base / files.val_list), Path(root_path or base / files.frames), files.template,
-                   entry)
+    return Located(name, len(names) if names else entry.num_class, names, **lists,
+                   frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
+
+
+def _refuse_missing_list(path: Path) -> None:
+    from ops.dataset import read_list  # brings torch, which callers that only look a data set up do without
+    read_list(path)
 
 
 def _look_up(name: str, modality: str, dataset_file: Optional[str], unused: list[str]) -> tuple[DataSet, Files]:

@@ -3,7 +3,7 @@
 n frames give n - 1 flow pictures (pairs), numbered from 1; picture i is the motion from frame i to frame i + 1.
 Layouts, the three that the published loader reads (a data set of the table says which is its own):
   ucf           <video>/flow_x_00001.jpg and flow_y_00001.jpg, grey; the folder may hold the RGB frames too
-  something_v1  <video, 6 digits>/<video, 6 digits>-x_00001.jpg and ...-y_00001.jpg, grey
+  something_v1  <video, 6 digits>/<video, 6 digits>-x_00001.jpg and ...-y_00001.jpg, grey; its lists count both files
   rgb           <video>/000001.jpg, red: x, green: y, blue: 0
 """
 import os
@@ -18,7 +18,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.errors import UserError
-from ops.extract import _put_in_place, _Stopped
+from ops.extract import put_in_place
+from ops.pool import Stopped
 from ops.video_lists import count_frames
 from ops.video_reading import BrokenVideo, decoded_frames, frame_image, upright_size
 
@@ -140,7 +141,7 @@ def extract_flow(source: Path, folder: Path, layout: str = "ucf", method: str = 
         before: Optional[np.ndarray] = None
         for frame in grey_frames(source, height, template):
             if stopped():
-                raise _Stopped
+                raise Stopped
             if before is not None:
                 count += 1
                 pictures = scale_flow(_flow_between(flow, before, frame, count), bound)
@@ -178,6 +179,6 @@ def _put(partial: Path, folder: Path, first: str) -> None:
     So a folder with the file `first` is complete, whenever the process is killed.
     """
     if not folder.exists():
-        return _put_in_place(partial, folder)
+        return put_in_place(partial, folder)
     for file in sorted(partial.iterdir(), key=lambda file: file.name == first):
         os.replace(file, folder / file.name)

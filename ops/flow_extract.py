@@ -9,25 +9,11 @@ from pathlib import Path
 from typing import Any, Generator, Optional, Sequence
 
 from ops.cli import progress
-from ops.errors import UserError
-from ops.extract import (
-    EXTENSIONS,
-    ExtractSummary,
-    Job,
-    _cores,
-    _interrupted,
-    _only_run,
-    _remove_leftovers,
-    _start_worker,
-    _Stopped,
-    _visible,
-    _without_interrupts,
-    _words,
-    find_videos,
-    shown,
-)
+from ops.errors import UserError, shown
+from ops.extract import EXTENSIONS, ExtractSummary, Job, find_videos, only_run, remove_leftovers, visible, words_of
 from ops.flow import BOUND, HEIGHT, LAYOUTS, QUALITY, TEMPLATES, extract_flow, file_forms, flow_function, folder_name
-from ops.video_lists import _write, count_frames
+from ops.pool import Stopped, cores, interrupted, start_worker, without_interrupts
+from ops.video_lists import count_frames, write_lines
 
 SETTINGS_FILE = ".flow.json"
 
@@ -49,13 +35,13 @@ def extract_flow_folder(src: Path, dst: Path, frames: bool = False, by_class: bo
     jobs = _in_layout(found, settings["layout"])
     try:
         dst.mkdir(parents=True, exist_ok=True)
-        with _only_run(dst):
+        with only_run(dst):
             for parent in {dst, *(job.folder.parent for job in jobs)}:
-                _remove_leftovers(parent)
+                remove_leftovers(parent)
             waiting = [job for job in jobs if not _first_file(job, settings["layout"]).exists()]
             _agree_on_settings(dst, settings, len(jobs) - len(waiting))
             summary = ExtractSummary(videos=len(jobs), existing=len(jobs) - len(waiting))
-            _extract(waiting, {**settings, "template": template}, workers or _cores(), summary)
+            _extract(waiting, {**settings, "template": template}, workers or cores(), summary)
     except OSError as error:
         raise UserError(f"cannot write the flow to {dst}: {error}") from None
     summary.seconds = time.monotonic() - started
@@ -80,9 +66,9 @@ def _check(settings: dict[str, Any], template: str, workers: Optional[int]) -> N
 
 def _frame_folders(src: Path, dst: Path, by_class: bool) -> list[Job]:
     """A job per visible folder in `src`, by name. UserError when there are none."""
-    parents = [Path(entry.path) for entry in _visible(src) if entry.is_dir()] if by_class else [src]
+    parents = [Path(entry.path) for entry in visible(src) if entry.is_dir()] if by_class else [src]
     jobs = [Job(Path(entry.path), dst / Path(entry.path).relative_to(src), shown(Path(entry.path).relative_to(src)))
-            for parent in parents for entry in _visible(parent) if entry.is_dir()]
+            for parent in parents for entry in visible(parent) if entry.is_dir()]
     if not jobs:
         raise UserError(f"no folders of frames in {shown(src)}" + ("/<class>/" if by_class else ""))
     return jobs
@@ -113,14 +99,14 @@ def _agree_on_settings(dst: Path, settings: dict[str, Any], existing: int) -> No
         if existing:
             raise UserError(f"{dst} holds flow of {existing} of these videos, made by another program, with unknown"
                             f" settings (no {SETTINGS_FILE}): name another folder or delete it")
-        _write(file, [json.dumps(settings)])
+        write_lines(file, [json.dumps(settings)])
         return
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error}): delete the flow in {dst} and extract again") from None
     if before != settings:
-        raise UserError(f"{dst} holds flow made with {_words(before)}; asked for is {_words(settings)}: use the same"
+        raise UserError(f"{dst} holds flow made with {words_of(before)}; asked for is {words_of(settings)}: use the same"
                         " settings, or another folder")
 
 
@@ -142,9 +128,9 @@ def _outcomes(jobs: list[Job], options: dict[str, Any], workers: int) -> Generat
         return
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
+    pool = ProcessPoolExecutor(workers, context, start_worker, (stop,))
     try:
-        with _without_interrupts():
+        with without_interrupts():
             running = {pool.submit(_work, job, options): job for job in jobs}
         for future in as_completed(running):
             yield running[future], *future.result()
@@ -158,10 +144,10 @@ def _outcomes(jobs: list[Job], options: dict[str, Any], workers: int) -> Generat
 
 def _work(job: Job, options: dict[str, Any]) -> tuple[int, str]:
     try:
-        return extract_flow(job.video, job.folder, **options, stopped=_interrupted), ""
+        return extract_flow(job.video, job.folder, **options, stopped=interrupted), ""
     except UserError as error:
         return 0, shown(error)
-    except _Stopped:
+    except Stopped:
         return 0, "interrupted"
 
 
@@ -170,6 +156,7 @@ def _work(job: Job, options: dict[str, Any]) -> tuple[int, str]:
 def write_flow_list(rgb_list: Path, out: Path, dst: Path, layout: str) -> list[tuple[str, str]]:
     """The list of the flow in `dst` for an RGB list's videos: lines `path num_frames label`, num_frames counts pairs.
 
+    In layout something_v1 it counts files, two a pair, as its published lists do and every loader of them expects.
     Returns (video, reason) of those without flow, which are left out. UserError when that is all of them.
     """
     from ops.dataset import read_list  # brings torch, which the worker processes do without
@@ -179,8 +166,8 @@ def write_flow_list(rgb_list: Path, out: Path, dst: Path, layout: str) -> list[t
         parent, _, name = record.path.rpartition("/")
         video = f"{parent}/{folder_name(layout, name)}" if parent else folder_name(layout, name)
         try:
-            count = count_frames(dst / video, file_forms(layout, name)[0])
-            lines.append(f"{video} {count} {record.label}")
+            pairs = count_frames(dst / video, file_forms(layout, name)[0])
+            lines.append(f"{video} {pairs * (2 if layout == 'something_v1' else 1)} {record.label}")
         except (UserError, OSError) as error:
             missing.append((record.path, str(error) if isinstance(error, UserError) else "no folder of flow"))
     if not lines:
@@ -188,7 +175,7 @@ def write_flow_list(rgb_list: Path, out: Path, dst: Path, layout: str) -> list[t
                         f" {missing[0][1]})")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _write(out, lines)
+        write_lines(out, lines)
     except OSError as error:
         raise UserError(f"cannot write the list {out}: {error}") from None
     return missing

@@ -56,14 +56,15 @@ class ModelSettings:
 
 
 def build_model(settings: ModelSettings, pretrain: Optional[str] = "none", partial_bn: bool = False,
-                fc_lr5: bool = False, inplace: bool = False) -> TSN:
-    """The TSN that `settings` describe; the other options concern training alone."""
+                fc_lr5: bool = False, inplace: bool = False, print_spec: bool = False) -> TSN:
+    """The TSN that `settings` describe; the other options concern training alone. print_spec: log what is built."""
     s = settings
     return TSN(s.num_class, s.num_segments, s.modality, base_model=s.arch, consensus_type=s.consensus_type,
                dropout=s.dropout, img_feature_dim=s.img_feature_dim, partial_bn=partial_bn, pretrain=pretrain,
                is_shift=s.shift, shift_div=s.shift_div, shift_place=s.place, fc_lr5=fc_lr5,
                temporal_pool=s.temporal_pool, non_local=s.non_local, shift_direction=s.shift_direction,
-               inplace=inplace, input_size=s.input_size, non_local_type=s.non_local_type)
+               inplace=inplace, input_size=s.input_size, non_local_type=s.non_local_type,
+               print_spec=print_spec)
 
 
 def preprocessing(model: TSN, settings: ModelSettings) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no such checkpoint: {path}")
+        released = ": the released ones come by tools/download_weights.py" if path.name.startswith("TSM_") else ""
+        raise UserError(f"no such checkpoint: {path}{released}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own text advises to turn the safety off

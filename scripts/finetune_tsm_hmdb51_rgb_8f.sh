@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # TSM ResNet-50, 8 frames, HMDB51 split 1, fine-tuned from Kinetics with frozen batch norm (so without --npb).
-# Published (paper, table 1): 73.5% (8 frames; not said whether of split 1 alone).
+# Published (paper, table 1): 73.5% by --protocol accurate (not said whether of split 1 alone).
 # No recipe was published with it; its author recommends UCF101's.
 # Weights: python tools/download_weights.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50
 # Weight decay: 5e-4 is what the published command line uses, by its default.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # TSM ResNet-50, 8 frames, UCF101 split 1, fine-tuned from Kinetics with frozen batch norm (so without --npb).
-# Published (paper, table 1): 95.9% (8 frames, 2-crop test; not said whether of split 1 alone).
+# Published (paper, table 1): 95.9% by --protocol accurate (not said whether of split 1 alone).
 # Weights: python tools/download_weights.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50
 # Weight decay: 5e-4 is what the published command line uses, by its default.
 # The learning rate goes with the batch: --batch-size 128 --lr 0.002, --batch-size 32 --lr 0.0005.

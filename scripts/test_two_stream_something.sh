@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # RGB and flow together on Something-Something-V1: the released RGB model and ours of train_tsm_something_flow_8f.sh.
-# Both count the same, as published. Published (paper, table 2): 52.6% for 16 + 16 frames, none for 8 + 8 frames.
+# Both count the same. Published (paper, table 2): 52.6% for 16 + 16 frames (docs/models.md has the command).
 # Weights: python tools/download_weights.py TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45
 set -eu
 cd "$(dirname "$0")/.."

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ops.dataset import TSNDataSet
 from ops.extract import extract_video
 from ops.flow import extract_flow, scale_flow
 from ops.flow_extract import extract_flow_folder, write_flow_list
@@ -128,6 +129,14 @@ def test_tvl1_is_used_where_opencv_has_it_and_else_refused(tmp_path, monkeypatch
     assert motion(Image.open(tmp_path / "out" / "v" / "flow_y_00001.jpg")) == pytest.approx(7, abs=0.2)
 
 
+@pytest.mark.skipif(not hasattr(cv2, "optflow"), reason="needs opencv-contrib-python-headless")
+def test_the_real_tvl1_sees_a_known_motion(tmp_path):
+    write_frames(tmp_path / "in" / "v", moving(2, 3, -2))
+    assert extract_flow(tmp_path / "in" / "v", tmp_path / "out" / "v", method="tvl1", height=0) == 1
+    pair = FlowFolder(tmp_path / "out", "flow_{}_{:05d}.jpg").load("v", [1])
+    assert [motion(picture) for picture in pair] == pytest.approx([3, -2], abs=0.3)
+
+
 # ---- the program ---------------------------------------------------------------------------------------------
 
 def test_broken_videos_are_listed_and_the_rest_is_done(tmp_path, monkeypatch, capfd):
@@ -173,8 +182,14 @@ def test_lists_of_something_v1_name_the_numbered_folders(tmp_path):
     extract_flow_folder(tmp_path / "jpg", tmp_path / "flow", frames=True, workers=1, layout="something_v1", height=0)
     (tmp_path / "rgb.txt").write_text("7 3 12\n")
     assert write_flow_list(tmp_path / "rgb.txt", tmp_path / "flow.txt", tmp_path / "flow", "something_v1") == []
-    assert (tmp_path / "flow.txt").read_text() == "000007 2 12\n"
-    assert len(FlowFolder(tmp_path / "flow", "{:06d}-{}_{:05d}.jpg").load("000007", [1, 2])) == 4
+    assert (tmp_path / "flow.txt").read_text() == "000007 4 12\n"  # files, as the published lists of this layout count
+    for listed in ("000007 4 12\n", "7 4 12\n"):  # ours, and as published: the number without its zeros
+        (tmp_path / "list.txt").write_text(listed)
+        data = TSNDataSet(tmp_path / "flow", tmp_path / "list.txt", 1, 2, "Flow", "{:06d}-{}_{:05d}.jpg",
+                          random_shift=False)
+        clip, label = data[0]
+        assert (data.video_list[0].num_frames, label) == (2, 12)  # both pairs, and none beyond
+        assert [motion(picture) for picture in clip] == pytest.approx([3, -2, 3, -2], abs=0.3)
 
 
 @pytest.mark.parametrize("args, words", [

@@ -292,7 +292,17 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
     done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift", "--debug", "--input_size", 32, "-j", 0)
     assert done.status == 0, done.err
     assert "storing name: TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment8_e120" in done.out
-    assert done.err.count("train_tsm_something_rgb_8f.sh") == 1 and "lr 0.001 (0.01)" in done.err
+    assert done.err.count("train_tsm_somethingv2_rgb_8f.sh") == 1 and "lr 0.001 (0.01)" in done.err
+    assert "no_partialbn off (on)" in done.err
+
+
+def test_the_published_command_without_data_or_weights_is_one_line(monkeypatch, capfd, tmp_path):
+    """Told of the lists at once, not after a download of 100 MB."""
+    monkeypatch.setenv("TSM_ROOT", str(tmp_path / "none"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *args, **kwargs: pytest.fail("fetched weights first"))
+    done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift")
+    assert_refused(done, "something/v2/train_videofolder.txt", "No such file", "gen_label", "--train_list")
+    assert (done.out, done.err.count("\n")) == ("", 1)
 
 
 def test_model_settings_rebuild_the_model(trained):

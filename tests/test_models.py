@@ -18,6 +18,12 @@ def make(**changes):
     return TSN(**{**options, **changes})
 
 
+def empty(**changes):
+    """The model in shapes alone: first random weights would take longer than what is tested."""
+    with torch.device("meta"):
+        return make(**changes)
+
+
 CONFIGURATIONS = {
     "resnet18_tsn": dict(base_model="resnet18", is_shift=False),
     "resnet18_blockres": dict(base_model="resnet18"),
@@ -42,7 +48,7 @@ CONFIGURATIONS = {
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_keys_and_logits_are_the_published_ones(name, golden):
-    model = make(**CONFIGURATIONS[name]).eval()
+    model = empty(**CONFIGURATIONS[name]).to_empty(device="cpu").eval()  # the weights come below
     keys = [[key, list(value.shape)] for key, value in model.state_dict().items()]
     assert keys == golden("state_dict_keys")[name]
     model.load_state_dict(fill(model.state_dict()))
@@ -68,14 +74,14 @@ POLICIES = {
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_optimizer_groups_are_the_published_ones(name, golden):
-    groups = make(**POLICIES[name]).get_optim_policies()
+    groups = empty(**POLICIES[name]).get_optim_policies()
     found = [{"name": g["name"], "lr_mult": g["lr_mult"], "decay_mult": g["decay_mult"],
               "tensors": len(g["params"]), "numel": sum(p.numel() for p in g["params"])} for g in groups]
     assert found == golden("optim_policies")[name]
 
 
 def test_every_parameter_is_in_one_group():
-    model = make(base_model="resnet18")
+    model = empty(base_model="resnet18")
     listed = [id(p) for group in model.get_optim_policies() for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in model.parameters())
 
@@ -113,18 +119,18 @@ def test_partial_bn_freezes_all_but_the_first_and_thaws():
 
 
 def test_sizes_follow_the_input_size():
-    assert (make(base_model="resnet18").crop_size, make(base_model="resnet18").scale_size) == (224, 256)
-    model = make(base_model="resnet18", input_size=64)
+    assert (empty(base_model="resnet18").crop_size, empty(base_model="resnet18").scale_size) == (224, 256)
+    model = empty(base_model="resnet18", input_size=64)
     assert (model.crop_size, model.scale_size) == (64, 73)
 
 
 def test_shift_layers_tell_where_and_how_much():
-    rows = list(shift_layers(make(base_model="resnet18")))
+    rows = list(shift_layers(empty(base_model="resnet18")))
     assert rows[0] == ("base_model.layer1.0.conv1", 64, 8)
     assert len(rows) == 8
-    assert len(list(shift_layers(make(base_model="mobilenetv2")))) == 10
+    assert len(list(shift_layers(empty(base_model="mobilenetv2")))) == 10
     # every second block from 23 blocks in layer3 on: 2 + 2 + 12 + 2
-    assert len(list(shift_layers(make(base_model="resnet101")))) == 18
+    assert len(list(shift_layers(empty(base_model="resnet101")))) == 18
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -145,27 +145,6 @@ def test_the_block_reports_an_unknown_kind():
 
 # ---- in a network --------------------------------------------------------------------------------------------
 
-def test_resnet50_golden(golden):
-    """Keys, shapes, order and logits of the published ResNet-50 with shift and non-local blocks.
-
-    In float64: with these weights the softmax all but picks one position, so that float32 rounding in any
-    convolution, which differs between machines, moves the logits by more than the tolerance.
-    """
-    net = torchvision.models.resnet50(num_classes=11)
-    make_temporal_shift(net, 8)
-    make_non_local(net, 8)
-    keys = {key: f"new_{key}" if key.startswith("fc.") else f"base_model.{key}" for key in net.state_dict()}
-    ours = [[keys[key], list(value.shape)] for key, value in net.state_dict().items()]
-    assert ours == golden("state_dict_keys")["resnet50_blockres_nl"]
-    weights = fill({keys[key]: value for key, value in net.state_dict().items()})
-    net.load_state_dict({key: weights[keys[key]] for key in keys})
-    with torch.inference_mode():
-        logits = net.eval().double()(clip(2, 8, 3, 64).double().reshape(-1, 3, 64, 64))
-    logits = logits.unflatten(0, (2, 8)).mean(1)
-    expected = torch.tensor(golden("logits")["resnet50_blockres_nl"])
-    assert (logits - expected).abs().max() <= 1e-4 * expected.abs().max()
-
-
 @pytest.mark.parametrize("arch", PLACES)
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_no_block_is_lost_and_places_are_the_documented_ones(arch, shift):

@@ -1,6 +1,7 @@
 """What the published programs do, done here: one step of training, reading each other's files, ensembles."""
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 import main as main_program
+from ops.dataset_config import DATASETS
 from ops.engine import TrainState, learning_rate, set_learning_rate, train_step
 from ops.settings import ModelSettings, build_model
 from ops.weights import save_checkpoint
@@ -90,7 +92,7 @@ def test_published_test_program_reads_our_checkpoint(row, arch, options, golden,
 
 
 def member(path, **options):
-    settings = ModelSettings(4, 3, arch="resnet18", input_size=32, **options)
+    settings = ModelSettings(**{"num_class": 4, "num_segments": 3, "arch": "resnet18", "input_size": 32, **options})
     torch.manual_seed(len(path.name))
     model = build_model(settings)
     torch.nn.init.normal_(model.new_fc.weight, 0, 0.1)
@@ -135,6 +137,68 @@ def test_ensembles_of_unlike_lists_are_refused(tmp_path, monkeypatch, capfd):
     assert_refused(done, "different videos or labels")
 
 
+@pytest.mark.parametrize("name", ["plain.pth.tar", "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment3_e1.pth"])
+def test_flags_win_over_metadata_and_names(name, tmp_path, monkeypatch, capfd):
+    """A TSM scored as the TSN that its flags make of it, with another div, and as a network that it is not."""
+    make_somethingv2(tmp_path)
+    file = member(tmp_path / name, shift=True)
+    if name.startswith("TSM_"):  # a released file: nothing but weights and the name
+        save_checkpoint({"state_dict": torch.load(file, weights_only=True)["state_dict"]}, file)
+
+    def scores(*more):
+        done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", file, "--root_dataset", tmp_path,
+                   "-j", 0, "--batch_size", 7, "--out", tmp_path / "out", "--input_size", 32, *more)
+        assert done.status == 0, done.err
+        return np.load(tmp_path / "out" / "scores.npy")
+    member(tmp_path / "x" / name, shift=False)  # the same weights: the seed is the name's length
+    argv = ["test_models", "somethingv2", "--weights", tmp_path / "x" / name, "--root_dataset", tmp_path, "-j", 0,
+            "--batch_size", 7, "--out", tmp_path / "tsn"]
+    assert run(monkeypatch, capfd, *argv).status == 0
+    shifted, still = scores(), scores("--no-shift")
+    assert np.allclose(still, np.load(tmp_path / "tsn" / "scores.npy"), atol=1e-6)
+    assert not np.allclose(shifted, still, atol=1e-3)
+    assert not np.allclose(scores("--shift_div", 2), shifted, atol=1e-3)
+    assert np.allclose(scores("--shift", "--shift_place", "blockres", "--arch", "resnet18"), shifted, atol=1e-6)
+
+
+def test_a_checkpoint_of_other_classes_is_refused(tmp_path, monkeypatch, capfd):
+    """something's and somethingv2's 174 classes are not the same, whether names or the file's name tell."""
+    make_somethingv2(tmp_path)
+    named = member(tmp_path / "a.pth.tar")
+    content = torch.load(named, weights_only=True)
+    save_checkpoint({**content, "class_names": ["Doing 0", "Doing 1", "Holding", "Doing 3"]}, named)
+    released = tmp_path / "TSM_something_RGB_resnet18_avg_segment3_e45.pth"
+    save_checkpoint({"state_dict": content["state_dict"]}, released)
+    for file, words in ((named, ["class 2 is 'Holding'", "'Doing 2'"]),
+                        (released, ["trained on something,", "somethingv2"])):
+        done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", file, "--root_dataset", tmp_path,
+                   "-j", 0, "--out", tmp_path / "out")
+        assert_refused(done, file.name, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_csv_files_are_the_leaderboards(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path, classes=6)
+    (tmp_path / "something" / "v1").mkdir()
+    (tmp_path / "something" / "v1" / "category.txt").write_text("".join(f"Acting {i}\n" for i in range(6)))
+    base = tmp_path / "something" / "v2"
+    for dataset in ("something", "somethingv2"):
+        file = member(tmp_path / f"{dataset}.pth", num_class=6)
+        save_checkpoint({**torch.load(file, weights_only=True), "dataset": dataset, "class_names": None}, file)
+        frames, listed = base / "20bn-something-something-v2-frames", base / "val_videofolder.txt"
+        monkeypatch.setattr("ops.dataset_config.DATASETS", {**DATASETS, "something": replace(
+            DATASETS["something"], files=DATASETS["somethingv2"].files)})
+        done = run(monkeypatch, capfd, "test_models", dataset, "--weights", file, "--root_dataset", tmp_path, "-j", 0,
+                   "--root_path", frames, "--test_list", listed, "--batch_size", 7, "--out", tmp_path / dataset,
+                   "--csv_file", tmp_path / f"{dataset}.csv", "--input_size", 32)
+        assert done.status == 0, done.err
+        rows = [line.split(";") for line in (tmp_path / f"{dataset}.csv").read_text().splitlines()]
+        best = np.argsort(-np.load(tmp_path / dataset / "scores.npy"), 1, kind="stable")
+        assert [row[0] for row in rows] == [f"clip {i}" for i in range(12, 19)]
+        wanted = [[f"Acting {i}"] for i in best[:, 0]] if dataset == "something" else best[:, :5].astype(str).tolist()
+        assert [row[1:] for row in rows] == wanted
+
+
 def test_a_named_protocol_says_what_it_does_and_excludes_its_flags(tmp_path, monkeypatch, capfd):
     make_somethingv2(tmp_path)
     file = member(tmp_path / "a.pth.tar", shift=True)
@@ -147,6 +211,14 @@ def test_a_named_protocol_says_what_it_does_and_excludes_its_flags(tmp_path, mon
     assert_refused(run(monkeypatch, capfd, "test_models", *argv, "--protocol", "fast"), "'fast'", "kinetics-dense")
     assert_refused(run(monkeypatch, capfd, "test_models", *argv, "--protocol", "accurate", "--twice_sample"),
                    "exclude each other")
+
+
+def test_flip_labels_needs_classes_that_a_mirror_swaps(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path)
+    argv = ["somethingv2", "RGB", "--arch", "resnet18", "--pretrain", "none", "--root_dataset", tmp_path, "-j", 0,
+            "--root_log", tmp_path / "log", "--root_model", tmp_path / "model"]
+    assert_refused(run(monkeypatch, capfd, "main", *argv, "--flip", "labels"), "--flip labels", "auto or none")
+    assert_refused(run(monkeypatch, capfd, "main", *argv, "--flip", "both"), "--flip 'both'", "auto or none or labels")
 
 
 def test_mirrored_crops_swap_the_scores_of_left_and_right(tmp_path, monkeypatch, capfd):

@@ -1,6 +1,5 @@
-"""The shift against a loop over frames and channels; its gradient, memory, and behaviour inside whole networks."""
+"""The shift against a loop over frames and channels; its gradient, and its module. Networks: test_inplace_networks.py."""
 import copy
-import gc
 
 import pytest
 import torch
@@ -8,13 +7,9 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from ops.errors import UserError
-from ops.models import TSN
 from ops.temporal_shift import (
     InplaceShift,
     ShiftAlone,
@@ -276,6 +271,17 @@ def test_in_place_module_computes_what_the_plain_one_computes(net, memory):
     same(gradients(inplace, x), gradients(plain, x))
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_in_place_module_within_gradient_checkpointing(reentrant):
+    torch.manual_seed(0)
+    plain = TemporalShift(torchvision.models.resnet.BasicBlock(8, 8), 3, 4)
+    inplace = TemporalShift(copy.deepcopy(plain.net), 3, 4, inplace=True)
+    forward = inplace.forward
+    inplace.forward = lambda x: checkpoint(forward, x, use_reentrant=reentrant)
+    x = noise(6, 8, 5, 5)
+    same(gradients(inplace, x), gradients(plain, x))
+
+
 @pytest.mark.parametrize("direction", [TWO_WAYS, ONE_WAY])
 def test_a_shift_alone_works_in_its_inputs_memory(direction):
     x = noise(6, 8, 5, 5)
@@ -309,132 +315,10 @@ def test_module_refuses_a_fold_that_does_not_fit_when_it_is_built():
         TemporalShift(nn.Conv2d(8, 4, 3), 3, 16)
 
 
-# ---- whole networks -------------------------------------------------------------------------------------------
-
-NETWORKS = [("resnet18", "blockres"), ("resnet18", "block"), ("mobilenetv2", "blockres"), ("BNInception", "block")]
-T = 3
-
-
-def make_tsn(arch, place, inplace):
-    torch.manual_seed(0)
-    return TSN(5, T, "RGB", base_model=arch, pretrain="", is_shift=True, shift_place=place, partial_bn=False,
-               dropout=0, print_spec=False, inplace=inplace)
-
-
-@pytest.fixture(scope="module")
-def twins():
-    """twins(arch, place): the plain and the in-place TSN with the same weights, built once, fresh copies."""
-    built = {}
-
-    def get(arch, place):
-        if (arch, place) not in built:
-            built[arch, place] = [make_tsn(arch, place, inplace) for inplace in (False, True)]
-        return copy.deepcopy(built[arch, place])
-    return get
-
+# ---- in a network --------------------------------------------------------------------------------------------
 
 def shifts_of(model):
     return [module for module in model.modules() if isinstance(module, TemporalShift)]
-
-
-def remember_nothing(model):
-    """Recompute every block in the backward pass (gradient checkpointing)."""
-    net = model.base_model
-    stages = [net.layer1, net.layer2, net.layer3, net.layer4] if hasattr(net, "layer1") else [net.features]
-    for block in (block for stage in stages for block in stage):
-        block.forward = recomputed(block.forward)
-
-
-def recomputed(forward):
-    return lambda x: checkpoint(forward, x, use_reentrant=False)
-
-
-@pytest.mark.parametrize("arch, place, how", [
-    (*network, how) for network in NETWORKS for how in ("plain", "autocast", "channels_last", "checkpoint")
-    if network[0] != "BNInception" or how != "checkpoint"])  # it has no blocks to recompute
-def test_whole_networks_learn_the_same_in_place(arch, place, how, twins):
-    frames = noise(2, T * 3, 32, 32)
-    results = []
-    for model, inplace in zip(twins(arch, place), (False, True)):
-        assert shifts_of(model) and all(module.inplace == inplace for module in shifts_of(model))
-        x = frames
-        if how == "channels_last":
-            model = model.to(memory_format=torch.channels_last)
-            x = frames.view(-1, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-        if how == "checkpoint":
-            remember_nothing(model)
-        with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-            out = model.train()(x)
-            loss = nn.functional.cross_entropy(out, torch.tensor([1, 4]))
-        loss.backward()
-        results.append((out.detach(), {name: p.grad for name, p in model.named_parameters()}))
-    (plain, plain_grads), (inplace, inplace_grads) = results
-    assert torch.equal(inplace, plain)
-    assert plain_grads.keys() == inplace_grads.keys() and all(g.abs().sum() > 0 for g in plain_grads.values())
-    same(inplace_grads, plain_grads)
-
-
-@pytest.mark.parametrize("inplace", [False, True])
-def test_shifted_layers_compile_into_one_graph(inplace, twins):
-    layers = twins("resnet18", "blockres")[inplace].base_model.layer1
-    compiled = torch.compile(copy.deepcopy(layers), backend="aot_eager", fullgraph=True)
-    x = noise(2 * T, 64, 8, 8)
-    same(gradients(compiled, x), gradients(layers, x))
-
-
-class Alive(TorchDispatchMode):
-    """Knows every tensor made within it, and how many bytes of them are still in memory."""
-
-    def __init__(self):
-        super().__init__()
-        self.made = {}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                reference = StorageWeakRef(storage)
-                self.made[reference.cdata] = reference, storage.nbytes()
-        return result
-
-    def bytes(self):
-        gc.collect()
-        return sum(size for reference, size in self.made.values() if not reference.expired())
-
-
-def kept_for_backward(model, frames):
-    """Bytes alive behind a forward pass, and the sizes of the shifted inputs in bytes."""
-    sizes = []
-    for module in shifts_of(model):
-        module.register_forward_pre_hook(lambda module, args: sizes.append(args[0].nbytes))
-    with Alive() as alive:
-        out = model.train()(frames)
-    assert out.requires_grad
-    return alive.bytes(), sizes
-
-
-@pytest.mark.parametrize("place", ["blockres", "block"])
-def test_in_place_keeps_no_shifted_copy(place, twins):
-    frames = noise(2, T * 3, 32, 32)
-    plain, inplace = twins("resnet18", place)
-    kept, sizes = kept_for_backward(plain, frames)
-    kept_inplace, _ = kept_for_backward(inplace, frames)
-    # The first shift reads the max pool's output, which nothing else keeps; the others read a ReLU's.
-    assert kept - kept_inplace == sum(sizes[1:]) > 0
-
-
-def test_in_place_never_keeps_more(twins):
-    plain, inplace = twins("mobilenetv2", "blockres")
-    frames = noise(1, T * 3, 32, 32)
-    assert kept_for_backward(inplace, frames)[0] <= kept_for_backward(plain, frames)[0]
-
-
-def test_nothing_is_kept_without_gradients(twins):
-    model = twins("resnet18", "blockres")[1].eval()
-    with Alive() as alive, torch.no_grad():
-        out = model(noise(1, T * 3, 32, 32))
-    assert alive.bytes() <= out.nbytes + 3 * T * 32 * 32 * 4  # the input, made within, and the output
 
 
 @pytest.mark.parametrize("place", ["blockres", "block"])

@@ -284,6 +284,7 @@ def test_cut_and_damaged_files_are_refused(tmp_path):
 
 def test_missing_files_and_folders(tmp_path):
     assert refusal(read_checkpoint, tmp_path / "gone.pth") == f"no such checkpoint: {tmp_path / 'gone.pth'}"
+    assert refusal(read_checkpoint, tmp_path / "TSM_x.pth").endswith("come by tools/download_weights.py")
     assert str(tmp_path) in refusal(read_checkpoint, tmp_path)
 
 

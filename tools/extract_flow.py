@@ -5,8 +5,9 @@
 
 Layouts: ucf (flow_x_00001.jpg, flow_y_00001.jpg, also beside the RGB frames), something_v1 (000042/000042-x_00001.jpg),
 rgb (000001.jpg: x, y and 0 as red, green and blue). Displacements of -20 to 20 pixels become 0 to 255. A video of n
-frames has n - 1 pictures. Start it again after an interruption: what is there is complete and is kept. Videos without
-flow are listed with the reason, and the exit status is then 2.
+frames has n - 1 pictures (pairs of x and y), which its line in a list counts; in lists of something_v1 it counts both
+files of a pair, as in the published ones. Start it again after an interruption: what is there is complete and is kept.
+Videos without flow are listed with the reason, and the exit status is then 2.
 """
 import sys
 from argparse import RawDescriptionHelpFormatter
