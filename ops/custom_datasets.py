@@ -13,8 +13,8 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 from ops.cli import progress
 from ops.dataset_file import TEMPLATE, UserDataSet
 from ops.discovery import find_videos, frame_names
-from ops.errors import UserError
-from ops.extract import extract_video, shown
+from ops.errors import UserError, shown
+from ops.extract import extract_video
 from ops.runtime import atomic_write
 from ops.splitting import compile_pattern, group, source_of, validation_share
 from ops.video_lists import count_frames

@@ -11,4 +11,9 @@ class UserError(ValueError):
     def __init__(self, message: str) -> None:
         # A DataLoader worker's error arrives rebuilt around the worker's whole traceback, with our own line
         # at its end; a user needs only that line.
-        super().__init__(str(message).rsplit("UserError: ", 1)[-1].strip())
+        super().__init__(shown(str(message).rsplit("UserError: ", 1)[-1].strip()))
+
+
+def shown(name: object) -> str:
+    """A file's name, say, for a message: line breaks and undecodable bytes as escapes, so that one line stays one."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))

@@ -10,9 +10,7 @@ import multiprocessing
 import os
 import re
 import shutil
-import signal
 import sys
-import threading
 import time
 import uuid
 from argparse import RawDescriptionHelpFormatter
@@ -28,7 +26,8 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from ops.cli import Parser, progress
-from ops.errors import UserError
+from ops.errors import UserError, shown
+from ops.pool import Stopped, cores, interrupted, start_worker, without_interrupts
 from ops.video_reading import BrokenVideo, decoded_frames, frame_image, upright_size
 
 EXTENSIONS = ("webm", "mp4", "avi", "mkv")
@@ -37,10 +36,6 @@ QUALITY = 92
 SETTINGS_FILE = ".vid2img.json"
 _JPEG_MAX_SIDE = 65500
 _PARTIAL = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
-
-
-class _Stopped(Exception):
-    """The run was interrupted: the video at hand is given up."""
 
 
 def extract_video(video: Path, folder: Path, template: str = "{:06d}.jpg", height: int = 256,
@@ -58,7 +53,7 @@ def extract_video(video: Path, folder: Path, template: str = "{:06d}.jpg", heigh
     try:
         partial.mkdir()
         count = _write_frames(video, partial, template, height, quality, stopped)
-        _put_in_place(partial, folder)
+        put_in_place(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -70,7 +65,7 @@ def _write_frames(video: Path, folder: Path, template: str, height: int, quality
     scaler, size, number = VideoReformatter(), (0, 0), 0
     for number, frame in enumerate(decoded_frames(video), start=1):
         if stopped():
-            raise _Stopped
+            raise Stopped
         if number == 1:
             size = upright_size(frame, height)  # of the first frame: a folder holds one size
             if max(size) > _JPEG_MAX_SIDE:
@@ -83,7 +78,8 @@ def _write_frames(video: Path, folder: Path, template: str, height: int, quality
     return number
 
 
-def _put_in_place(partial: Path, folder: Path) -> None:
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Give a complete folder its name. UserError when something else has it meanwhile."""
     try:
         partial.rename(folder)
     except OSError as error:
@@ -133,7 +129,7 @@ def extract_folder(src: Path, dst: Path, template: str = "{:06d}.jpg", height: i
     jobs = find_videos(Path(src), Path(dst), extensions, by_class)
     try:
         Path(dst).mkdir(parents=True, exist_ok=True)
-        with _only_run(Path(dst)):
+        with only_run(Path(dst)):
             summary = _extract_jobs(jobs, Path(dst), dict(template=template, height=height, quality=quality), workers)
     except OSError as error:
         raise UserError(f"cannot write the frames to {dst}: {error}") from None
@@ -144,10 +140,10 @@ def extract_folder(src: Path, dst: Path, template: str = "{:06d}.jpg", height: i
 def find_videos(src: Path, dst: Path, extensions: Sequence[str], by_class: bool) -> list[Job]:
     """The jobs, by name. Raises UserError when there are none or two would go to one folder."""
     endings = {"." + extension.lower().lstrip(".") for extension in extensions}
-    folders = [Path(entry.path) for entry in _visible(src) if entry.is_dir()] if by_class else [src]
+    folders = [Path(entry.path) for entry in visible(src) if entry.is_dir()] if by_class else [src]
     jobs: dict[Path, Job] = {}
     for parent in folders:
-        for entry in _visible(parent):
+        for entry in visible(parent):
             if Path(entry.name).suffix.lower() not in endings or entry.is_dir():
                 continue
             folder = (dst / parent.name if by_class else dst) / Path(entry.name).stem
@@ -162,20 +158,16 @@ def find_videos(src: Path, dst: Path, extensions: Sequence[str], by_class: bool)
     return list(jobs.values())
 
 
-def _visible(folder: Path) -> list[os.DirEntry]:
+def visible(folder: Path) -> list[os.DirEntry]:
+    """What lies in a folder, by name, hidden files left out. UserError when it cannot be read."""
     try:
         return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
         raise UserError(f"cannot read the folder {shown(folder)}: {error.strerror}") from None
 
 
-def shown(name: object) -> str:
-    """A file's name for a message: line breaks and undecodable bytes as escapes, so that one line stays one."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
-
-
 @contextmanager
-def _only_run(dst: Path) -> Iterator[None]:
+def only_run(dst: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with the process. Raises UserError when another run holds it."""
     try:
         import fcntl
@@ -202,12 +194,12 @@ def _lock(handle: int, dst: Path, fcntl: Any) -> None:
 
 def _extract_jobs(jobs: list[Job], dst: Path, settings: dict, workers: Optional[int]) -> ExtractSummary:
     for parent in {dst, *(job.folder.parent for job in jobs)}:
-        _remove_leftovers(parent)
+        remove_leftovers(parent)
     first_frame = settings["template"].format(1)
     waiting = [job for job in jobs if not (job.folder / first_frame).exists()]
     _agree_on_settings(dst, settings, len(jobs) - len(waiting))
     summary = ExtractSummary(videos=len(jobs), existing=len(jobs) - len(waiting))
-    with closing(_run(waiting, settings, workers or _cores())) as outcomes, \
+    with closing(_run(waiting, settings, workers or cores())) as outcomes, \
             progress(total=len(waiting), desc="extracting frames", unit="video") as bar:
         for job, frames, reason in outcomes:
             summary.extracted += not reason
@@ -218,7 +210,8 @@ def _extract_jobs(jobs: list[Job], dst: Path, settings: dict, workers: Optional[
     return summary
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what runs that were killed have begun in `folder`."""
     for entry in os.scandir(folder) if folder.is_dir() else ():
         if _PARTIAL.fullmatch(entry.name):
             shutil.rmtree(entry.path, ignore_errors=True) if entry.is_dir() else os.unlink(entry.path)
@@ -233,7 +226,7 @@ def _agree_on_settings(dst: Path, settings: dict, existing: int) -> None:
         except ValueError as error:
             raise UserError(f"{file} is damaged ({error}): delete {dst} and extract again") from None
         if before != settings:
-            raise UserError(f"{dst} holds frames made with {_words(before)}; asked for is {_words(settings)}:"
+            raise UserError(f"{dst} holds frames made with {words_of(before)}; asked for is {words_of(settings)}:"
                             " use the same settings, or another folder")
         return
     if existing:
@@ -244,17 +237,14 @@ def _agree_on_settings(dst: Path, settings: dict, existing: int) -> None:
     partial.replace(file)
 
 
-def _words(settings: Any) -> str:
+def words_of(settings: Any) -> str:
+    """Settings for a message."""
     return ", ".join(f"{k} {v}" for k, v in settings.items()) if isinstance(settings, dict) else repr(settings)
 
 
 # ---- processes -----------------------------------------------------------------------------------------------
 
 Outcome = tuple[Job, int, str]  # the job, its number of frames, why it failed ("": it did not)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(jobs: list[Job], settings: dict, workers: int) -> Generator[Outcome, None, None]:
@@ -267,13 +257,13 @@ def _run(jobs: list[Job], settings: dict, workers: int) -> Generator[Outcome, No
 def _run_in_processes(jobs: list[Job], settings: dict, workers: int) -> Generator[Outcome, None, None]:
     context = multiprocessing.get_context("spawn")  # fork would copy the locks of whatever threads run here
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
+    pool = ProcessPoolExecutor(workers, context, start_worker, (stop,))
     queue = iter(jobs)
     running: dict[Future, Job] = {}
     try:
         while True:
             for job in islice(queue, 2 * workers - len(running)):
-                with _without_interrupts():
+                with without_interrupts():
                     running[pool.submit(_work, job, settings)] = job
             if not running:
                 return
@@ -289,47 +279,12 @@ def _run_in_processes(jobs: list[Job], settings: dict, workers: int) -> Generato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which a terminal sends to all: ending them is our part."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_stop: Any = None  # in a worker process: the event that says that the run was interrupted
-
-
-def _start_worker(stop: Any) -> None:
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _interrupted() -> bool:
-    return _stop is not None and _stop.is_set()
-
-
 def _work(job: Job, settings: dict) -> tuple[int, str]:
     try:
-        return extract_video(job.video, job.folder, **settings, stopped=_interrupted), ""
+        return extract_video(job.video, job.folder, **settings, stopped=interrupted), ""
     except UserError as error:
         return 0, shown(error)
-    except _Stopped:
+    except Stopped:
         return 0, "interrupted"
 
 

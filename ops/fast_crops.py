@@ -3,6 +3,7 @@
 The crop is cut out of the decoded frame before anything else is done to it; frames stay uint8 and go straight into
 their place in the clip's tensor.
 """
+import warnings
 from typing import Any, Callable, Optional, Sequence
 
 import cv2
@@ -50,7 +51,9 @@ def resize_into(planes: np.ndarray, picture: np.ndarray) -> None:
     size = planes.shape[:0:-1]  # (width, height)
     interleaved = picture.strides[2] == 1  # else they are planes already
     if picture.shape[0] > size[1] or picture.shape[1] > size[0]:
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
+        with warnings.catch_warnings():  # some frames are read-only, and so they are used
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
         planes[:] = F.interpolate(pixels, planes.shape[1:], mode="bilinear", antialias=True)[0].numpy()
     elif interleaved:
         cv2.split(cv2.resize(picture, size), list(planes))

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = 1  # of what is kept in the cache
 _KEY, _SHOWN = 1, 2
+_PADDING = 64  # bytes, FFmpeg's AV_INPUT_BUFFER_PADDING_SIZE
 _COLORS = ("color_primaries", "color_trc", "colorspace", "color_range")
 # Decoders that give one frame for each shown packet. Where the rest may not, the frames are counted by decoding.
 _ONE_TO_ONE = {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4"}
@@ -42,6 +43,8 @@ class Codec(NamedTuple):
         context.options = {"strict": "strict"}
         context.thread_type, context.thread_count = "NONE", 1
         if self.extradata:
+            # Decoders read past its end. The setter keeps what lay there, so zeros are put there first.
+            context.extradata = self.extradata + bytes(_PADDING)
             context.extradata = self.extradata
         for name, value in zip(_COLORS, self.colors):
             setattr(context, name, value)
@@ -164,11 +167,18 @@ def _decodes_alone(stream: av.VideoStream, first: av.Packet) -> Optional[Codec]:
     """The Codec, if a decoder that knows nothing of the container makes the same first frame."""
     context = stream.codec_context
     codec = Codec(context.name, bytes(context.extradata or b""), tuple(int(getattr(context, c)) for c in _COLORS))
-    alone = av.Packet(bytes(first))
+    alone = padded_packet(bytes(first))
     alone.pts = first.pts
     decoder = codec.decoder()
     theirs, ours = [c.decode(p) + c.decode(None) for c, p in ((context, first), (decoder, alone))]
     return codec if theirs and ours and _frame_key(theirs[0]) == _frame_key(ours[0]) else None
+
+
+def padded_packet(data: bytes) -> av.Packet:
+    """A packet of `data` and, behind it, the zeros that decoders read past its end (av.Packet(data) has none)."""
+    packet = av.Packet(len(data))
+    packet.update(data)
+    return packet
 
 
 def _frame_key(frame: av.VideoFrame) -> tuple:

@@ -3,6 +3,7 @@
 A source has `load` (PIL pictures, the evaluation's exact pixels), `load_arrays` (the same pixels for training, as what
 has a `shape` and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the frames of a video).
 """
+import re
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -13,6 +14,8 @@ from PIL import Image
 from ops.errors import UserError
 from ops.video_source import VideoFiles, is_video_name
 
+_SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # markers of JPEG: data follow; a frame that is not progressive
+_MARKER = re.compile(b"\xff[^\\0]")  # in a scan's data
 DATA_FORMATS = ("auto", "frames", "video")
 
 
@@ -29,11 +32,11 @@ def read_image(path: Path, mode: str = "RGB") -> Image.Image:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """The pixels of read_image(path), (H, W, 3) uint8 RGB, in half the time where the file is a JPEG."""
+    """The pixels of read_image(path), (H, W, 3) uint8 RGB, in half the time where the file is an ordinary JPEG."""
     try:
         with open(path, "rb") as f:
             content = f.read()
-        if content.startswith(b"\xff\xd8"):
+        if _is_plain_jpeg(content):
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8),
                                   cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
             if pixels is not None:
@@ -41,6 +44,22 @@ def read_pixels(path: Path) -> np.ndarray:
     except (OSError, ValueError, cv2.error):
         pass  # what is wrong, read_image says
     return np.array(read_image(path))
+
+
+def _is_plain_jpeg(content: bytes) -> bool:
+    """Whether it is a JPEG of three colours in one scan, whose data holds no marker but the end's.
+
+    Only of such do OpenCV and PIL make the same: of four colours (CMYK) OpenCV makes others, and it gives pictures
+    for some damaged files that PIL refuses.
+    """
+    if not (content.startswith(b"\xff\xd8\xff") and content.endswith(b"\xff\xd9")):
+        return False
+    place, colours = 2, 0
+    while place + 9 < len(content) and content[place] == 0xFF and content[place + 1] != _SCAN:
+        colours = content[place + 9] if content[place + 1] in _ONE_SCAN_FRAMES else colours
+        place += 2 + int.from_bytes(content[place + 2:place + 4], "big")
+    marker = _MARKER.search(content, place + 2)
+    return colours == 3 and marker is not None and marker.end() == len(content)
 
 
 class FrameFolder:

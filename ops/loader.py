@@ -1,10 +1,12 @@
 """From a data set to batches: order, worker processes, and randomness that does not depend on either."""
-from typing import Iterator, Sized
+import re
+from typing import Any, Iterator, Sized
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ops.dataset import collate
+from ops.errors import UserError
 from ops.runtime import mix_seeds
 
 
@@ -27,14 +29,28 @@ class EpochSampler(Sampler):
         return iter([(self.epoch, index) for index in order])
 
 
+class Loader(DataLoader):
+    """A DataLoader that says in one line that a worker process died, which PyTorch answers with a traceback."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            died = re.search(r"worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
+            if not died:
+                raise
+            raise UserError(f"a worker process of the loader {died[1]}: where memory (or /dev/shm) is short, choose"
+                            " fewer --workers or a smaller batch; with --workers 0 the error itself shows") from None
+
+
 def make_loader(data: Dataset, batch_size: int, workers: int, train: bool, seed: int = 0) -> DataLoader:
     """Batches (`ops.dataset.Batch`) of `data`: for training shuffled and only full ones (if there is one)."""
     sampler = EpochSampler(data, seed) if train else None  # type: ignore[arg-type]
     full = train and len(data) >= batch_size  # type: ignore[arg-type]
     # A generator of its own: the loader's draws must not move the global state that dropout draws from.
-    return DataLoader(data, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate,
-                      pin_memory=torch.cuda.is_available(), drop_last=full, persistent_workers=workers > 0,
-                      generator=torch.Generator().manual_seed(seed))
+    return Loader(data, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate,
+                  pin_memory=torch.cuda.is_available(), drop_last=full, persistent_workers=workers > 0,
+                  generator=torch.Generator().manual_seed(seed))
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:

@@ -5,8 +5,7 @@ from typing import Any, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ops.errors import UserError
-from ops.extract import shown
+from ops.errors import UserError, shown
 
 Colour = tuple[int, int, int]
 _COLOURS: tuple[Colour, ...] = (

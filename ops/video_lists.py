@@ -98,7 +98,7 @@ def write_lists(frames: Path, template: str, out: Path, splits: list[Split], cla
     try:
         out.mkdir(parents=True, exist_ok=True)
         if classes is not None:
-            _write(out / "category.txt", classes)
+            write_lines(out / "category.txt", classes)
         for split in splits:
             _write_split(split, counted, out, summary)
     except OSError as error:
@@ -110,15 +110,16 @@ def _write_split(split: Split, counted: dict[Clip, tuple[str, int, str]], out: P
     found = [(*counted[clip], clip.label) for clip in split.clips]
     lines = [f"{folder} {count} {label}" for folder, count, reason, label in found if not reason]
     missing = [(folder, reason) for folder, _, reason, _ in found if reason]
-    _write(out / split.file, lines)
+    write_lines(out / split.file, lines)
     summary.listed[split.file] = len(lines)
     (out / split.missing_file).unlink(missing_ok=True)
     if missing:
-        _write(out / split.missing_file, [f"{folder}\t{reason}" for folder, reason in missing])
+        write_lines(out / split.missing_file, [f"{folder}\t{reason}" for folder, reason in missing])
         summary.missing[split.missing_file] = missing
 
 
-def _write(file: Path, lines: Sequence[str]) -> None:
+def write_lines(file: Path, lines: Sequence[str]) -> None:
+    """Write the lines; the file appears under its name when it is complete."""
     partial = file.with_name(f".{file.name}.part")
     partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     os.replace(partial, file)

@@ -10,7 +10,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.errors import UserError
-from ops.frame_index import FrameIndex, frame_index, recount
+from ops.frame_index import FrameIndex, frame_index, padded_packet, recount
 from ops.video_reading import _SCALING, BrokenVideo, decoded_frames, frame_image, open_video, upright_size, video_stream
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
@@ -210,7 +210,7 @@ class _Direct:
         for number in range(first, last + 1):
             stamp, _, offset, size = self.index.packets[number].tolist()
             self.file.seek(offset)
-            packet = av.Packet(self.file.read(size))
+            packet = padded_packet(self.file.read(size))
             packet.pts = stamp
             yield number, packet
 

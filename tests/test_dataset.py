@@ -437,11 +437,10 @@ def test_without_skip_bad_a_bad_video_stops(damaged):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_video_stops_a_loader_with_its_one_line(workers, damaged):
     loader = make_loader(dataset(damaged, num_segments=4, transform=ToClipTensor()), 2, workers, train=False)
-    iterator = iter(loader)
     with pytest.raises(UserError) as info:
-        list(iterator)
+        list(loader)
     if workers:  # the traceback keeps them; left to the garbage collector, they would be waited for 5 seconds each
-        iterator._shutdown_workers()
+        loader._iterator._shutdown_workers()
     message = str(info.value)
     assert message.startswith(f"missing frame: {damaged / 'v 1' / '00003.jpg'}: ")
     assert "\n" not in message and "Traceback" not in message

@@ -1,14 +1,18 @@
 """The label tools: each on a small copy of its data set's real label files, and what they refuse."""
+import importlib
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from ops import cli
 from ops.dataset_config import DATASETS
 from ops.errors import UserError
 from ops.label_files import (
@@ -51,6 +55,19 @@ def lines(path):
 
 
 def call(tool, *args, **environment):
+    """(status, output, errors) of a program, run in this process: starting one takes seconds."""
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), \
+            pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", [tool, *map(str, args)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        cli.run(importlib.import_module(f"tools.{tool.removesuffix('.py')}").main)
+    return end.value.code, out.getvalue(), err.getvalue()
+
+
+def start(tool, *args, **environment):
+    """The same in a process of its own."""
     done = subprocess.run([sys.executable, str(ROOT / "tools" / tool), *map(str, args)], capture_output=True,
                           text=True, env={**os.environ, **environment}, timeout=60)
     assert "Traceback" not in done.stderr
@@ -68,7 +85,7 @@ def test_something_v1(tmp_path):
         "something-something-v1-test.csv": "65\n66\n"})
     add_frames(home / "20bn-something-something-v1", "{:05d}.jpg",
                {"100218": 3, "24413": 11, "74225": 2, "65": 4, "66": 1})
-    assert call("gen_label_sthv1.py", "--root_dataset", tmp_path)[0] == 0
+    assert start("gen_label_sthv1.py", "--root_dataset", tmp_path)[0] == 0
     assert lines(home / "category.txt") == ["Approaching something", "Holding something, and", "Tearing something"]
     assert lines(home / "train_videofolder.txt") == ["100218 3 2", "24413 11 1"]
     assert lines(home / "val_videofolder.txt") == ["74225 2 0"]

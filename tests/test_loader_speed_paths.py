@@ -1,6 +1,7 @@
 """The fast way to a training clip against the published one, pixel by pixel and draw by draw; batches and memory."""
 import argparse
 import os
+import signal
 from collections import Counter
 
 import numpy as np
@@ -13,7 +14,7 @@ from ops.dataset import TSNDataSet
 from ops.engine import make_prepare
 from ops.errors import UserError
 from ops.fast_crops import TrainingCrop, resize_into
-from ops.frame_sources import read_image, read_pixels
+from ops.frame_sources import _is_plain_jpeg, read_image, read_pixels
 from ops.loader import make_loader
 from ops.transforms import GroupMultiScaleCrop, ToClipTensor, mirror
 from tools.benchmarks import data as benchmark
@@ -52,6 +53,19 @@ def test_pixels_of_other_pictures_are_pils(tmp_path):
         pixels = read_pixels(file)
         assert np.array_equal(pixels, np.asarray(read_image(file))), file
         assert pixels.shape == (30, 40, 3) and pixels.flags.writeable
+
+
+def test_which_pictures_may_go_the_quick_way(tmp_path):
+    """All that extraction writes do; CMYK and files with more than one scan's data do not."""
+    picture, ways = Image.fromarray(photo(340, 256)), {}
+    for name, mode, options in (("usual", "RGB", {"quality": 92, "subsampling": "4:2:0"}), ("grey", "L", {}),
+                                ("progressive", "RGB", {"progressive": True}), ("cmyk", "CMYK", {})):
+        picture.convert(mode).save(tmp_path / f"{name}.jpg", **options)
+        ways[name] = _is_plain_jpeg((tmp_path / f"{name}.jpg").read_bytes())
+        assert np.array_equal(read_pixels(tmp_path / f"{name}.jpg"), np.asarray(read_image(tmp_path / f"{name}.jpg")))
+    assert ways == {"usual": True, "grey": False, "progressive": False, "cmyk": False}
+    usual = (tmp_path / "usual.jpg").read_bytes()
+    assert not any(map(_is_plain_jpeg, (usual[:-1], usual + b" ", usual[:200], b"", usual.replace(b"\xff\0", b"\xff\1"))))
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.99])
@@ -178,6 +192,30 @@ def test_an_error_in_a_worker_leaves_no_shared_memory(videos):
         for batch in loader:
             assert batch.clips.is_shared()  # stacked where both processes see it: no further copy
     del loader, batch
+    assert [name for name in shared_memory() if name not in before] == []
+
+
+class Deadly(torch.utils.data.Dataset):
+    """Three items, of which the second kills the process that asks for it."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(1000, 1000, dtype=torch.uint8), index
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system shows no shared memory as files")
+def test_a_worker_that_dies_is_one_line_and_leaves_no_shared_memory():
+    before = shared_memory()
+    loader = make_loader(Deadly(), 1, 1, train=False)
+    with pytest.raises(UserError, match="a worker process of the loader .*(Killed|unexpectedly).*--workers 0") as info:
+        for _ in loader:
+            pass
+    assert "\n" not in str(info.value)
+    del loader
     assert [name for name in shared_memory() if name not in before] == []
 
 

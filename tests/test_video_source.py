@@ -1,4 +1,5 @@
 """Frames straight from videos: those of a full decode, whatever the codec, the container and the time stamps."""
+import ctypes
 import os
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from ops.dataset import BadVideo, TSNDataSet, read_list
 from ops.errors import UserError
 from ops.extract import QUALITY, extract_video
 from ops.fast_crops import TrainingCrop
-from ops.frame_index import frame_index, scan
+from ops.frame_index import frame_index, padded_packet, scan
 from ops.frame_sources import make_source
 from ops.loader import make_loader, set_epoch
 from ops.transforms import GroupMultiScaleCrop, ToClipTensor
@@ -93,6 +94,7 @@ KINDS = {
     "fragments": ("v.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}, {"bf": "2", "g": "20"}),
     "VP8, hidden frames": ("v.webm", {}, {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1",
                                           "lag-in-frames": "16", "g": "40"}),
+    "MPEG-4 in AVI": ("v.avi", {}, {"bf": "2", "g": "20"}),
 }
 
 
@@ -197,6 +199,31 @@ def test_without_a_cache_folder_videos_load_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("TSM_CACHE", str(tmp_path / "file"))
     assert frame_index(clip(tmp_path / "v.mp4", 5)).count == 5
+
+
+def test_decoders_read_zeros_behind_a_packet():
+    """MPEG-4's looks at what follows a picture: memory of other uses there would paint blocks at random."""
+    for size in range(1, 400):
+        packet = padded_packet(b"\x11" * size)
+        assert bytes(packet) == b"\x11" * size
+        assert ctypes.string_at(packet.buffer_ptr + size, 64) == bytes(64)
+
+
+def test_packets_that_lie_are_found_out(tmp_path, monkeypatch):
+    """A hidden packet taken for a frame: the video is decoded to count, and its frames are the right ones."""
+    path = clip(tmp_path / "v.webm", 30, options={"auto-alt-ref": "0", "lag-in-frames": "0"})
+    content = bytearray(path.read_bytes())
+    content[scan(path).packets[12, 2]] &= ~0x10  # VP8's show_frame: picture 12 is decoded, but not shown
+    path.write_bytes(content)
+    pictures = [*range(12), *range(13, 30)]
+    assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == pictures
+    assert scan(path).count == 29
+    monkeypatch.setattr(frame_index_module, "_flags", lambda packet, codec: 2 + packet.is_keyframe)
+    assert frame_index(path).count == 30
+    assert [number_of(picture) for picture in VideoFiles(tmp_path).load("v.webm", range(1, 30))] == pictures
+    assert frame_index(path).count == 29
+    with refused(path, "frame 30 is asked for, but it has 29"):
+        VideoFiles(tmp_path).load("v.webm", [4, 30])
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ from typing import Any, Iterator, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.cli import Parser, run  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.extract import shown  # noqa: E402
+from ops.errors import UserError, shown  # noqa: E402
 from ops.predict import (  # noqa: E402
     Classifier,
     answer,

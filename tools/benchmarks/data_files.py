@@ -16,8 +16,8 @@ FRAMES, HEIGHT, TEMPLATE = 100, 256, "{:06d}.jpg"
 # name -> libx264's options, else its own defaults: CRF 23, key frames at most 250 apart, 3 B-frames, CABAC.
 ENCODINGS: dict[str, dict[str, str]] = {
     "x264 defaults": {}, "x264 fastdecode": {"tune": "fastdecode"},
-    "x264 fastdecode, GOP 12": {"tune": "fastdecode", "g": "12"},
-    "x264 fastdecode, GOP 4": {"tune": "fastdecode", "g": "4"}}
+    "x264 fastdecode, GOP 4": {"tune": "fastdecode", "g": "4"},
+    "x264 fastdecode, GOP 1": {"tune": "fastdecode", "g": "1"}}
 
 
 def make_videos(root: Path, count: int, width: int) -> list[str]:

@@ -1,0 +1,112 @@
+"""Label files of the data sets, the csv of make_dataset and datasets.yaml: whole lists that load, or a refusal."""
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from ops.custom_datasets import read_csv
+from ops.dataset import read_list
+from ops.dataset_file import read_dataset_file
+from ops.label_files import (
+    write_hmdb51_lists,
+    write_jester_lists,
+    write_kinetics_lists,
+    write_sthv1_lists,
+    write_sthv2_lists,
+    write_ucf101_lists,
+)
+from tools.fuzzing.damage import Texts, damaged
+from tools.fuzzing.material import quiet
+from tools.fuzzing.process import Fault
+
+CLASSES = ["Holding something", "Pushing [something], slowly", "Zooming In"]
+VIDEOS = ["7", "100218", "v_Zoom_g01_c01", "abc-_DEF012_000004_000014"]
+_CSV20 = {"labels": "\n".join(CLASSES), "train": f"7;{CLASSES[0]}\n100218;{CLASSES[1]}\n",
+          "validation": f"7;{CLASSES[2]}", "test": "7\n100218"}
+
+
+def _json20() -> dict[str, str]:
+    entries = [{"id": name, "template": CLASSES[0].replace("something", "[something]")} for name in VIDEOS[:2]]
+    return {"labels.json": json.dumps({name: str(i) for i, name in enumerate([CLASSES[0], CLASSES[2]])}),
+            "train.json": json.dumps(entries), "validation.json": json.dumps(entries[:1]),
+            "test.json": json.dumps([{"id": "7"}])}
+
+
+_KINETICS = ("label,youtube_id,time_start,time_end,split\nzooming in,abc-_DEF012,4,14,train\n"
+             "\"holding, twice\",abc-_DEF012,5,15,train\n")
+# name -> (what writes the lists, name of a frame, its label files)
+FORMS: dict[str, tuple[Callable[..., Any], str, dict[str, str]]] = {
+    "sthv1": (write_sthv1_lists, "{:05d}.jpg", {f"something-something-v1-{k}.csv": text for k, text in _CSV20.items()}),
+    "jester": (write_jester_lists, "{:05d}.jpg", {f"jester-v1-{k}.csv": text for k, text in _CSV20.items()}),
+    "sthv2": (write_sthv2_lists, "{:06d}.jpg", _json20()),
+    "kinetics": (write_kinetics_lists, "img_{:05d}.jpg",
+                 {"kinetics_train.csv": _KINETICS, "kinetics_val.csv": _KINETICS}),
+    "ucf101": (write_ucf101_lists, "img_{:05d}.jpg",
+               {"classInd.txt": "1 Zoom\n2 Hold\n", "trainlist01.txt": "Zoom/v_Zoom_g01_c01.avi 1\n",
+                "testlist01.txt": "Hold/7.avi\n"}),
+    "hmdb51": (write_hmdb51_lists, "img_{:05d}.jpg",
+               {"zoom_test_split1.txt": "7.avi 1 \n100218.avi 2 \n",
+                "hold_test_split1.txt": "v_Zoom_g01_c01.avi 0 \n7.avi 1"}),
+}
+_TABLE = {"videos.csv": "file,label,split\nzoom/7.mp4,Zooming In,train\n\"a, b.mp4\",Holding something,\n",
+          "datasets.yaml": "mine:\n  root: videos\n  train_list: lists/train.txt\n  val_list: val.txt\n"
+                           "  num_class: 3\n  template: \"img_{:05d}.jpg\"\nother:\n  root: /v\n  train_list: a\n"
+                           "  val_list: b\n  categories: c\n"}
+_WORDS = [*CLASSES, *VIDEOS, "zoom/7.avi", "file,label", "root", "train_list", "val_list", "num_class", "{", "[", "\""]
+
+
+def make(root: Path, seed: int) -> "Labels":
+    return Labels(root, seed)
+
+
+class Labels:
+    """Each input damages one file of one data set, or puts a text of hypothesis in its place."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        quiet(root)
+        self.root, self.seed, self.frames = root, seed, root / "frames"
+        for home in ("", "zoom/", "hold/", "Zoom/", "Hold/", "zooming_in/"):
+            for video in VIDEOS:
+                for form, (_, template, _) in FORMS.items():
+                    folder = self.frames / form / home / video
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / template.format(1)).touch()
+        self.texts = Texts(seed, _WORDS)
+        self.names: list[str] = []
+
+    def __call__(self, number: int) -> list[str]:
+        rng = np.random.default_rng((self.seed, number))
+        choice = number // 2 % (len(FORMS) + len(_TABLE))
+        form = list(FORMS)[choice] if choice < len(FORMS) else None
+        files = FORMS[form][2] if form else dict([list(_TABLE.items())[choice - len(FORMS)]])
+        folder, out = self.root / "labels", self.root / "lists"
+        for place in (folder, out):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        name = list(files)[rng.integers(len(files))]
+        text = self.texts[number // 2] if number % 2 else None
+        (folder / name).write_bytes(damaged(files[name].encode(), rng, most=1) if text is None
+                                    else text.encode("utf-8", "surrogatepass"))
+        self.names = [str(folder), str(self.frames)]
+        try:
+            return self.read(form, folder / name, out)
+        finally:
+            hidden = [path.name for path in out.rglob(".*")]
+            if hidden:
+                raise Fault(f"left behind: {hidden}")
+
+    def read(self, form: Optional[str], file: Path, out: Path) -> list[str]:
+        if file.suffix == ".yaml":
+            return list(read_dataset_file(file))
+        if form is None:
+            return [item.path for item in read_csv(file, self.root)]
+        summary = FORMS[form][0](file.parent, self.frames / form, out, workers=1)
+        for name, count in summary.listed.items():
+            found = len(read_list(out / name, summary.classes or None)) if count else 0
+            if found != count:
+                raise Fault(f"{name}: {count} videos were listed, {found} are read")
+        return [f"{name}: {count}" for name, count in summary.listed.items()]

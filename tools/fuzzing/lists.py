@@ -1,0 +1,83 @@
+"""List files: whatever a line names is loaded, or refused; never another video, never another frame."""
+from pathlib import Path
+
+import numpy as np
+
+from ops.dataset import TSNDataSet
+from ops.errors import UserError
+from ops.frame_index import frame_index
+from ops.loader import make_loader
+from ops.transforms import ToClipTensor
+from tools.fuzzing.damage import Texts, damaged
+from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, frame_folder, quiet, video_file
+from tools.fuzzing.process import Fault
+
+NAMES = ["a", "b c", "été", "Holding [something] 7", "12", "v.mp4", "w 1.webm", "x.avi"]
+CLASSES = 20
+
+
+def make(root: Path, seed: int) -> "Lists":
+    return Lists(root, seed)
+
+
+class Lists:
+    """Videos 1, 2, ... are called NAMES. Every other list is a real one with damage, every other hypothesis's text."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        quiet(root)
+        self.root, self.seed, self.file = root, seed, root / "list.txt"
+        for video, name in enumerate(NAMES, 1):
+            (video_file if "." in name else frame_folder)(root / name, video)
+            if "." in name:
+                frame_index(root / name)
+        self.texts = Texts(seed, [*NAMES, str(FRAMES), "3", "1"])
+        self.names = [str(root)]
+
+    def content(self, number: int) -> bytes:
+        if number % 2:
+            return self.texts[number // 2].encode("utf-8", "surrogatepass")
+        rng = np.random.default_rng((self.seed, number))
+        lines = [f"{name} {rng.integers(1, FRAMES + 1)} {rng.integers(CLASSES)}" for name in rng.permutation(NAMES)]
+        return damaged("\n".join(lines[:rng.integers(1, 9)]).encode(), rng, most=1)
+
+    def __call__(self, number: int) -> list[str]:
+        self.file.write_bytes(self.content(number))
+        data = TSNDataSet(self.root, self.file, 3, image_tmpl=TEMPLATE, random_shift=False, num_class=CLASSES)
+        loaded, reasons = [], []
+        for i, record in enumerate(data.video_list):
+            try:
+                clip, label = data[i]
+            except UserError as error:
+                reasons.append(error)
+                continue
+            self.check(record, [code_of(picture) for picture in clip], data)
+            if label != record.label:
+                raise Fault(f"{record.path}: label {label} for {record.label}")
+            loaded.append(record.path)
+        if number % 100 == 0:
+            self.check_workers(reasons)
+        if reasons:
+            raise reasons[0]
+        return loaded
+
+    def check(self, record, codes, data) -> None:
+        """The pictures are the named video's, those of the sampler's frames."""
+        name = str(Path(record.path))
+        wanted = [(NAMES.index(name) + 1 if name in NAMES else 0, i)
+                  for i in data.segment_frames(record.num_frames or FRAMES)]
+        if codes != wanted:
+            raise Fault(f"{record.path!r}: pictures (video, frame) {codes} for {wanted}")
+
+    def check_workers(self, reasons) -> None:
+        """The same list through a worker process ends alike."""
+        data = TSNDataSet(self.root, self.file, 3, image_tmpl=TEMPLATE, random_shift=False, num_class=CLASSES,
+                          transform=ToClipTensor())
+        try:
+            for _ in make_loader(data, 1, 1, train=False):
+                pass
+        except UserError as error:
+            if not reasons or str(error) != str(reasons[0]):
+                raise Fault(f"a worker says {error}") from None
+            return
+        if reasons:
+            raise Fault(f"a worker does not say {reasons[0]}")

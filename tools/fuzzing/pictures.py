@@ -1,0 +1,77 @@
+"""Frames: one of a folder is damaged. Evaluation and training read the same pixels of it, or both refuse it."""
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ops.dataset import TSNDataSet
+from ops.errors import UserError
+from ops.video_look import look_at
+from tools.fuzzing.damage import damaged
+from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_folder, quiet
+from tools.fuzzing.process import Fault
+
+VIDEO = 5
+FORMS: list[tuple[str, str, dict]] = [
+    ("JPEG", "RGB", {"quality": 92}), ("JPEG", "RGB", {"quality": 92}), ("JPEG", "RGB", {"progressive": True}),
+    ("JPEG", "L", {}), ("JPEG", "CMYK", {}), ("PNG", "RGB", {}), ("PNG", "P", {}), ("PNG", "RGBA", {}),
+    ("WEBP", "RGB", {"lossless": True})]
+
+
+def make(root: Path, seed: int) -> "Pictures":
+    return Pictures(root, seed)
+
+
+class Pictures:
+    """A folder of frames, of which each input damages one; that the others are theirs is checked."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        quiet(root)
+        self.root, self.seed = root, seed
+        frame_folder(root / "video", VIDEO)
+        (root / "list.txt").write_text(f"video {FRAMES} 0\n")
+        self.data = TSNDataSet(root, root / "list.txt", FRAMES, image_tmpl=TEMPLATE, random_shift=False)
+        self.names = [str(root / "video")]
+
+    def __call__(self, number: int) -> list[str]:
+        rng = np.random.default_rng((self.seed, number))
+        frame = int(rng.integers(1, FRAMES + 1))
+        file = self.root / "video" / TEMPLATE.format(frame)
+        whole = file.read_bytes()
+        form, mode, options = FORMS[number % len(FORMS)]
+        try:
+            with BytesIO() as memory:
+                Image.fromarray(coded(VIDEO, frame)).convert(mode).save(memory, form, **options)
+                file.write_bytes(damaged(memory.getvalue(), rng))
+            self.names = [str(file)]
+            return self.load(file, frame)
+        finally:
+            file.write_bytes(whole)
+
+    def load(self, file: Path, frame: int) -> list[str]:
+        indices = list(range(1, FRAMES + 1))
+        look = look_at(self.root, "video", TEMPLATE)  # what tools/check_dataset.py does; must not raise
+        try:
+            clip, _ = self.data[0]
+        except UserError as error:
+            self.refuses_too(indices, str(error))
+            raise
+        arrays = self.data.source.load_arrays("video", indices)
+        for i, picture, array in zip(indices, clip, arrays, strict=True):
+            if i != frame and code_of(picture) != (VIDEO, i):
+                raise Fault(f"frame {i} shows {code_of(picture)}")
+            if not np.array_equal(np.asarray(picture), array):
+                raise Fault(f"training and evaluation read frame {i} differently")
+        if look.count != FRAMES:
+            raise Fault(f"check_dataset counts {look.count} frames")
+        return [str(file)]
+
+    def refuses_too(self, indices: list[int], words: str) -> None:
+        try:
+            self.data.source.load_arrays("video", indices)
+        except UserError as error:
+            if str(error) != words:
+                raise Fault(f"training says {error}, evaluation {words}") from None
+            return
+        raise Fault(f"training reads what evaluation refuses: {words}")
