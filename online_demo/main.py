@@ -30,16 +30,15 @@ from online_demo.window import NoWindow, View, Window, canvas_size, draw  # noqa
 from ops.cli import Parser, run  # noqa: E402
 from ops.errors import UserError  # noqa: E402
 from ops.online import OnlineTSM  # noqa: E402
-from ops.protocol import Protocol  # noqa: E402
+from ops.online_format import FRAME_RATE, frame_rate_of  # noqa: E402
 from ops.released import ONLINE_JESTER, cached_file  # noqa: E402
 from ops.runtime import atomic_write  # noqa: E402
-from ops.stream import SMOOTHINGS, Decision, Stream  # noqa: E402
-from ops.weights import read_checkpoint  # noqa: E402
+from ops.stream import SMOOTHINGS, Decision, Stream, frame_transform  # noqa: E402
 
 log = logging.getLogger("online_demo")
 
-RATE = 12.0  # Jester's and Something-Something's videos have 12 frames per second
 DEMO_WEIGHTS = ROOT / "runs" / "quickstart" / "demo_online.pth.tar"
+SMOOTH_FROM = 6.0  # model frames per second: the published average of 12 frames reaches back 2 seconds there
 PATIENCE = 0.02  # seconds between two looks at the keys while no frame comes
 
 
@@ -47,10 +46,11 @@ def main() -> Optional[int]:
     args = build_parser().parse_args()
     check(args)
     weights = find_weights(args.weights)
-    source = open_source(args.source, args.folder_rate or RATE)
+    source = open_source(args.source, args.folder_rate or FRAME_RATE)
     online = OnlineTSM(weights)
-    stream = Stream(open_runtime(args.backend, online, args.device, weights, args.precision), smoothing=args.smooth)
-    rate = args.rate or float(read_checkpoint(weights).get("frame_rate") or RATE)
+    rate = args.rate or frame_rate_of(weights)
+    smoothing = args.smooth or default_smoothing(rate)
+    stream = Stream(open_runtime(args.backend, online, args.device, weights, args.precision), smoothing=smoothing)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         recorder = stack.enter_context(Recorder(args.output)) if args.output else None
@@ -59,8 +59,8 @@ def main() -> Optional[int]:
         reconnect = args.reconnect and isinstance(source, (Camera, Address))
         capture = Capture(source, rate, args.realtime or window is not None, reconnect)
         view = View(stream.class_names, args.topk, args.mirror, keys=window is not None)
-        demo = Demo(stack.enter_context(capture), transform_of(online), stream, view, args.threshold, window, recorder,
-                    say_json if args.json else say_changes() if window is None else say_nothing)
+        demo = Demo(stack.enter_context(capture), frame_transform(online.preprocessing), stream, view, args.threshold,
+                    window, recorder, say_json if args.json else say_changes() if window is None else say_nothing)
         try:
             demo.run(signals, args.max_seconds or math.inf)
         finally:
@@ -69,6 +69,15 @@ def main() -> Optional[int]:
 
 
 # ---- flags --------------------------------------------------------------------------------------------------
+
+def default_smoothing(rate: float) -> str:
+    """What --smooth is when it is not given; said when it is not the published one. rate: model frames per second."""
+    if rate >= SMOOTH_FROM:
+        return "published"
+    log.info("%g model frames per second: answers are not averaged (--smooth published: over the last 12, %.0f seconds)",
+             rate, 12 / rate)
+    return "none"
+
 
 def build_parser() -> Parser:
     parser = Parser(prog="main.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
@@ -80,11 +89,13 @@ def build_parser() -> Parser:
     add("--json", action="store_true", help="print every decision as a line of JSON")
     add("--headless", action="store_true", help="no window")
     add("--backend", choices=BACKENDS, default=BACKENDS[0])
-    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="bfloat16 is faster where the processor has it")
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="bfloat16 and int8 are faster where the processor"
+        " has them; int8 runs what tools/export_onnx.py --int8 makes")
     add("--device", default="auto", help="of --backend torch: auto, cpu, cuda, cuda:N or mps")
     add("--rate", type=float, help="frames per second of the source's clock that the model gets (default: what its"
-        f" file says, else {RATE:g})")
-    add("--smooth", choices=SMOOTHINGS, default=SMOOTHINGS[0])
+        f" file says, else {FRAME_RATE:g})")
+    add("--smooth", choices=SMOOTHINGS, help="published: average 12 logits, change the answer once two frames agree (the"
+        f" default from {SMOOTH_FROM:g} model frames per second on, below which that would lag for seconds); none")
     add("--threshold", type=float, default=0.0, help="an answer less probable than this, 0-1, is none")
     add("--topk", type=int, default=5, help="classes shown")
     add("--mirror", action="store_true", help="show the picture mirrored; the model sees it as it is")
@@ -93,7 +104,7 @@ def build_parser() -> Parser:
     add("--realtime", action="store_true", help="play files by their clock without a window too, dropping frames where"
         " this machine is too slow")
     add("--max_seconds", type=float, help="end after so many seconds of the source")
-    add("--folder_rate", type=float, help=f"frames per second of a folder of frames (default: {RATE:g})")
+    add("--folder_rate", type=float, help=f"frames per second of a folder of frames (default: {FRAME_RATE:g})")
     return parser
 
 
@@ -170,13 +181,6 @@ def open_window(args: Namespace, stack: ExitStack) -> Optional[Window]:
     except NoWindow as error:
         log.warning("no window: %s: going on without, as with --headless", error)
         return None
-
-
-def transform_of(online: OnlineTSM) -> Callable[[Image.Image], Tensor]:
-    """RGB image -> uint8 (1, 3, H, W) for `Stream.push`: exactly the evaluation transform of training."""
-    p = online.preprocessing
-    transform = Protocol().transform(p["scale_size"], p["crop_size"], roll=p["color"] == "BGR")
-    return lambda image: transform([image])[None]
 
 
 # ---- saying -------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import copy
 import hashlib
 import importlib
 import json
+import logging
 import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 import torch
 
@@ -32,7 +34,8 @@ class StepInfo:
     """What the metadata of an exported step says.
 
     settings, class_names, preprocessing: as in `OnlineTSM`. height, width: of the frames, pixels. memories: (C, H, W)
-    of each, in order. fingerprint: of the weights, settings and size that it was made from.
+    of each, in order. fingerprint: of the weights, settings and size that it was made from. precision: float32, or
+    int8 (`ops.quantize`), of the inside.
     """
     settings: ModelSettings
     class_names: Optional[list[str]]
@@ -41,6 +44,7 @@ class StepInfo:
     width: int
     memories: list[list[int]]
     fingerprint: str
+    precision: str = "float32"
 
     @property
     def input_names(self) -> list[str]:
@@ -61,7 +65,7 @@ class StepInfo:
     @classmethod
     def from_json(cls, text: str) -> "StepInfo":
         told = json.loads(text)
-        values = {field.name: told[field.name] for field in fields(cls)}
+        values = {field.name: told[field.name] for field in fields(cls) if field.name in told}
         return cls(**{**values, "settings": ModelSettings.from_dict(told["settings"])})
 
 
@@ -112,12 +116,26 @@ def _trace(online: OnlineTSM, info: StepInfo) -> Any:
     state = model.initial_state(2, info.height, info.width)
     batch = torch.export.Dim(BATCH, min=1)
     shapes = {"frames": {0: batch}, "state": tuple({0: batch} for _ in state)}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("onnxscript", "onnx_ir", "torch.onnx"):
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(model, (frames, *state), dynamo=True, dynamic_shapes=shapes, verbose=False,
                                     opset_version=OPSET, input_names=info.input_names, output_names=info.output_names)
     assert program is not None
     return program.model_proto
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Let these packages log errors alone: at the programs' level they tell of every node that they touch."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
 
 
 def _forget_origins(model: Any) -> None:
@@ -131,12 +149,12 @@ def _forget_origins(model: Any) -> None:
 
 # ---- files --------------------------------------------------------------------------------------------------
 
-def exported_path(weights: Path) -> Path:
-    """Where `tools/export_onnx.py` puts the step of a weight file: beside it, as .onnx."""
+def exported_path(weights: Path, precision: str = "float32") -> Path:
+    """Where `tools/export_onnx.py` puts the step of a weight file: beside it, as .onnx, an int8 one as .int8.onnx."""
     name = weights.name
     for ending in (".tar", ".pth", ".pt"):
         name = name.removesuffix(ending)
-    return weights.with_name(f"{name}.onnx")
+    return weights.with_name(f"{name}.int8.onnx" if precision == "int8" else f"{name}.onnx")
 
 
 def write_exported(exported: Exported, path: Path) -> None:

@@ -19,11 +19,12 @@ from ops.errors import UserError
 from ops.models import TSN
 from ops.settings import ModelSettings, build_model, preprocessing
 from ops.temporal_shift import shift_layers
-from ops.weights import load_weights
+from ops.weights import load_weights, read_checkpoint
 
 log = logging.getLogger(__name__)
 
 PUBLISHED_DIV = 8  # the released online MobileNetV2's: its file cannot say another
+FRAME_RATE = 12.0  # frames per second where a file does not tell: Jester's and Something-Something's videos have it
 CLIP_SEGMENTS = 8  # T of a clip model where nothing tells: online files need none
 Weights = dict[str, Tensor]
 
@@ -142,6 +143,11 @@ def open_model(path: Path, force: bool = False, **flags: Any) -> Opened:
         names, dataset = list(jester.CLASSES), "jester"
     return Opened(path, to_clip_names(found.weights), settings, dataset, names,
                   bare or bool(found.content.get("online")), trained, found.content.get("frame_rate"))
+
+
+def frame_rate_of(path: Path) -> float:
+    """Frames per second that the model in this file should be fed with: what the file says, else 12."""
+    return float(read_checkpoint(path).get("frame_rate") or FRAME_RATE)
 
 
 def _refuse_contradiction(found: Described, given: Mapping[str, Any]) -> None:

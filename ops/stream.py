@@ -2,12 +2,13 @@
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Mapping, NamedTuple, Optional, Protocol, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Protocol, Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ops import jester
+from ops import jester, protocol
 from ops.errors import UserError
 from ops.metrics import names_or_numbers
 from ops.settings import ModelSettings
@@ -28,6 +29,16 @@ class StepModel(Protocol):
     def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]: ...
 
     def prepare(self, frames: Tensor) -> Tensor: ...
+
+
+def frame_transform(preprocessing: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """RGB image -> uint8 (1, 3, H, W) for `Stream.push`: exactly the evaluation transform of training.
+
+    preprocessing: the online model's.
+    """
+    p = preprocessing
+    transform = protocol.Protocol().transform(p["scale_size"], p["crop_size"], roll=p["color"] == "BGR")
+    return lambda image: transform([image])[None]
 
 
 @dataclass(frozen=True, eq=False)

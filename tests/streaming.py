@@ -30,6 +30,14 @@ def make_weights(path, **extra):
     return path
 
 
+def assert_no_capture_left(seconds=5.0):
+    """The demo's reading threads are over, and with them whatever of a codec or camera they held."""
+    threads = [thread for thread in threading.enumerate() if thread.name == "capture"]
+    for thread in threads:
+        thread.join(seconds)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 def decoded(path):
     """(times, pictures (T, H, W, 3) RGB) of a video file."""
     with av.open(str(path)) as container:

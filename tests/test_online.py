@@ -94,7 +94,7 @@ def test_the_mean_over_a_clip_is_the_clip_models(arch, place, div, size, t, opti
     assert float((each[:, 0] - each[:, -1]).abs().max()) > 1e-3 * float(each.abs().max())
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(div=st.integers(1, 24), height=st.integers(32, 60), width=st.integers(32, 60), t=st.integers(1, 4),
        place=st.sampled_from(["block", "blockres"]), seed=st.integers(0, 99))
 def test_the_mean_for_any_div_size_and_length(div, height, width, t, place, seed):
@@ -267,9 +267,8 @@ def test_the_clip_model_stays_as_it_is():
 
 # ---- it exports -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
-def test_exports_with_a_free_batch(arch):
-    online = OnlineTSM(twin(arch, 3))
+def test_exports_with_a_free_batch():
+    online = OnlineTSM(twin("resnet18", 3))
     batch = torch.export.Dim("batch")
     state = online.initial_state(2, 64, 64)
     program = torch.export.export(online, (clip(2, 1, 3, 64), *state), strict=False, dynamic_shapes=(

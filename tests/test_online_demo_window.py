@@ -18,7 +18,7 @@ from online_demo import window as window_module
 from online_demo.window import BACK, NOTHING, TRACK, NoWindow, View, Window, canvas_size, colour_of, draw, fit
 from tests.clips import clip, coded_picture, encode
 from tests.programs import run
-from tests.streaming import NAMES, camera, make_weights, served
+from tests.streaming import NAMES, assert_no_capture_left, camera, make_weights, served
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,7 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    assert_no_capture_left()
 
 
 @pytest.fixture(scope="module")

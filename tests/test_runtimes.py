@@ -2,13 +2,16 @@
 import json
 import sys
 import threading
+from dataclasses import replace
 
 import onnx
 import onnxruntime
 import pytest
 import torch
 
-from online_demo.runtimes import TorchRuntime, fold_norms, open_exported, open_runtime
+from online_demo import runtimes as runtimes_module
+from online_demo.capture import VideoFile
+from online_demo.runtimes import TorchRuntime, count_parts, fold_norms, open_exported, open_runtime
 from ops.errors import UserError
 from ops.export_onnx import (
     METADATA_KEY,
@@ -21,9 +24,11 @@ from ops.export_onnx import (
 )
 from ops.online import OnlineTSM
 from ops.online_format import online_content, open_model, settings_of
-from ops.stream import Stream
+from ops.quantize import quantize_step
+from ops.stream import Stream, frame_transform
 from ops.weights import save_checkpoint
 from tests import programs
+from tests.clips import real_video
 from tests.golden_model import clip
 from tests.test_online import stream, twin
 
@@ -31,6 +36,14 @@ SIZE, CLASSES = 64, 5
 ARCHS = ("mobilenetv2", "resnet18")
 OTHERS = ("onnxruntime", "openvino")
 RELATIVE = 1e-4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +169,98 @@ def test_memory_layout_and_type_of_the_frames_do_not_matter(runtimes, backend):
         assert torch.equal(got, wanted)
 
 
-def test_the_number_of_streams_may_change_often(runtimes, monkeypatch):
-    monkeypatch.setattr("online_demo.runtimes.MAX_COMPILED", 2)
-    runtime = runtimes["openvino", "resnet18"]
-    wanted, _ = runtime.step(clip(1, 1, 3, SIZE), runtime.initial_state(1))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_streams_may_change_often(exports, monkeypatch, threads):
+    """And whether they are computed in parts or not, each gets its own answer."""
+    monkeypatch.setattr(runtimes_module, "MAX_COMPILED", 2)
+    monkeypatch.setattr(runtimes_module, "count_threads", lambda: threads)
+    runtime = open_exported("openvino", exports["resnet18"])
+    clips = clip(4, 2, 3, SIZE)
+    wanted = torch.cat([stream(runtime, clips[i:i + 1], 2) for i in range(4)])
     for streams in (2, 3, 4, 1):
-        frames = clip(1, 1, 3, SIZE).expand(streams, -1, -1, -1)
-        got, _ = runtime.step(frames, runtime.initial_state(streams))
-        assert float((got - wanted).abs().max()) <= RELATIVE * float(wanted.abs().max())
-    assert len(runtime._requests) <= 5, "what was compiled before is let go"
+        got = stream(runtime, clips[:streams], 2)
+        assert float((got - wanted[:streams]).abs().max()) <= RELATIVE * float(wanted.abs().max())
+    assert len(runtime._compiled) == 2, "what was compiled before is let go"
+
+
+def test_parts_keep_every_thread_busy():
+    assert [count_parts(streams, 2) for streams in (1, 2, 3, 4, 6, 8, 16, 24)] == [1, 2, 1, 2, 2, 2, 4, 6]
+    assert [count_parts(streams, 1) for streams in (1, 4, 8, 16)] == [1, 1, 2, 4]
+    assert [count_parts(streams, 16) for streams in (1, 4, 16, 32, 128)] == [1, 1, 16, 16, 32]
+    for streams in range(1, 80):
+        for threads in (1, 2, 3, 8):
+            assert streams % count_parts(streams, threads) == 0
+
+
+# ---- 8-bit integers -----------------------------------------------------------------------------------------
+
+def video_frames(online, begin, end):
+    """Frames of a real video, (1, 3, H, W) each, normalised."""
+    transform = frame_transform(online.preprocessing)
+    shots = list(VideoFile(real_video("bikes.mp4")).shots())[begin:end]
+    return [online.prepare(transform(shot.read())) for shot in shots]
+
+
+@pytest.fixture(scope="module")
+def int8(onlines, exports):
+    return quantize_step(exports["resnet18"], [video_frames(onlines["resnet18"], 0, 12)])
+
+
+def logits_over(model, frames):
+    state, rows = model.initial_state(), []
+    for frame in frames:
+        logits, state = model.step(frame, state)
+        rows.append(logits[0].clone())
+    return torch.stack(rows)
+
+
+def test_int8_on_a_real_video(onlines, int8):
+    """Frames after those that it was calibrated on. Random weights amplify rounding far more than trained ones."""
+    frames = video_frames(onlines["resnet18"], 12, 36)
+    wanted = logits_over(onlines["resnet18"], frames)
+    onnx_, openvino = (logits_over(open_exported(backend, int8, "int8"), frames) for backend in OTHERS)
+    for got in (onnx_, openvino):
+        assert 0.01 < rms(got - wanted) / rms(wanted) < 0.3
+        assert float(torch.cosine_similarity(got.flatten(), wanted.flatten(), dim=0)) > 0.95
+        assert float((got.argmax(dim=1) == wanted.argmax(dim=1)).float().mean()) >= 0.75
+    assert rms(onnx_ - openvino) < 0.1 * rms(wanted), "one file means one network"
+
+
+def rms(values):
+    return float(values.square().mean().sqrt())
+
+
+def test_an_int8_step_says_so_and_is_small(exports, int8):
+    small, large = int8, exports["resnet18"]
+    assert small.info == replace(large.info, precision="int8")
+    assert len(small.content) < 0.4 * len(large.content)
+    model = onnx.load_from_string(small.content)
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])["precision"] == "int8"
+    with pytest.raises(UserError, match="int8 already"):
+        quantize_step(small, [])
+    with pytest.raises(UserError, match="there are none"):
+        quantize_step(large, [[], []])
+    for exported, precision in ((small, "float32"), (large, "int8")):
+        with pytest.raises(UserError, match=f"--precision {precision}: this exported step computes"):
+            open_exported("onnxruntime", exported, precision)
+
+
+def test_int8_from_the_tool_to_the_runtime(monkeypatch, capfd, exports, tmp_path):
+    weights = save_online(tmp_path)
+    online = OnlineTSM(weights)
+    with pytest.raises(UserError, match="online.int8.onnx is not there: make it with python tools/export_onnx.py"):
+        open_runtime("openvino", online, "auto", weights, "int8")
+    monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exports["resnet18"])
+    done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights, "--int8", real_video("bikes.mp4"),
+                        "--int8_frames", 4)
+    assert done.status == 0 and "resnet18, int8, 8 memories" in done.err and len(done.err.splitlines()) == 1
+    runtime = open_runtime("openvino", online, "auto", weights, "int8")
+    frames = video_frames(online, 0, 4)
+    wanted = logits_over(online, frames)
+    assert float((logits_over(runtime, frames) - wanted).abs().max()) < 0.3 * float(wanted.abs().max())
+    other = OnlineTSM(save_online(tmp_path, seed=1))
+    with pytest.raises(UserError, match="is not the int8 step of"):
+        open_runtime("openvino", other, "auto", weights, "int8")
 
 
 # ---- behind a stream ----------------------------------------------------------------------------------------
@@ -290,7 +386,7 @@ def forbid_export(monkeypatch):
 def test_the_tool_exports_and_the_runtime_finds_it(monkeypatch, capfd, tmp_path):
     weights = save_online(tmp_path, 32)
     done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights)
-    assert done.status == 0 and "8 memories, frames of 32x32" in done.err
+    assert done.status == 0 and "8 memories, frames of 32x32" in done.err and len(done.err.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.onnx", "online.pth.tar"]
     forbid_export(monkeypatch)
     online = OnlineTSM(weights)
@@ -324,10 +420,12 @@ def test_wrong_names_are_refused(onlines):
     online = onlines["resnet18"]
     with pytest.raises(UserError, match="--backend 'tensorrt': choose torch, onnxruntime, openvino"):
         open_runtime("tensorrt", online)
-    with pytest.raises(UserError, match="--precision 'int4': choose float32, bfloat16"):
+    with pytest.raises(UserError, match="--precision 'int4': choose float32, bfloat16, int8"):
         open_runtime("torch", online, precision="int4")
-    with pytest.raises(UserError, match="ONNX Runtime computes float32"):
+    with pytest.raises(UserError, match="ONNX Runtime computes float32 and int8"):
         open_runtime("onnxruntime", online, precision="bfloat16")
+    with pytest.raises(UserError, match="PyTorch computes float32 and bfloat16"):
+        open_runtime("torch", online, precision="int8")
 
 
 @pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("openvino", "openvino"),
@@ -343,6 +441,11 @@ def test_a_missing_package_is_one_line(monkeypatch, onlines, backend, package):
     (["{weights}", "--height", "8"], ["--height 8", "32 pixels or more"]),
     (["{weights}", "-o", "{weights}"], ["is the checkpoint itself"]),
     (["{weights}", "-o", "{folder}"], ["cannot write"]),
+    (["{weights}", "--int8", "webcam"], ["--int8 webcam", "no such video file or folder"]),
+    (["{weights}", "--int8", "{folder}"], ["no frames in this folder"]),
+    (["{weights}", "--int8", "{weights}"], ["online.pth.tar: cannot be read as a video"]),
+    (["{weights}", "--int8", "{weights}", "--int8_frames", "0"], ["--int8_frames 0"]),
+    (["{weights}", "--int8", "{weights}", "--height", "64"], ["--int8 with --height"]),
 ])
 def test_the_tool_refuses(monkeypatch, capfd, exports, tmp_path, argv, words):
     weights = save_online(tmp_path, 32)
@@ -363,12 +466,12 @@ def test_the_benchmark_prints_its_table(monkeypatch, capfd, exports):
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.out.splitlines() if "|" in line]
     assert [row[:3] for row in rows[2:]] == [["resnet18", streams, name] for streams in ("1", "2") for name in (
         "eager float32 NCHW", "torch float32", "torch bfloat16")]
-    for _, streams, name, p50, p95, p99, rate, speed, error in rows[2:]:
-        assert 0 < float(p50) <= float(p95) <= float(p99)
+    for _, streams, name, steps, p50, p95, p99, rate, speed, error in rows[2:]:
+        assert 0 < float(p50) <= float(p95) <= float(p99) and int(steps) >= 2
         assert float(rate) == pytest.approx(1000 * int(streams) / float(p50), rel=0.05)
         assert {"eager float32 NCHW": 0 == float(error), "torch float32": 0 < float(error) < 0.01,
                 "torch bfloat16": 0.01 < float(error) < 20}[name]
-    assert float(rows[2][7]) == 1
+    assert float(rows[2][8]) == 1
 
 
 def test_the_soak_prints_the_memory(monkeypatch, capfd):

@@ -1,18 +1,27 @@
 """Export an online model's step (frame and memories in, logits and memories out) as one ONNX file.
 
-python tools/export_onnx.py ONLINE.pth.tar -o ONLINE.onnx
+python tools/export_onnx.py ONLINE.pth.tar
+python tools/export_onnx.py ONLINE.pth.tar --int8 VIDEO.mp4 FOLDER
 """
 import argparse
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
+from typing import Iterator
+
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from online_demo.capture import Ticks, open_source  # noqa: E402
 from ops import cli  # noqa: E402
 from ops.errors import UserError  # noqa: E402
 from ops.export_onnx import export_step, exported_path, write_exported  # noqa: E402
 from ops.online import OnlineTSM  # noqa: E402
+from ops.online_format import frame_rate_of  # noqa: E402
+from ops.quantize import quantize_step  # noqa: E402
+from ops.stream import frame_transform  # noqa: E402
 
 log = logging.getLogger("export_onnx")
 
@@ -26,23 +35,52 @@ def parser() -> argparse.ArgumentParser:
         " finds it)")
     add("--height", type=int, help="of the frames, pixels (default: as trained); the file is for this size alone")
     add("--width", type=int, help="likewise")
+    add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, scaled by what these videos or folders"
+        " of frames show: take some that look like what the model will see")
+    add("--int8_frames", type=int, default=48, help="frames of each SOURCE, at the model's rate, from its beginning")
     add("--force", action="store_true", help="export a model trained with the two-way shift too")
     return parser
 
 
 def main() -> None:
     args = parser().parse_args()
+    check(args)
+    output = args.output or exported_path(args.checkpoint, "int8" if args.int8 else "float32")
+    if output.resolve() == args.checkpoint.resolve():
+        raise UserError(f"-o {output} is the checkpoint itself: name another file")
+    online = OnlineTSM(args.checkpoint, args.force)
+    exported = export_step(online, args.height, args.width)
+    if args.int8:
+        rate = frame_rate_of(args.checkpoint)
+        exported = quantize_step(exported, (islice(frames_of(source, rate, online), args.int8_frames)
+                                            for source in args.int8))
+    write_exported(exported, output)
+    info = exported.info
+    log.info("%s: %s, %s, %d memories, frames of %dx%d, any number of streams, %.1f MB", output, info.settings.arch,
+             info.precision, len(info.memories), info.height, info.width, len(exported.content) / 1e6)
+
+
+def check(args: argparse.Namespace) -> None:
+    """UserError for what cannot be meant, before the seconds that an export takes."""
     for name in ("height", "width"):
         if getattr(args, name) is not None and getattr(args, name) < 32:
             raise UserError(f"--{name} {getattr(args, name)}: choose 32 pixels or more")
-    output = args.output or exported_path(args.checkpoint)
-    if output.resolve() == args.checkpoint.resolve():
-        raise UserError(f"-o {output} is the checkpoint itself: name another file")
-    exported = export_step(OnlineTSM(args.checkpoint, args.force), args.height, args.width)
-    write_exported(exported, output)
-    info = exported.info
-    log.info("%s: %s, %d memories, frames of %dx%d, any number of streams, %.1f MB", output, info.settings.arch,
-             len(info.memories), info.height, info.width, len(exported.content) / 1e6)
+    if args.int8 and (args.height or args.width):
+        raise UserError("--int8 with --height or --width: it is calibrated on frames of the trained size: leave them out")
+    if args.int8_frames < 1:
+        raise UserError(f"--int8_frames {args.int8_frames}: choose 1 or more")
+    for source in args.int8 or []:
+        if not Path(source).exists():
+            raise UserError(f"--int8 {source}: no such video file or folder of frames")
+
+
+def frames_of(source: str, rate: float, online: OnlineTSM) -> Iterator[Tensor]:
+    """The model's frames of a video file or folder, (1, 3, H, W) each, normalised, `rate` per second."""
+    ticks, transform = Ticks(rate), frame_transform(online.preprocessing)
+    for shot in open_source(source, rate).shots():
+        assert shot.time is not None, "files and folders have times of their own"
+        if ticks.due(shot.time):
+            yield online.prepare(transform(shot.read()))
 
 
 if __name__ == "__main__":
