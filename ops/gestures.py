@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
@@ -22,11 +22,12 @@ import numpy as np
 from ops.cli import progress
 from ops.errors import UserError
 from ops.gestures_render import CLASSES, SIZE, TWIN, Size, render_clip, render_stream, thing_of_clip
+from ops.pool import cores, end_with_parent
 from ops.video_io import encode_video
 
 __all__ = ["CLASSES", "FORMATS", "FPS", "SIZE", "TWIN", "make_gestures", "render_clip", "render_stream"]
 
-VERSION = 1  # of the pictures: raise it whenever the same seed gives other files
+VERSION = 2  # of the pictures: raise it whenever the same seed gives other files
 FPS = 12  # Something-Something-V2's rate: clips of 20 to 60 frames last 1.7 to 5 seconds
 FORMATS = ("mp4", "webm")
 # The published label tools drop the brackets of a template and look the rest up in labels.json.
@@ -66,7 +67,7 @@ def make_gestures(out: Path, videos: int = 2000, seed: int = 0, size: Size = SIZ
     """
     began, out = time.monotonic(), Path(out)
     settings = Settings(videos, seed, (int(size[0]), int(size[1])), val, fmt)
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     _check(settings, workers)
     labels = settings.labels()
     try:
@@ -197,10 +198,6 @@ def _write_json(path: Path, content: Any) -> None:
     os.replace(partial, path)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with the block; when it is left by an error or Ctrl-C, after their current task."""
@@ -213,15 +210,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # one process per core is enough
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next task for ever."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """One self-contained page of a quickstart run: curves, confusion matrices, videos with both models' predictions.
 
-    python tools/quickstart_report.py --runs runs/quickstart [--picture docs/quickstart.png]
+    python tools/quickstart_report.py --runs runs/quickstart [--stream] [--picture docs/quickstart.png]
+
+--stream adds how the unidirectional model followed the long video, and writes stream/score.json.
 """
 import base64
 import html
@@ -19,9 +21,22 @@ from ops.dataset import VideoRecord, read_list  # noqa: E402
 from ops.dataset_config import Located, locate  # noqa: E402
 from ops.errors import UserError  # noqa: E402
 from ops.frame_sources import FrameFolder  # noqa: E402
+from ops.gestures import FPS  # noqa: E402
+from ops.gestures_render import MAX_FRAMES, MIN_FRAMES  # noqa: E402
 from ops.run_log import read_log  # noqa: E402
 from ops.runtime import atomic_write  # noqa: E402
 from ops.sampling import sample_test  # noqa: E402
+from ops.stream_score import (  # noqa: E402
+    GRACE,
+    StreamScore,
+    draw_stream,
+    read_answers,
+    read_truth,
+    score_stream,
+    standing,
+)
+from ops.video_reading import decoded_frames  # noqa: E402
+from ops.weights import read_checkpoint  # noqa: E402
 
 COLOURS = {"tsm": "#08519c", "tsn": "#d94801"}
 TITLES = {"tsm": "TSM (--shift)", "tsn": "TSN (no shift)"}
@@ -39,6 +54,7 @@ def main() -> None:
     parser = Parser(description="Write report.html of a quickstart run.")
     parser.add_argument("--runs", default="runs/quickstart", help="folder of the run")
     parser.add_argument("--root_dataset", default=None)
+    parser.add_argument("--stream", action="store_true", help="add the long video")
     parser.add_argument("--picture", default=None, metavar="PNG", help="also draw the README's picture")
     args = parser.parse_args()
     runs = Path(args.runs)
@@ -47,8 +63,9 @@ def main() -> None:
     curves = {model: read_curve(runs, model) for model in COLOURS}
     shown = choose_videos(data, names, {model: load(runs / model / "scores.npy") for model in COLOURS})
     top1 = {model: json.loads(read(runs / model / "results.json"))["top1"] for model in COLOURS}
+    followed = streaming(runs, names) if args.stream else ""
     with atomic_write(runs / "report.html") as f:
-        f.write(page(runs, curves, shown, top1))
+        f.write(page(runs, curves, shown, top1, followed))
     if args.picture:
         with atomic_write(Path(args.picture), "wb") as f:
             draw_picture(shown, top1).save(f, "PNG", optimize=True)
@@ -97,10 +114,13 @@ def show(record: VideoRecord, source: FrameFolder, names: Sequence[str], logits:
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}.pair{display:flex;gap:2em;flex-wrap:wrap}
 .number{font-size:2.2em;font-weight:600}.video{margin:.9em 0}.video img{display:block;max-width:100%}
-.right{color:#1a7f37}.wrong{color:#c62828}figure{margin:0}figcaption{font-weight:600}"""
+.right{color:#1a7f37}.wrong{color:#c62828}figure{margin:0}figcaption{font-weight:600}
+.wide{display:block;max-width:100%}"""
 
 
-def page(runs: Path, curves: dict[str, list[dict[str, float]]], shown: Sequence[Shown], top1: dict[str, float]) -> str:
+def page(runs: Path, curves: dict[str, list[dict[str, float]]], shown: Sequence[Shown], top1: dict[str, float],
+         followed: str = "") -> str:
+    """followed: the part on the long video, "" while there is none."""
     numbers = "".join(f'<div><div class=number style="color:{COLOURS[m]}">{top1[m]:.1f}%</div>{TITLES[m]}</div>'
                       for m in COLOURS)
     matrices = "".join(f"<figure><figcaption>{TITLES[m]}</figcaption>{picture_tag(read(runs / m / 'confusion.png'))}"
@@ -115,12 +135,23 @@ its channels to the next frame and an eighth to the previous one, which costs no
 <div class=pair>{numbers}</div>
 <h2>Training (top-1, percent, by epoch)</h2>{chart(curves)}
 <h2>Confusion (rows: truth, columns: prediction)</h2><div class=pair>{matrices}</div>
-<h2>Validation videos, the first of each class</h2>{videos}</html>
+<h2>Validation videos, the first of each class</h2>{videos}
+{followed}</html>
 """
 
 
-def picture_tag(data: bytes, kind: str = "png") -> str:
-    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+def picture_tag(data: bytes, kind: str = "png", attributes: str = "") -> str:
+    return f'<img {attributes} src="{data_url(data, kind)}">'
+
+
+def data_url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def coded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def video_block(video: Shown) -> str:
@@ -128,12 +159,10 @@ def video_block(video: Shown) -> str:
     strip = Image.new("RGB", ((width + 2) * len(video.frames), height), "white")
     for i, frame in enumerate(video.frames):
         strip.paste(frame, (i * (width + 2), 0))
-    buffer = io.BytesIO()
-    strip.save(buffer, "JPEG", quality=88)
     answers = ", ".join(f'{TITLES[m]}: <span class={"right" if name == video.truth else "wrong"}>{html.escape(name)}'
                         f"</span> ({100 * chance:.0f}%)" for m, (name, chance) in video.answers.items())
     return (f"<div class=video><b>{html.escape(video.truth)}</b> &mdash; {answers}"
-            f"{picture_tag(buffer.getvalue(), 'jpeg')}</div>")
+            f"{picture_tag(coded(strip, 'JPEG', quality=88), 'jpeg')}</div>")
 
 
 def chart(curves: dict[str, list[dict[str, float]]]) -> str:
@@ -156,6 +185,62 @@ def chart(curves: dict[str, list[dict[str, float]]]) -> str:
         lines.append(f'<text x="{left + 12}" y="{26 + 17 * i}" font-size="13" fill="{COLOURS[model]}">{TITLES[model]}:'
                      " validation solid, training dashed</text>")
     return f'<svg width="{width}" height="{height}" font-family="system-ui,sans-serif">{"".join(lines)}</svg>'
+
+
+# ---- the long video ------------------------------------------------------------------------------------------
+
+def streaming(runs: Path, names: Sequence[str]) -> str:
+    """The page's part on the long video; its score into stream/score.json."""
+    folder = runs / "stream"
+    truth, answers = read_truth(folder / "truth.json"), read_answers(folder / "answers.jsonl")
+    score = score_stream(truth, answers)
+    with atomic_write(folder / "score.json") as f:
+        json.dump(score._asdict(), f, indent=1)
+    timeline = coded(draw_stream(truth, answers, score.known, names), "PNG", optimize=True)
+    late = [(g.name, g.start + 0.75 * (g.end - g.start)) for g in truth.gestures[2:]]  # the history is filled by then
+    still = poster(runs / "annotated.mp4", next((t for name, t in late if standing(answers, t) == name), 0.0))
+    clip_top1 = json.loads(read(runs / "uni" / "results.json"))["top1"]
+    gap = truth.seconds / len(answers)
+    segments = read_checkpoint(runs / "demo_online.pth.tar")["settings"]["num_segments"]
+    return f"""<h2>The same network behind a camera</h2>
+<p>A third ResNet-18, with <code>--shift_direction unidirectional</code>: an eighth of its channels comes from the
+previous frame, none from the next, which a camera has not taken yet. It started from TSM's weights, and every frame
+of a clip was trained to tell the class (<code>--consensus_type identity</code>), because a stream asks every frame.
+<code>tools/convert_to_online.py</code> renamed its weights into a model that takes one frame and a small memory, and
+<code>online_demo/main.py</code> showed it one long video, {1 / gap:.1f} frames of each second:
+{len(truth.gestures)} gestures in {truth.seconds:.0f} seconds, made from other random numbers than the data set's.
+Nobody told it where a gesture begins or ends, and its memory was never reset.</p>
+<div class=pair>{_numbers(clip_top1, score)}</div>
+<p>Time in seconds. Above what happens, below what the model answered; green between them: counted as known.</p>
+{picture_tag(timeline, attributes='class=wide alt="truth above answers over time"')}
+<p><b>What is counted.</b> A gesture is known if its class is the standing answer at its last frame, or becomes it
+within {GRACE:g} seconds after its end (the shortest pause, so never from the next gesture). The chance value gives the
+same answers to the same moments, but with the true classes moved along by one gesture, by two, and so on. Right
+frames: of all frames inside gestures, those at which the standing answer is right, however early; 100% is out of
+reach, because the first frames of a gesture do not tell it yet. Pauses count nowhere: the model has no class for
+&ldquo;no gesture&rdquo;, so it names one there too.</p>
+<p><b>What it does not prove.</b> A training clip is one gesture alone, as {segments} frames spread over its whole
+length: {MIN_FRAMES / FPS / segments:.1f} to {MAX_FRAMES / FPS / segments:.1f} s apart. The stream gives a frame every
+{gap:.1f} s, be the gesture slow or fast, and what came before it is still in the memory; so the accuracy of clips and
+that of the stream measure different things. And the long video comes from the same renderer as the training videos:
+nothing follows for real hands.</p>
+<video class=wide controls preload=none poster="{still}" src="annotated.mp4"></video>
+<p>The demo's own picture of it: <a href="annotated.mp4">annotated.mp4</a>, beside this page.</p>
+"""
+
+
+def _numbers(clip_top1: float, score: StreamScore) -> str:
+    rows = ((clip_top1, "of the validation videos, as clips"),
+            (score.top1, f"of the long video's gestures known (chance: {score.chance:.0f}%)"),
+            (score.frames, "of the frames inside gestures right"))
+    return "".join(f"<div><div class=number>{value:.1f}%</div>{what}</div>" for value, what in rows)
+
+
+def poster(video: Path, seconds: float) -> str:
+    """The picture at this time, as a data URL."""
+    frames = decoded_frames(video)
+    picture = next((frame for frame in frames if (frame.time or 0) >= seconds), None)
+    return "" if picture is None else data_url(coded(picture.to_image(), "JPEG", quality=85), "jpeg")
 
 
 # ---- the README's picture -------------------------------------------------------------------------------------
