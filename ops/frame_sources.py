@@ -3,6 +3,7 @@
 A source has `load` (PIL pictures, the evaluation's exact pixels), `load_arrays` (the same pixels for training, as what
 has a `shape` and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the frames of a video).
 """
+import io
 import re
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -12,17 +13,19 @@ import numpy as np
 from PIL import Image
 
 from ops.errors import UserError
+from ops.shards import Shards, is_sharded
 from ops.video_source import VideoFiles, is_video_name
 
 _SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # markers of JPEG: data follow; a frame that is not progressive
 _MARKER = re.compile(b"\xff[^\\0]")  # in a scan's data
-DATA_FORMATS = ("auto", "frames", "video")
+DATA_FORMATS = ("auto", "frames", "video", "shards")
+Read = Callable[[Path], bytes]  # a picture's content; OSError like that of a file
 
 
-def read_image(path: Path, mode: str = "RGB") -> Image.Image:
+def read_image(path: Path, mode: str = "RGB", read: Read = Path.read_bytes) -> Image.Image:
     """The whole picture in PIL's `mode` (RGB: 0-255). UserError with the file's name when that is impossible."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(read(path))) as picture:
             return picture.convert(mode)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with"
@@ -31,11 +34,10 @@ def read_image(path: Path, mode: str = "RGB") -> Image.Image:
         raise UserError(f"unreadable frame: {path}: {error}") from None
 
 
-def read_pixels(path: Path) -> np.ndarray:
+def read_pixels(path: Path, read: Read = Path.read_bytes) -> np.ndarray:
     """The pixels of read_image(path), (H, W, 3) uint8 RGB, in half the time where the file is an ordinary JPEG."""
     try:
-        with open(path, "rb") as f:
-            content = f.read()
+        content = read(path)
         if _is_plain_jpeg(content):
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8),
                                   cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -43,7 +45,7 @@ def read_pixels(path: Path) -> np.ndarray:
                 return pixels
     except (OSError, ValueError, cv2.error):
         pass  # what is wrong, read_image says
-    return np.array(read_image(path))
+    return np.array(read_image(path, read=read))
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
@@ -66,25 +68,26 @@ class FrameFolder:
     """Frames as pictures in a folder per video. template: the file name of frame `index` (1-based).
 
     `load` gives the frames at 1-based `indices`; each file is read once however often it is asked for.
+    read: where the files' contents come from.
     """
 
-    def __init__(self, root: Path, template: str) -> None:
-        self.root, self.template = Path(root), template
+    def __init__(self, root: Path, template: str, read: Read = Path.read_bytes) -> None:
+        self.root, self.template, self.read = Path(root), template, read
 
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
         return self._read(indices, lambda index: [self.root / video / self.template.format(index)])
 
     def load_arrays(self, video: str, indices: Sequence[int]) -> list[Any]:
-        pixels = {index: read_pixels(self.root / video / self.template.format(index)) for index in set(indices)}
+        pixels = {index: read_pixels(self.root / video / self.template.format(index), self.read)
+                  for index in set(indices)}
         return [pixels[index] for index in indices]
 
     def count(self, video: str) -> int:
         raise UserError(f"{video!r} has no number of frames in the list, and is no video file: frame folders need lines"
                         " of the form: path num_frames label")
 
-    @staticmethod
-    def _read(indices: Sequence[int], files: Callable[[int], list[Path]], mode: str = "RGB") -> list[Image.Image]:
-        pictures = {index: [read_image(path, mode) for path in files(index)] for index in set(indices)}
+    def _read(self, indices: Sequence[int], files: Callable[[int], list[Path]], mode: str = "RGB") -> list[Image.Image]:
+        pictures = {index: [read_image(path, mode, self.read) for path in files(index)] for index in set(indices)}
         return [picture for index in indices for picture in pictures[index]]
 
 
@@ -129,9 +132,11 @@ class FramesOrVideos:
 
 
 def make_source(data_format: str, modality: str, root: Path, template: str) -> Any:
-    """The source of a data set's frames; data_format: auto, frames or video."""
+    """The source of a data set's frames; data_format: frames, video, shards, or auto, which looks at what is there."""
     if data_format not in DATA_FORMATS:
         raise UserError(f"--data_format {data_format!r}: choose {' or '.join(DATA_FORMATS)}")
+    if data_format == "shards" or data_format == "auto" and is_sharded(root):
+        return (FlowFolder if modality == "Flow" else FrameFolder)(root, template, Shards(root).read)
     if modality == "Flow":
         if data_format == "video":
             raise UserError("--data_format video with Flow: optical flow lies in folders of pictures: choose frames")

@@ -1,0 +1,42 @@
+"""Pack frame folders into tar files, for clusters whose file systems are slow with many small files.
+
+    python tools/make_shards.py FRAMES SHARDS
+    python tools/make_shards.py FRAMES SHARDS --list train_videofolder.txt --list val_videofolder.txt
+    python main.py somethingv2 RGB --shift --root_path SHARDS        # the same lists, the same pixels
+
+FRAMES is what --root_path would be: the folder that the lists' paths start from. The pictures (optical flow, too) are
+copied as they are. Started again after an interruption, it goes on; videos without pictures are listed, and the exit
+status is then 2.
+"""
+import sys
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.cli import Parser, run  # noqa: E402
+from ops.dataset import read_list  # noqa: E402
+from ops.shards import PER_SHARD, pack  # noqa: E402
+
+
+def main() -> int:
+    parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("frames", metavar="FRAMES", type=Path, help="folder of the frame folders")
+    add("shards", metavar="SHARDS", type=Path, help="folder that receives the shards")
+    add("--list", type=Path, action="append", metavar="LIST",
+        help="only the videos of this list; may be given several times (default: every folder that holds pictures)")
+    add("--videos_per_shard", type=int, default=PER_SHARD, help="default: %(default)s")
+    add("-j", "--workers", type=int, help="processes (default: one per core)")
+    args = parser.parse_args()
+    videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
+    summary = pack(args.frames, args.shards, videos, args.videos_per_shard, args.workers)
+    for video, reason in summary.failures:
+        print(f"failed: {video}: {reason}", file=sys.stderr)
+    print(summary)
+    print(f"python main.py DATASET MODALITY --root_path {args.shards}")
+    return 2 if summary.failures else 0
+
+
+if __name__ == "__main__":
+    run(main)
