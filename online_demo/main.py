@@ -23,9 +23,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from online_demo.capture import Address, Camera, Capture, Folder, Frame, Source, open_source  # noqa: E402
+from online_demo.capture import Capture, Frame  # noqa: E402
 from online_demo.recorder import Recorder  # noqa: E402
-from online_demo.runtimes import BACKENDS, PRECISIONS, open_runtime  # noqa: E402
 from online_demo.window import NoWindow, View, Window, canvas_size, draw  # noqa: E402
 from ops.cli import Parser, run  # noqa: E402
 from ops.errors import UserError  # noqa: E402
@@ -33,11 +32,14 @@ from ops.online import OnlineTSM  # noqa: E402
 from ops.online_format import FRAME_RATE, frame_rate_of  # noqa: E402
 from ops.released import ONLINE_JESTER, cached_file  # noqa: E402
 from ops.runtime import atomic_write  # noqa: E402
+from ops.runtimes import BACKENDS, PRECISIONS, open_runtime  # noqa: E402
 from ops.stream import SMOOTHINGS, Decision, Stream, frame_transform  # noqa: E402
+from ops.stream_sources import Address, Camera, Folder, Source, open_source  # noqa: E402
 
 log = logging.getLogger("online_demo")
 
 DEMO_WEIGHTS = ROOT / "runs" / "quickstart" / "demo_online.pth.tar"
+DEMO_VIDEO = DEMO_WEIGHTS.parent / "stream" / "gestures.mp4"
 SMOOTH_FROM = 6.0  # model frames per second: the published average of 12 frames reaches back 2 seconds there
 PATIENCE = 0.02  # seconds between two looks at the keys while no frame comes
 
@@ -48,6 +50,8 @@ def main() -> Optional[int]:
     weights = find_weights(args.weights)
     source = open_source(args.source, args.folder_rate or FRAME_RATE)
     online = OnlineTSM(weights)
+    if args.weights == "demo":
+        tell_demo(online)
     rate = args.rate or frame_rate_of(weights)
     smoothing = args.smooth or default_smoothing(rate)
     stream = Stream(open_runtime(args.backend, online, args.device, weights, args.precision), smoothing=smoothing)
@@ -126,6 +130,7 @@ def warn_of_ignored(args: Namespace, source: Source, window: Optional[Window]) -
     """Say which options do nothing in this run."""
     ignored = {"--fullscreen": args.fullscreen and window is None,
                "--mirror": args.mirror and window is None and not args.output,
+               "--realtime": args.realtime and (window is not None or isinstance(source, Camera)),
                "--reconnect": args.reconnect and not isinstance(source, (Camera, Address)),
                "--folder_rate": args.folder_rate is not None and not isinstance(source, Folder)}
     for option, useless in ignored.items():
@@ -148,6 +153,12 @@ def find_weights(weights: Optional[str]) -> Path:
                         f" {ONLINE_JESTER}, or name another with --weights FILE, or the quickstart's with --weights"
                         " demo")
     return released
+
+
+def tell_demo(online: OnlineTSM) -> None:
+    """What --weights demo is, and what it is not."""
+    log.info("--weights demo: the quickstart's small model of drawn gestures (%s); it knows nothing of real hands: give it"
+             " drawn ones: %s", ", ".join(online.class_names or []), DEMO_VIDEO)
 
 
 # ---- building -----------------------------------------------------------------------------------------------

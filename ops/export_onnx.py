@@ -64,9 +64,14 @@ class StepInfo:
 
     @classmethod
     def from_json(cls, text: str) -> "StepInfo":
+        """What `to_json` wrote. One of ValueError, KeyError, TypeError, AttributeError for anything else."""
         told = json.loads(text)
         values = {field.name: told[field.name] for field in fields(cls) if field.name in told}
-        return cls(**{**values, "settings": ModelSettings.from_dict(told["settings"])})
+        info = cls(**{**values, "settings": ModelSettings.from_dict(told["settings"])})
+        # Whatever of it was changed, or is of another version, does not come out again as it went in.
+        if {**json.loads(info.to_json()), "precision": None} != {**told, "precision": None}:
+            raise ValueError("what it says of itself does not agree")
+        return info
 
 
 @dataclass(frozen=True)
@@ -159,15 +164,12 @@ def exported_path(weights: Path, precision: str = "float32") -> Path:
 
 def write_exported(exported: Exported, path: Path) -> None:
     """Write the file whole, or not at all. UserError when it cannot be written."""
-    try:
-        with atomic_write(path, "wb") as file:
-            file.write(exported.content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    with atomic_write(path, "wb") as file:
+        file.write(exported.content)
 
 
 def read_exported(path: Path) -> Exported:
-    """An exported step. UserError when it is no ONNX file, or not one of ours."""
+    """An exported step. UserError when it is no ONNX file, or not one of ours and this version."""
     onnx, protobuf = import_extra("onnx"), import_extra("google.protobuf.message")
     try:
         content = path.read_bytes()
@@ -175,8 +177,11 @@ def read_exported(path: Path) -> Exported:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except protobuf.DecodeError:
-        raise UserError(f"{path} is not a readable ONNX file") from None
+        raise UserError(f"{path} is not a readable ONNX file: write it anew with tools/export_onnx.py") from None
     told = {entry.key: entry.value for entry in model.metadata_props}
     if METADATA_KEY not in told:
         raise UserError(f"{path} has no metadata {METADATA_KEY!r}: it was not written by tools/export_onnx.py")
-    return Exported(content, StepInfo.from_json(told[METADATA_KEY]))
+    try:
+        return Exported(content, StepInfo.from_json(told[METADATA_KEY]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged or of another version: write it anew with tools/export_onnx.py") from None

@@ -7,6 +7,7 @@ clip model's without the shifts' `.net`. The released Jester file is such a stat
 27 classes, 1/8 of the channels.
 """
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional
@@ -142,12 +143,37 @@ def open_model(path: Path, force: bool = False, **flags: Any) -> Opened:
     if bare and settings.num_class == len(jester.CLASSES):
         names, dataset = list(jester.CLASSES), "jester"
     return Opened(path, to_clip_names(found.weights), settings, dataset, names,
-                  bare or bool(found.content.get("online")), trained, found.content.get("frame_rate"))
+                  bare or bool(found.content.get("online")), trained, _told_rate(found.content, path))
 
 
 def frame_rate_of(path: Path) -> float:
-    """Frames per second that the model in this file should be fed with: what the file says, else 12."""
-    return float(read_checkpoint(path).get("frame_rate") or FRAME_RATE)
+    """Frames per second that the model in this file should be fed with: what the file says, else 12, and says so.
+
+    UserError when the file says what is no rate.
+    """
+    content = read_checkpoint(path)
+    rate = _told_rate(content, path)
+    if rate is None and not _is_released(content):
+        log.info("%s does not tell its model's frame rate: taken for %g per second, as of Jester's and Something-"
+                 "Something's videos; set it with --rate in the demo, or for good with --frame_rate of"
+                 " tools/convert_to_online.py", path, FRAME_RATE)
+    return rate or FRAME_RATE
+
+
+def _told_rate(content: Mapping[str, Any], path: Path) -> Optional[float]:
+    """A file's `frame_rate`, None where it has none. UserError when that is no number above 0."""
+    rate = content.get("frame_rate")
+    if rate is None:
+        return None
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        raise UserError(f"{path}: its frame_rate is {str(rate)[:40]!r}, not a number of frames per second above 0:"
+                        " write the file anew with tools/convert_to_online.py --frame_rate")
+    return float(rate)
+
+
+def _is_released(content: Mapping[str, Any]) -> bool:
+    """Whether this is the released Jester model, whose rate is known though its file cannot tell it."""
+    return is_bare_online(content) and len(content["classifier.weight"]) == len(jester.CLASSES)
 
 
 def _refuse_contradiction(found: Described, given: Mapping[str, Any]) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ops.cli import progress
 from ops.dataset import TSNDataSet, VideoRecord
 from ops.errors import UserError
+from ops.loader import Loader
 from ops.metrics import Scores
 from ops.online import OnlineTSM
 from ops.runtime import atomic_write
@@ -49,9 +50,20 @@ def trained_stride(videos: Sequence[VideoRecord], num_segments: int, dense: bool
 
     Training spreads T frames over each video, whatever its length. A stream cannot know how long it will last, so
     one gap serves all videos. dense: trained on clips of 64 neighbouring frames, so the gap is 64 / T.
+    UserError for a list that leaves counting to the video files (`count_frames` does it).
     """
+    if not dense and not all(record.num_frames for record in videos):
+        raise UserError("the list does not say how many frames its videos have, and the gap between streamed frames"
+                        " follows from that: choose one with --online_stride")
     length = DENSE_SPAN if dense else statistics.median(record.num_frames for record in videos)
     return max(1, round(length / num_segments))
+
+
+def count_frames(videos: TSNDataSet) -> list[VideoRecord]:
+    """A list's records; how many frames a video has that it does not count is read from the file, once for all."""
+    for record in progress(videos.video_list, desc="counting frames", leave=False):
+        record.num_frames = record.num_frames or videos.source.count(record.path)
+    return videos.video_list
 
 
 def streamed_indices(num_frames: int, stride: int) -> list[int]:
@@ -72,7 +84,7 @@ def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, streams: in
     if stride < 1:
         raise UserError(f"--online_stride {stride}: choose 1 (every frame) or more")
     log.info("streaming one of every %d frames of %d videos, %d at a time", stride, len(videos), streams)
-    loader = DataLoader(_WholeVideos(videos, stride), batch_size=streams, num_workers=workers, collate_fn=list)
+    loader = Loader(_WholeVideos(videos, stride), batch_size=streams, num_workers=workers, collate_fn=list)
     answers: list[Tensor] = []
     labels: list[int] = []
     for batch in progress(loader, desc="online", unit="batch"):
@@ -110,7 +122,7 @@ class _WholeVideos(Dataset):
 
     def __getitem__(self, index: int) -> Video:
         record = self.videos.video_list[index]
-        indices = streamed_indices(record.num_frames, self.stride)
+        indices = streamed_indices(record.num_frames or self.videos.source.count(record.path), self.stride)
         assert self.videos.transform is not None
         clip = self.videos.transform(self.videos.source.load(record.path, indices))
         frames = clip.unflatten(0, (-1, 3))

@@ -8,8 +8,10 @@ from online_demo.mobilenet_v2_tsm import MobileNetV2
 from ops import jester
 from ops.checkpoint import describe
 from ops.dataset import TSNDataSet
+from ops.errors import UserError
 from ops.models import TSN
 from ops.online import OnlineTSM
+from ops.online_format import frame_rate_of
 from ops.online_scoring import score_online
 from ops.protocol import Protocol
 from ops.settings import ModelSettings, build_model, preprocessing
@@ -74,6 +76,7 @@ def test_mobilenet_gets_the_published_keys(golden, tmp_path, monkeypatch, capfd)
     file = write(tmp_path / "ckpt.pth.tar", settings, names=list(jester.CLASSES))
     done = convert(monkeypatch, capfd, file, "-o", tmp_path / "on" / "online.pth.tar", "--frame_rate", 7.5)
     assert done.status == 0 and "online weights, mobilenetv2, 1/8 of the channels from the past" in done.err
+    assert "frames per second" not in done.err
     content = load(tmp_path / "on" / "online.pth.tar")
     rows = [[key, list(value.shape)] for key, value in content["state_dict"].items()]
     assert rows == golden("state_dict_keys")["online_mobilenetv2"]
@@ -174,6 +177,19 @@ def test_bare_is_the_released_form(golden, tmp_path, monkeypatch, capfd):
     convert(monkeypatch, capfd, file, "-o", tmp_path / "online.pth.tar")
     assert convert(monkeypatch, capfd, tmp_path / "online.pth.tar", "-o", tmp_path / "b.pth.tar", "--bare").status == 0
     assert load(tmp_path / "b.pth.tar").keys() == content.keys()
+
+
+def test_the_frame_rate_that_the_demo_will_assume_is_said(tmp_path, monkeypatch, capfd):
+    file, out = write(tmp_path / "ckpt.pth.tar", one_way()), tmp_path / "online.pth.tar"
+    done = convert(monkeypatch, capfd, file, "-o", out)
+    assert done.status == 0 and "no --frame_rate: the demo will feed this model 12 frames per second" in done.err
+    assert load(out)["frame_rate"] is None
+    done = convert(monkeypatch, capfd, file, "-o", tmp_path / "bare.pth.tar", "--bare", "--frame_rate", 6)
+    assert done.status == 0 and "--frame_rate does nothing with --bare" in done.err
+    assert frame_rate_of(tmp_path / "bare.pth.tar") == frame_rate_of(out) == 12
+    torch.save({**load(out), "frame_rate": float("nan")}, out)
+    with pytest.raises(UserError, match="online.pth.tar: its frame_rate is 'nan', not a number of frames per second"):
+        frame_rate_of(out)
 
 
 def test_a_clip_checkpoint_of_the_original_by_name_and_by_flags(tmp_path, monkeypatch, capfd):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,13 +19,15 @@ from PIL import Image
 
 from online_demo import capture as capture_module
 from online_demo import main as demo
-from online_demo.capture import Address, Camera, Capture, Folder, Frame, Mailbox, Ticks, VideoFile, open_source
+from online_demo.capture import Capture, Frame, Mailbox
 from online_demo.recorder import Recorder
+from ops import stream_sources
 from ops.dataset import TSNDataSet
 from ops.errors import UserError
 from ops.online import OnlineTSM
 from ops.protocol import Protocol
 from ops.stream import Stream, frame_transform
+from ops.stream_sources import Address, Camera, Folder, Ticks, VideoFile, open_source
 from tests.clips import clip, coded_picture, encode, number_of, real_video
 from tests.conftest import ROOT
 from tests.programs import assert_refused, run
@@ -105,7 +108,7 @@ def test_cameras_pictures_are_rgb_and_an_unplugged_one_is_told(monkeypatch, play
         opened.append((index, api))
         return read(str(real_video("bikes.mp4")))
 
-    monkeypatch.setattr(capture_module.cv2, "VideoCapture", plugged)
+    monkeypatch.setattr(stream_sources.cv2, "VideoCapture", plugged)
     _, pictures = decoded(real_video("bikes.mp4"))
     for picture, shot in zip(pictures[:3], Camera(2).shots()):
         image = np.asarray(shot.read(), float)
@@ -237,16 +240,56 @@ def test_rate_threshold_and_smoothing(tmp_path, play):
     assert any(row["class"] is None for row in sure) and any(row["class"] for row in sure)
 
 
+def test_an_assumed_rate_is_said(tmp_path, play):
+    path = clip(tmp_path / "v.mp4", 3)
+    assert "small.pth.tar does not tell its model's frame rate: taken for 12 per second" in play(path)[0].err
+    assert "--rate" in play(path)[0].err and "frame rate" not in play(path, "--rate", 12)[0].err
+    told = make_weights(tmp_path / "rate.pth.tar", frame_rate=5)
+    assert "frame rate" not in play(path, "--weights", told)[0].err
+
+
+@pytest.mark.parametrize("rate", ["fast", float("nan"), 0, -12.0, float("inf"), True, [12]])
+def test_a_rate_that_is_none_is_refused(tmp_path, play, rate):
+    wrong = make_weights(tmp_path / "rate.pth.tar", frame_rate=rate)
+    done, decisions = play(clip(tmp_path / "v.mp4", 3), "--weights", wrong)
+    assert_refused(done, "rate.pth.tar: its frame_rate is", "above 0", "convert_to_online.py --frame_rate")
+    assert not decisions
+
+
 def test_a_folder_in_the_order_of_its_numbers(tmp_path, play):
     for number in (1, 2, 10, 9, 100):
         Image.fromarray(coded_picture(number)).save(tmp_path / f"{number}.jpg")
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "._1.jpg").write_bytes(b"what macOS leaves beside a picture")
     assert [number_of(frame.read()) for frame in frames_of(Folder(tmp_path, 12))] == [1, 2, 9, 10, 100]
     assert [row["time"] for row in play(tmp_path, "--folder_rate", 4)[1]] == [0, 0.25, 0.5, 0.75, 1]
     (tmp_path / "9.jpg").write_bytes(b"\xff\xd8 cut off")
     done, decisions = play(tmp_path)
     assert_refused(done, "9.jpg", "unreadable frame")
     assert len(decisions) == 2
+
+
+def test_folders_that_cannot_be_read(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+    for name, words in (("listdir", f"cannot read the folder {tmp_path}: Permission denied"), ("stat", "no such source")):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=words):
+            patch.setattr(os, name, refuse)
+            open_source(str(tmp_path), 12)
+
+
+def test_a_frame_that_cannot_become_a_picture_is_one_line(tmp_path, monkeypatch, play):
+    whole, seen = stream_sources.frame_image, []
+
+    def convert(*args):
+        seen.append(args)
+        if len(seen) == 3:
+            raise av.error.ArgumentError(22, "Invalid argument")
+        return whole(*args)
+    monkeypatch.setattr(stream_sources, "frame_image", convert)
+    done, decisions = play(clip(tmp_path / "odd.mp4", 25))
+    assert_refused(done, "odd.mp4: a frame cannot be made into a picture: Invalid argument")
+    assert len(decisions) == 2 and "the model saw 2 frames" in done.err
 
 
 # ---- sources that fail --------------------------------------------------------------------------------------
@@ -309,7 +352,7 @@ def test_a_file_behind_an_address_is_played_whole_also_when_the_connection_break
 
 
 def test_an_address_that_hangs(tmp_path, monkeypatch, play):
-    monkeypatch.setattr(capture_module, "TIMEOUT", 0.5)
+    monkeypatch.setattr(stream_sources, "TIMEOUT", 0.5)
     end = threading.Event()
     with served(cam=camera(lambda: [coded_picture(1)] * 5, 0.03, stays=end)) as url:
         done, decisions = play(f"{url}/cam")
@@ -352,6 +395,28 @@ def test_options_that_do_nothing_are_named(tmp_path, play):
     assert done.status == 0
     assert [line.split()[0] for line in done.err.splitlines() if "does nothing here" in line] == [
         "--fullscreen", "--mirror", "--reconnect", "--folder_rate"]
+
+
+def test_real_time_does_nothing_where_it_is_so_anyhow(tmp_path, caplog):
+    def ignored(source, window):
+        caplog.clear()
+        args = demo.build_parser().parse_args([source, "--realtime"])
+        demo.warn_of_ignored(args, open_source(source, 12), window)
+        return caplog.text
+    path = str(clip(tmp_path / "v.mp4", 2))
+    assert "--realtime does nothing here" in ignored(path, window=object())
+    assert "--realtime does nothing here" in ignored("webcam", window=None)
+    assert not ignored(path, window=None) and not ignored("http://host/v.mp4", window=None)
+
+
+def test_the_demo_model_says_what_it_is(tmp_path, monkeypatch, weights, capfd):
+    monkeypatch.setattr(demo, "DEMO_WEIGHTS", weights)
+    path = clip(tmp_path / "v.mp4", 2)
+    done = run(monkeypatch, capfd, "online_demo.main", path, "--weights", "demo", "--headless")
+    assert done.status == 0
+    told = next(line for line in done.err.splitlines() if line.startswith("--weights demo: "))
+    assert "drawn gestures (Left, Right, Up, Down)" in told and "nothing of real hands" in told
+    assert told.endswith("gestures.mp4")
 
 
 def test_the_default_weights_and_the_way_to_them(tmp_path, monkeypatch, weights):

@@ -1,5 +1,7 @@
 """Whole videos streamed: which frames, the running means, the curve, and the files it becomes."""
 import csv
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from ops.metrics import Scores
 from ops.online import OnlineTSM
 from ops.online_scoring import (
     OnlineScores,
+    count_frames,
     running_means,
     score_online,
     streamed_indices,
@@ -23,6 +26,7 @@ from ops.online_scoring import (
 from ops.protocol import Protocol
 from ops.sampling import sample_test
 from ops.settings import ModelSettings, build_model
+from tests.clips import clip
 from tests.golden_model import fill
 from tests.programs import make_frames, write_list
 
@@ -106,6 +110,32 @@ def test_scores_equal_each_video_alone(online, videos, streams, workers, stride)
         assert result.top1[n] == pytest.approx(100 * right)
         assert result.running[n] == sum(len(rows) > n for rows in each)
     assert result.top1[-1] == pytest.approx(result.scores.top1)
+
+
+def test_videos_that_the_list_does_not_count(online, tmp_path):
+    """Lines `clip.mp4 label` give the gap and the scores that lines with the numbers of frames give."""
+    counts = {"a.mp4": 12, "b.mp4": 7, "c.mp4": 9}
+    for name, count in counts.items():
+        clip(tmp_path / name, count)
+    (tmp_path / "uncounted.txt").write_text("".join(f"{name} 1\n" for name in counts))
+    lists = [write_list(tmp_path / "counted.txt", {name: (count, 1) for name, count in counts.items()}),
+             tmp_path / "uncounted.txt"]
+    counted, uncounted = (TSNDataSet(tmp_path, path, 4, test_mode=True, transform=Protocol().transform(36, 32, False))
+                          for path in lists)
+    with pytest.raises(UserError, match="choose one with --online_stride"):
+        trained_stride(uncounted.video_list, 4)
+    wanted, got = (score_online(online, videos, stride=1) for videos in (counted, uncounted))
+    assert torch.equal(got.scores.logits, wanted.scores.logits) and got.running.tolist() == wanted.running.tolist()
+    assert len(got.running) == 12
+    assert trained_stride(count_frames(uncounted), 4) == trained_stride(counted.video_list, 4) == 2
+    assert [record.num_frames for record in uncounted.video_list] == list(counts.values())
+
+
+def test_a_killed_worker_is_one_line(online, videos):
+    killed = TSNDataSet(videos.root_path, videos.list_file, 4, image_tmpl="{:06d}.jpg", test_mode=True,
+                        transform=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="worker process of the loader (is killed by signal|exited unexpectedly)"):
+        score_online(online, killed, 1, workers=1)
 
 
 def test_the_answer_after_the_clips_frames_is_the_clip_models(online):

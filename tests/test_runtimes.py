@@ -9,9 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from online_demo import runtimes as runtimes_module
-from online_demo.capture import VideoFile
-from online_demo.runtimes import TorchRuntime, count_parts, fold_norms, open_exported, open_runtime
+from ops import runtimes as runtimes_module
 from ops.errors import UserError
 from ops.export_onnx import (
     METADATA_KEY,
@@ -25,7 +23,9 @@ from ops.export_onnx import (
 from ops.online import OnlineTSM
 from ops.online_format import online_content, open_model, settings_of
 from ops.quantize import quantize_step
+from ops.runtimes import TorchRuntime, count_parts, fold_norms, open_exported, open_runtime
 from ops.stream import Stream, frame_transform
+from ops.stream_sources import VideoFile
 from ops.weights import save_checkpoint
 from tests import programs
 from tests.clips import real_video
@@ -101,8 +101,8 @@ def test_bfloat16_is_near_and_another_number(onlines, exports, backend):
         try:
             runtime = open_exported(backend, exported, "bfloat16")
         except UserError as error:
-            assert "bfloat16" in str(error)  # this processor has none
-            return
+            assert "this processor does not compute bfloat16" in str(error)
+            pytest.skip(str(error))
     else:
         runtime = open_runtime(backend, online, "cpu", precision="bfloat16")
     frames = clip(2, 4, 3, SIZE)
@@ -173,7 +173,7 @@ def test_memory_layout_and_type_of_the_frames_do_not_matter(runtimes, backend):
 def test_the_number_of_streams_may_change_often(exports, monkeypatch, threads):
     """And whether they are computed in parts or not, each gets its own answer."""
     monkeypatch.setattr(runtimes_module, "MAX_COMPILED", 2)
-    monkeypatch.setattr(runtimes_module, "count_threads", lambda: threads)
+    monkeypatch.setattr(runtimes_module, "cores", lambda: threads)
     runtime = open_exported("openvino", exports["resnet18"])
     clips = clip(4, 2, 3, SIZE)
     wanted = torch.cat([stream(runtime, clips[i:i + 1], 2) for i in range(4)])
@@ -253,7 +253,9 @@ def test_int8_from_the_tool_to_the_runtime(monkeypatch, capfd, exports, tmp_path
     monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exports["resnet18"])
     done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights, "--int8", real_video("bikes.mp4"),
                         "--int8_frames", 4)
-    assert done.status == 0 and "resnet18, int8, 8 memories" in done.err and len(done.err.splitlines()) == 1
+    assert done.status == 0
+    assumed, made = done.err.splitlines()
+    assert "taken for 12 per second" in assumed and "resnet18, int8, 8 memories" in made
     runtime = open_runtime("openvino", online, "auto", weights, "int8")
     frames = video_frames(online, 0, 4)
     wanted = logits_over(online, frames)
@@ -356,6 +358,42 @@ def test_a_wrong_file_is_refused(tmp_path, content, words):
         read_exported(path)
 
 
+def with_metadata(exported, text):
+    model = onnx.load_from_string(exported.content)
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("change", [
+    lambda told: "{", lambda told: "[]", lambda told: "7", lambda told: json.dumps({**told, "version": 2}),
+    lambda told: json.dumps({key: value for key, value in told.items() if key != "version"}),
+    lambda told: json.dumps({key: value for key, value in told.items() if key != "fingerprint"}),
+    lambda told: json.dumps({key: value for key, value in told.items() if key != "settings"}),
+    lambda told: json.dumps({**told, "settings": {**told["settings"], "unheard_of": 1}}),
+    lambda told: json.dumps({**told, "settings": {"arch": "resnet18"}}),
+    lambda told: json.dumps({**told, "memories": 8}), lambda told: json.dumps({**told, "height": "tall"}),
+    lambda told: json.dumps({**told, "memories": told["memories"][1:]}),
+])
+def test_other_metadata_is_one_line(exports, tmp_path, change):
+    told = json.loads(exports["resnet18"].info.to_json())
+    path = tmp_path / "step.onnx"
+    path.write_bytes(with_metadata(exports["resnet18"], json.dumps(told)))
+    assert read_exported(path).info == exports["resnet18"].info
+    path.write_bytes(with_metadata(exports["resnet18"], change(told)))
+    with pytest.raises(UserError, match="step.onnx is damaged or of another version: write it anew with tools"):
+        read_exported(path)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_a_graph_that_no_runtime_takes_is_one_line(exports, backend):
+    model = onnx.load_from_string(exports["resnet18"].content)
+    next(node for node in model.graph.node if node.op_type == "Conv").op_type = "NoSuchOperation"
+    for content in (model.SerializeToString(), b"\xff" * 99):
+        with pytest.raises(UserError, match="cannot load the exported step: it is damaged or of another version"):
+            runtime = open_exported(backend, replace(exports["resnet18"], content=content))
+            runtime.step(torch.zeros(1, 3, SIZE, SIZE), runtime.initial_state())
+
+
 @pytest.mark.parametrize("name, wanted", [("a.pth.tar", "a.onnx"), ("a.b.pth", "a.b.onnx"), ("a", "a.onnx")])
 def test_the_step_lies_beside_the_weights(tmp_path, name, wanted):
     assert exported_path(tmp_path / name) == tmp_path / wanted
@@ -380,7 +418,7 @@ def save_online(tmp_path, size=SIZE, seed=0):
 def forbid_export(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("exported although the file was there")
-    monkeypatch.setattr("online_demo.runtimes.export_step", fail)
+    monkeypatch.setattr("ops.runtimes.export_step", fail)
 
 
 def test_the_tool_exports_and_the_runtime_finds_it(monkeypatch, capfd, tmp_path):
@@ -400,20 +438,37 @@ def test_the_tool_exports_and_the_runtime_finds_it(monkeypatch, capfd, tmp_path)
 def test_a_step_of_another_model_is_not_used(monkeypatch, exports, tmp_path, caplog):
     weights = save_online(tmp_path, SIZE, seed=1)
     write_exported(exports["resnet18"], exported_path(weights))
-    monkeypatch.setattr("online_demo.runtimes.export_step", lambda online: Exported(
+    monkeypatch.setattr("ops.runtimes.export_step", lambda online: Exported(
         exports["resnet18"].content, describe_step(online)))
     runtime = open_runtime("onnxruntime", OnlineTSM(weights), "cpu", weights)
     assert runtime.info.fingerprint != exports["resnet18"].info.fingerprint
     assert "another model's step" in caplog.text
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_names_and_preprocessing_are_the_weights_own(exports, int8, tmp_path, precision):
+    """The step beside the weights may have been exported before the classes got their names."""
+    weights = save_online(tmp_path)
+    old = exports["resnet18"] if precision == "float32" else int8
+    stale = replace(old.info, class_names=list("vwxyz"), preprocessing={**old.info.preprocessing, "std": [9, 9, 9]})
+    write_exported(replace(old, info=stale), exported_path(weights, precision))
+    online = OnlineTSM(weights)
+    runtime = open_runtime("onnxruntime", online, "cpu", weights, precision)
+    assert runtime.class_names == list("abcde") == runtime.info.class_names
+    assert runtime.preprocessing == online.preprocessing
+    assert runtime.info.fingerprint == old.info.fingerprint, "the file was used"
+
+
 def test_the_device_is_torchs_alone(monkeypatch, exports, onlines, caplog):
-    monkeypatch.setattr("online_demo.runtimes.export_step", lambda online: exports["resnet18"])
+    monkeypatch.setattr("ops.runtimes.export_step", lambda online: exports["resnet18"])
     for device in ("auto", "cpu", torch.device("cpu")):
         open_runtime("onnxruntime", onlines["resnet18"], device)
     assert not caplog.records
     open_runtime("openvino", onlines["resnet18"], torch.device("cuda", 0))
     assert "--device cuda:0 does nothing" in caplog.text
+    for device in ("GPU", "tpu"):  # names that torch does not know
+        open_runtime("onnxruntime", onlines["resnet18"], device)
+        assert f"--backend onnxruntime runs on the CPU: --device {device} does nothing" in caplog.text
 
 
 def test_wrong_names_are_refused(onlines):
@@ -446,6 +501,7 @@ def test_a_missing_package_is_one_line(monkeypatch, onlines, backend, package):
     (["{weights}", "--int8", "{weights}"], ["online.pth.tar: cannot be read as a video"]),
     (["{weights}", "--int8", "{weights}", "--int8_frames", "0"], ["--int8_frames 0"]),
     (["{weights}", "--int8", "{weights}", "--height", "64"], ["--int8 with --height"]),
+    (["{weights}", "--int8", "{weights}", "--folder_rate", "nan"], ["--folder_rate nan"]),
 ])
 def test_the_tool_refuses(monkeypatch, capfd, exports, tmp_path, argv, words):
     weights = save_online(tmp_path, 32)
@@ -467,21 +523,23 @@ def test_the_benchmark_prints_its_table(monkeypatch, capfd, exports):
     assert [row[:3] for row in rows[2:]] == [["resnet18", streams, name] for streams in ("1", "2") for name in (
         "eager float32 NCHW", "torch float32", "torch bfloat16")]
     for _, streams, name, steps, p50, p95, p99, rate, speed, error in rows[2:]:
-        assert 0 < float(p50) <= float(p95) <= float(p99) and int(steps) >= 2
+        assert 0 < float(p50) <= float(p95) <= float(p99) and int(steps) >= 5
         assert float(rate) == pytest.approx(1000 * int(streams) / float(p50), rel=0.05)
         assert {"eager float32 NCHW": 0 == float(error), "torch float32": 0 < float(error) < 0.01,
                 "torch bfloat16": 0.01 < float(error) < 20}[name]
     assert float(rows[2][8]) == 1
 
 
-def test_the_soak_prints_the_memory(monkeypatch, capfd):
-    done = programs.run(monkeypatch, capfd, "tools.benchmark", "online", "--soak", "40", "--backend", "torch")
+def test_the_soak_prints_the_memory_which_does_not_grow(monkeypatch, capfd):
+    """Kept states of each step would be 70 MB over the last three quarters (tried out)."""
+    done = programs.run(monkeypatch, capfd, "tools.benchmark", "online", "--soak", "1000", "--backend", "torch")
     assert done.status == 0, done
     heading, _, row = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.out.splitlines()
                        if line.startswith("|")]
-    assert heading[1:-1] == ["2", "10", "20", "30", "40"]
+    assert heading[1:-1] == ["50", "250", "500", "750", "1,000"]
     values = [float(value) for value in row[1:-1]]
     assert min(values) > 50 and float(row[-1]) == pytest.approx(values[-1] - values[0], abs=0.15)
+    assert values[-1] - values[1] < 7
 
 
 def test_the_benchmark_refuses(monkeypatch, capfd):

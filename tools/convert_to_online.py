@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops import cli  # noqa: E402
 from ops.errors import UserError  # noqa: E402
-from ops.online_format import Opened, bare_content, clip_content, online_content, open_model  # noqa: E402
+from ops.online_format import FRAME_RATE, Opened, bare_content, clip_content, online_content, open_model  # noqa: E402
 from ops.temporal_shift import DIRECTIONS  # noqa: E402
 from ops.weights import save_checkpoint  # noqa: E402
 
@@ -56,14 +56,21 @@ def main() -> None:
     if args.frame_rate:
         opened = replace(opened, frame_rate=args.frame_rate)
     content = convert(opened, args.to_clip, args.bare)
-    try:
-        save_checkpoint(content, args.output)
-    except (OSError, RuntimeError) as error:  # torch.save raises either
-        raise UserError(f"cannot write {args.output}: {str(error).splitlines()[0]}") from None
+    save_checkpoint(content, args.output)
     s = opened.settings
     shift = f"1/{s.shift_div} of the channels from the past, {s.place}" if s.shift else "no shift"
     kind = "clip checkpoint" if args.to_clip else "online weights"
     log.info("%s: %s, %s, %s, %d classes", args.output, kind, s.arch, shift, s.num_class)
+    tell_frame_rate(opened, args)
+
+
+def tell_frame_rate(opened: Opened, args: argparse.Namespace) -> None:
+    """Say what the demo will do with a new file that has no frame rate."""
+    if args.bare and args.frame_rate:
+        log.warning("--frame_rate does nothing with --bare: the released form carries no metadata")
+    if opened.frame_rate is None and not (args.bare or args.to_clip):
+        log.info("no --frame_rate: the demo will feed this model %g frames per second, as of Jester's videos; for others"
+                 " give their frames per second divided by the usual gap between a clip's frames", FRAME_RATE)
 
 
 def convert(opened: Opened, to_clip: bool, bare: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ python tools/export_onnx.py ONLINE.pth.tar --int8 VIDEO.mp4 FOLDER
 """
 import argparse
 import logging
+import math
 import sys
 from itertools import islice
 from pathlib import Path
@@ -14,14 +15,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from online_demo.capture import Ticks, open_source  # noqa: E402
 from ops import cli  # noqa: E402
 from ops.errors import UserError  # noqa: E402
 from ops.export_onnx import export_step, exported_path, write_exported  # noqa: E402
 from ops.online import OnlineTSM  # noqa: E402
-from ops.online_format import frame_rate_of  # noqa: E402
+from ops.online_format import FRAME_RATE, frame_rate_of  # noqa: E402
 from ops.quantize import quantize_step  # noqa: E402
 from ops.stream import frame_transform  # noqa: E402
+from ops.stream_sources import Ticks, open_source  # noqa: E402
 
 log = logging.getLogger("export_onnx")
 
@@ -38,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, scaled by what these videos or folders"
         " of frames show: take some that look like what the model will see")
     add("--int8_frames", type=int, default=48, help="frames of each SOURCE, at the model's rate, from its beginning")
+    add("--folder_rate", type=float, default=FRAME_RATE, help="frames per second of a folder of frames, as the demo will"
+        " be given it (default: %(default)g)")
     add("--force", action="store_true", help="export a model trained with the two-way shift too")
     return parser
 
@@ -52,8 +55,8 @@ def main() -> None:
     exported = export_step(online, args.height, args.width)
     if args.int8:
         rate = frame_rate_of(args.checkpoint)
-        exported = quantize_step(exported, (islice(frames_of(source, rate, online), args.int8_frames)
-                                            for source in args.int8))
+        exported = quantize_step(exported, (islice(frames_of(source, rate, online, args.folder_rate),
+                                                   args.int8_frames) for source in args.int8))
     write_exported(exported, output)
     info = exported.info
     log.info("%s: %s, %s, %d memories, frames of %dx%d, any number of streams, %.1f MB", output, info.settings.arch,
@@ -69,15 +72,20 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--int8 with --height or --width: it is calibrated on frames of the trained size: leave them out")
     if args.int8_frames < 1:
         raise UserError(f"--int8_frames {args.int8_frames}: choose 1 or more")
+    if not 0 < args.folder_rate < math.inf:
+        raise UserError(f"--folder_rate {args.folder_rate:g}: choose a number above 0")
     for source in args.int8 or []:
         if not Path(source).exists():
             raise UserError(f"--int8 {source}: no such video file or folder of frames")
 
 
-def frames_of(source: str, rate: float, online: OnlineTSM) -> Iterator[Tensor]:
-    """The model's frames of a video file or folder, (1, 3, H, W) each, normalised, `rate` per second."""
+def frames_of(source: str, rate: float, online: OnlineTSM, folder_rate: float) -> Iterator[Tensor]:
+    """The model's frames of a video file or folder, (1, 3, H, W) each, normalised, `rate` per second of its clock.
+
+    folder_rate: how many frames of a folder are a second.
+    """
     ticks, transform = Ticks(rate), frame_transform(online.preprocessing)
-    for shot in open_source(source, rate).shots():
+    for shot in open_source(source, folder_rate).shots():
         assert shot.time is not None, "files and folders have times of their own"
         if ticks.due(shot.time):
             yield online.prepare(transform(shot.read()))

@@ -7,11 +7,11 @@ onnxruntime and openvino run the exported step (`ops.export_onnx`) on the CPU; t
 """
 import copy
 import logging
-import os
 import threading
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Union
+from typing import Any, Callable, Optional, Sequence, TypeVar, Union
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ops.errors import UserError
 from ops.export_onnx import Exported, StepInfo, describe_step, export_step, exported_path, import_extra, read_exported
 from ops.online import OnlineTSM
+from ops.pool import cores
 from ops.runtime import pick_device
 from ops.transforms import normalize_clips
 
@@ -30,6 +31,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 MAX_COMPILED = 8  # batch sizes that OpenVINO keeps ready at a time
 PART = 4  # streams that OpenVINO computes in one batch, where there are enough for every core
 State = tuple[Tensor, ...]
+Loaded = TypeVar("Loaded")
 
 
 class Runtime:
@@ -82,10 +84,13 @@ def open_runtime(backend: str, online: OnlineTSM, device: Union[str, torch.devic
     check(backend, precision)  # before seconds of exporting
     if backend == "torch":
         return TorchRuntime(online, pick_device(str(device)), precision)
-    if torch.device("cpu" if device == "auto" else device).type != "cpu":
+    # No torch.device: OpenVINO's own names (GPU) are none of its.
+    if str(device).partition(":")[0].lower() not in ("auto", "cpu"):
         log.warning("warning: --backend %s runs on the CPU: --device %s does nothing", backend, device)
     exported = _calibrated(online, weights) if precision == "int8" else _exported(online, weights)
-    return open_exported(backend, exported, precision)
+    # The file beside the weights may be older than their class names, which are not in its fingerprint.
+    info = replace(exported.info, class_names=online.class_names, preprocessing=online.preprocessing)
+    return open_exported(backend, replace(exported, info=info), precision)
 
 
 def check(backend: str, precision: str) -> None:
@@ -138,7 +143,7 @@ class TorchRuntime(Runtime):
         self.model = copy.deepcopy(online).cpu()
         fold_norms(self.model)
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-        self.model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.model.to(device, dtype).to(memory_format=torch.channels_last)
 
     @staticmethod
     def check(precision: str) -> None:
@@ -244,8 +249,9 @@ class OnnxRuntime(ExportedRuntime):
         super().__init__(exported, precision)
         ort = import_extra("onnxruntime")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = count_threads()
-        self._session = ort.InferenceSession(exported.content, options, providers=["CPUExecutionProvider"])
+        options.intra_op_num_threads = cores()
+        self._session = _load("ONNX Runtime", lambda: ort.InferenceSession(
+            exported.content, options, providers=["CPUExecutionProvider"]))
         self._binding = self._session.io_binding()
 
     @staticmethod
@@ -277,7 +283,7 @@ class OpenVinoRuntime(ExportedRuntime):
         self._tensor = openvino.Tensor
         self._content = exported.content
         # its own default is bfloat16 wherever the processor has it
-        self._options = {"INFERENCE_NUM_THREADS": count_threads(),
+        self._options = {"INFERENCE_NUM_THREADS": cores(),
                          "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
         self._compiled: dict[int, list[Any]] = {}
 
@@ -305,16 +311,28 @@ class OpenVinoRuntime(ExportedRuntime):
         if batch not in self._compiled:
             if len(self._compiled) == MAX_COMPILED:
                 del self._compiled[next(iter(self._compiled))]
-            parts = count_parts(batch, count_threads())
-            options = {"PERFORMANCE_HINT": "LATENCY"} if parts == 1 else {
-                "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": min(parts, count_threads())}
-            model = _core().read_model(self._content)
-            info = self.info
-            shapes = [[batch // parts, *shape] for shape in ([3, info.height, info.width], *info.memories)]
-            model.reshape(dict(zip(info.input_names, shapes)))
-            compiled = _core().compile_model(model, "CPU", {**self._options, **options})
-            self._compiled[batch] = [compiled.create_infer_request() for _ in range(parts)]
+            core = _core()
+            self._compiled[batch] = _load("OpenVINO", lambda: self._compile(core, batch, count_parts(batch, cores())))
         return self._compiled[batch]
+
+    def _compile(self, core: Any, batch: int, parts: int) -> list[Any]:
+        options = {"PERFORMANCE_HINT": "LATENCY"} if parts == 1 else {
+            "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": min(parts, cores())}
+        model, info = core.read_model(self._content), self.info
+        shapes = [[batch // parts, *shape] for shape in ([3, info.height, info.width], *info.memories)]
+        model.reshape(dict(zip(info.input_names, shapes)))
+        compiled = core.compile_model(model, "CPU", {**self._options, **options})
+        return [compiled.create_infer_request() for _ in range(parts)]
+
+
+def _load(backend: str, load: Callable[[], Loaded]) -> Loaded:
+    """What `load()` makes of an exported step. UserError where the runtime cannot take it."""
+    try:
+        return load()
+    except Exception as error:  # the runtimes' own errors have no other class in common
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{backend} cannot load the exported step: it is damaged or of another version: write it anew"
+                        f" with tools/export_onnx.py ({reason})") from None
 
 
 @lru_cache(maxsize=1)
@@ -334,8 +352,3 @@ def count_parts(batch: int, threads: int) -> int:
 
 
 EXPORTED: dict[str, type[ExportedRuntime]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVinoRuntime}
-
-
-def count_threads() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
