@@ -6,6 +6,8 @@ import io
 import json
 import re
 import sys
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +31,8 @@ from ops.stream_score import (
 from tests.conftest import ROOT
 from tests.programs import assert_refused, run
 from tests.streaming import decoded
-from tools import quickstart, quickstart_stream
-from tools.quickstart import Steps
+from tools import quickstart, quickstart_report, quickstart_steps, quickstart_stream
+from tools.quickstart_steps import Steps
 
 
 @pytest.fixture(autouse=True)
@@ -151,17 +153,21 @@ def test_impossible_long_videos_are_refused(tmp_path, monkeypatch, capfd, flags,
 # ---- steps --------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def ran(monkeypatch):
-    """What was executed; a program "makes" the file that its last word names, unless it is told to fail."""
+def ran(monkeypatch, tmp_path):
+    """What was executed; a program "makes" the file that its second word names, unless it is told to fail. If there is
+    a file `kill`, the program is interrupted.
+    """
     words_run = []
 
     def execute(words, to):
         words_run.append(list(words))
+        if (tmp_path / "kill").exists():
+            raise KeyboardInterrupt
         if words[0] == "fails.py":
             return 3
         (to or (ROOT / words[1])).write_text("made")
         return 0
-    monkeypatch.setattr(quickstart, "execute", execute)
+    monkeypatch.setattr(quickstart_steps, "execute", execute)
     return words_run
 
 
@@ -181,30 +187,125 @@ def test_a_step_is_done_once_and_again_only_for_a_reason(tmp_path, ran):
     assert done["a"]["command"] == f"python a.py {a} y" and done["a"]["seconds"] >= 0
 
 
-def test_a_training_that_was_interrupted_is_resumed_and_then_done(tmp_path, ran):
-    file = tmp_path / "ckpt"
+@pytest.fixture
+def train(tmp_path, ran):
+    """train(flag, data, killed): lists of the data, then a training on them; the training's words, None if it was
+    done before. killed: it is interrupted and leaves this checkpoint ("": before the first one).
+    """
+    lists, file = tmp_path / "lists", tmp_path / "ckpt"
 
-    def train(flag="x"):
-        return Steps(tmp_path / "steps.json").run("train", ["main.py", file, flag], file, partial=file)
-    file.write_text("half")
-    assert train() and ran[-1] == ["main.py", str(file), "x", "--resume", str(file)]
-    assert not train()  # resumed or not, it is the same command
-    assert train("y") and ran[-1] == ["main.py", str(file), "y"]  # another training does not begin from the old one
+    def train(flag="x", data="all", killed=None):
+        steps = Steps(tmp_path / "steps.json")
+        steps.run("lists", ["lists.py", lists, data], lists)
+        if killed is None:
+            done = steps.run("train", ["main.py", file, flag], file, after=["lists"], partial=file)
+            return ran[-1] if done else None
+        (tmp_path / "kill").touch()
+        with pytest.raises(KeyboardInterrupt):
+            steps.run("train", ["main.py", file, flag], file, after=["lists"], partial=file)
+        (tmp_path / "kill").unlink()
+        if killed:
+            file.write_text(killed)
+    return train
+
+
+def test_a_training_that_was_interrupted_is_resumed_and_then_done(tmp_path, train):
+    file = str(tmp_path / "ckpt")
+    train(killed="half")
+    train(killed="more")
+    assert train() == ["main.py", file, "x", "--resume", file]
+    assert train() is None  # resumed or not, it is the same command
+    assert train("y") == ["main.py", file, "y"]  # another training does not begin from the old one
+
+
+def test_a_checkpoint_of_another_training_is_not_resumed(tmp_path, train):
+    (tmp_path / "ckpt").write_text("a stranger's, even complete")
+    assert "--resume" not in train()
+    train("y", killed="half")
+    assert "--resume" not in train("z")  # another recipe
+    train("y", killed="half")
+    train("z", killed="")  # had nothing of its own yet: y's must not pass for it
+    assert "--resume" not in train("z")
+    train("y", killed="half")
+    assert "--resume" not in train("y", data="other")
+
+
+def test_the_training_that_starts_from_another_ones_weights_is_resumed_too(tmp_path, ran):
+    args = Namespace(epochs=1, workers=0, device="cpu")
+    file = quickstart.checkpoint(tmp_path, "uni", 1)
+    (tmp_path / "kill").touch()
+    for _ in range(2):
+        steps = Steps(tmp_path / "steps.json")
+        steps.done["train tsm"] = {"ended": 0.0}
+        with pytest.raises(KeyboardInterrupt):
+            quickstart.train(steps, tmp_path, tmp_path, "uni", args, start="tsm")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("half")
+    first, second = ran
+    assert second == [*first, "--resume", str(file)] and "--tune_from" in first
 
 
 def test_a_step_that_fails_says_so_and_is_not_done(tmp_path, ran):
     steps = Steps(tmp_path / "steps.json")
     with pytest.raises(UserError, match="step bad ended with status 3: mend that and start again"):
         steps.run("bad", ["fails.py"], tmp_path)
-    assert "bad" not in Steps(tmp_path / "steps.json").done
+    assert set(Steps(tmp_path / "steps.json").done["bad"]) == {"command", "begun"}
 
 
 def test_standard_output_goes_to_a_file_once_it_is_complete(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.py").write_text("import sys; print('line'); sys.exit(int(sys.argv[1]))")
-    assert quickstart.execute(["p.py", "1"], tmp_path / "out") == 1 and not (tmp_path / "out").exists()
-    assert quickstart.execute(["p.py", "0"], tmp_path / "out") == 0 and (tmp_path / "out").read_text() == "line\n"
+    assert quickstart_steps.execute(["p.py", "1"], tmp_path / "out") == 1 and not (tmp_path / "out").exists()
+    assert quickstart_steps.execute(["p.py", "0"], tmp_path / "out") == 0 and (tmp_path / "out").read_text() == "line\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "p.py"]
+
+
+def test_standard_output_for_an_unwritable_place_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="out: cannot write there .Not a directory.: choose another --out"):
+        quickstart_steps.execute(["p.py"], tmp_path / "file" / "out")
+
+
+# ---- folders ------------------------------------------------------------------------------------------------
+
+def test_fresh_leaves_a_folder_alone_in_which_no_quickstart_ran(tmp_path, monkeypatch, capfd, ran):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "mine.txt").write_text("mine")
+    assert_refused(run(monkeypatch, capfd, "tools.quickstart", "--out", tmp_path, "--fresh"), "--fresh", "no steps.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "mine.txt"] and not ran
+    quickstart.forget_results(tmp_path / "checkpoint")  # empty
+    quickstart.forget_results(tmp_path / "absent")
+
+
+def test_fresh_deletes_only_what_a_quickstart_left(tmp_path):
+    left = [quickstart.checkpoint(Path("."), "uni", 5), f"log/{quickstart.run_name('tsn', 7)}/log.csv", "tsm/results.json",
+            "stream/truth.json", "report.html", "results.json", "demo_online.pth.tar", "annotated.mp4", "steps.json"]
+    kept = ["checkpoint/TSM_somethingv2_RGB_resnet50_avg_segment8_e50/ckpt.pth.tar", "log/other/log.csv", "mine.txt"]
+    for name in left + kept:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    quickstart.forget_results(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "log", "mine.txt"]
+
+
+def test_an_out_that_is_a_file_is_one_line(tmp_path, monkeypatch, capfd, ran):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "x").write_text("")
+    for flags in ([], ["--fresh"]):
+        assert_refused(run(monkeypatch, capfd, "tools.quickstart", "--out", tmp_path / "x", *flags), "x: cannot write there")
+
+
+def test_the_report_shows_the_run_that_was_tested(tmp_path):
+    """Runs of other epochs lie beside it: by name, e10 comes before e5, and e9 after it."""
+    for epochs, top1 in ((10, 30), (5, 61.5), (9, 20)):
+        (tmp_path / "log" / quickstart.run_name("tsm", epochs)).mkdir(parents=True)
+        (tmp_path / "log" / quickstart.run_name("tsm", epochs) / "log.csv").write_text(f"epoch,val_top1\n0,{top1}\n1,\n")
+    rows = quickstart_report.read_curve(tmp_path, quickstart.checkpoint(Path("moved"), "tsm", 5))
+    assert rows == [{"epoch": 0, "val_top1": 61.5}, {"epoch": 1}]
+    with pytest.raises(UserError, match="there is no .*_e7_none_cos/log.csv, the log of .*ckpt.pth.tar: run scripts"):
+        quickstart_report.read_curve(tmp_path, quickstart.checkpoint(tmp_path, "tsm", 7))
 
 
 # ---- both acts ----------------------------------------------------------------------------------------------
@@ -224,7 +325,7 @@ def in_process(monkeypatch, tmp_path):
         if to:
             to.write_text(said.getvalue())
         return status or 0
-    monkeypatch.setattr(quickstart, "execute", execute)
+    monkeypatch.setattr(quickstart_steps, "execute", execute)
     monkeypatch.chdir(ROOT)
     return ran
 
@@ -233,6 +334,7 @@ def test_both_acts_small(tmp_path, monkeypatch, capfd, in_process):
     out = tmp_path / "out"
     flags = ["--out", out, "--root_dataset", tmp_path / "data", "--videos", 10, "--epochs", 1, "--gestures", 3, "-j", 0,
              "--device", "cpu"]
+    strays(out)
     done = run(monkeypatch, capfd, "tools.quickstart", *flags)
     assert done.status == 0, done.err
     steps, results = json.loads((out / "steps.json").read_text()), json.loads((out / "results.json").read_text())
@@ -259,11 +361,21 @@ def test_both_acts_small(tmp_path, monkeypatch, capfd, in_process):
     assert json.loads((out / "results.json").read_text()) == results
 
 
+def strays(out):
+    """What a run of other epochs and one of another recipe may have left there."""
+    (out / "log" / quickstart.run_name("tsm", 9)).mkdir(parents=True)
+    (out / "log" / quickstart.run_name("tsm", 9) / "log.csv").write_text("epoch,train_top1\n0,50\n1,50\n")
+    file = quickstart.checkpoint(out, "tsn", 1)
+    file.parent.mkdir(parents=True)
+    file.write_text("another training's")
+
+
 def assert_self_contained(page):
     """Pictures are in the page; the only file beside it that it names is the video."""
     sources = re.findall(r'(?:src|href|poster)="([^"]*)"', page)
     assert {source for source in sources if not source.startswith("data:")} == {"annotated.mp4"}
     assert "The same network behind a camera" in page and "What it does not prove" in page
+    assert '>1</text>' in page and '>2</text>' not in page  # the curves of the one epoch that was trained
     sizes = []
     for kind, code in re.findall(r'"data:image/(png|jpeg);base64,([^"]+)"', page):
         sizes.append((kind, Image.open(io.BytesIO(base64.b64decode(code))).size))

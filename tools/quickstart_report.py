@@ -4,7 +4,6 @@
 
 --stream adds how the unidirectional model followed the long video, and writes stream/score.json.
 """
-import base64
 import html
 import io
 import json
@@ -35,8 +34,8 @@ from ops.stream_score import (  # noqa: E402
     score_stream,
     standing,
 )
-from ops.video_reading import decoded_frames  # noqa: E402
 from ops.weights import read_checkpoint  # noqa: E402
+from tools.quickstart_page import chart, coded, picture_tag, poster  # noqa: E402
 
 COLOURS = {"tsm": "#08519c", "tsn": "#d94801"}
 TITLES = {"tsm": "TSM (--shift)", "tsn": "TSN (no shift)"}
@@ -60,9 +59,10 @@ def main() -> None:
     runs = Path(args.runs)
     data = locate("gestures", "RGB", args.root_dataset)
     names = data.class_names or [str(i) for i in range(data.num_class)]
-    curves = {model: read_curve(runs, model) for model in COLOURS}
+    tested = {model: json.loads(read(runs / model / "results.json")) for model in COLOURS}
+    curves = {model: read_curve(runs, Path(tested[model]["weights"][0])) for model in COLOURS}
     shown = choose_videos(data, names, {model: load(runs / model / "scores.npy") for model in COLOURS})
-    top1 = {model: json.loads(read(runs / model / "results.json"))["top1"] for model in COLOURS}
+    top1 = {model: tested[model]["top1"] for model in COLOURS}
     followed = streaming(runs, names) if args.stream else ""
     with atomic_write(runs / "report.html") as f:
         f.write(page(runs, curves, shown, top1, followed))
@@ -82,13 +82,13 @@ def load(path: Path) -> np.ndarray:
     return np.load(io.BytesIO(read(path)))
 
 
-def read_curve(runs: Path, model: str) -> list[dict[str, float]]:
-    """Rows of the model's log.csv as numbers."""
-    shift = "_shift8_blockres" if model == "tsm" else ""
-    folders = sorted(runs.glob(f"log/TSM_gestures_RGB_resnet18{shift}_avg_segment*_e*_none_cos"))
-    if not folders:
-        raise UserError(f"there is no training log of {model} under {runs / 'log'}: run scripts/quickstart.sh first")
-    return [{key: float(value) for key, value in row.items() if value} for row in read_log(folders[-1] / "log.csv")]
+def read_curve(runs: Path, weights: Path) -> list[dict[str, float]]:
+    """Rows, as numbers, of the log.csv of the run that left these weights; other runs' logs may lie beside it."""
+    path = runs / "log" / weights.parent.name / "log.csv"
+    rows = read_log(path)
+    if not rows:
+        raise UserError(f"there is no {path}, the log of {weights}: run scripts/quickstart.sh first")
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
 
 def choose_videos(data: Located, names: Sequence[str], scores: dict[str, np.ndarray]) -> list[Shown]:
@@ -133,25 +133,11 @@ single frame, and no set of frames without their order, tells the two apart. A m
 above 50% on average. Both models are the same ResNet-18, trained alike from random weights; one shifts an eighth of
 its channels to the next frame and an eighth to the previous one, which costs no parameter and no multiplication.</p>
 <div class=pair>{numbers}</div>
-<h2>Training (top-1, percent, by epoch)</h2>{chart(curves)}
+<h2>Training (top-1, percent, by epoch)</h2>{chart(curves, COLOURS, TITLES)}
 <h2>Confusion (rows: truth, columns: prediction)</h2><div class=pair>{matrices}</div>
 <h2>Validation videos, the first of each class</h2>{videos}
 {followed}</html>
 """
-
-
-def picture_tag(data: bytes, kind: str = "png", attributes: str = "") -> str:
-    return f'<img {attributes} src="{data_url(data, kind)}">'
-
-
-def data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def coded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def video_block(video: Shown) -> str:
@@ -163,28 +149,6 @@ def video_block(video: Shown) -> str:
                         f"</span> ({100 * chance:.0f}%)" for m, (name, chance) in video.answers.items())
     return (f"<div class=video><b>{html.escape(video.truth)}</b> &mdash; {answers}"
             f"{picture_tag(coded(strip, 'JPEG', quality=88), 'jpeg')}</div>")
-
-
-def chart(curves: dict[str, list[dict[str, float]]]) -> str:
-    """An SVG of training (dashed) and validation (solid) top-1."""
-    width, height, left, bottom = 640, 260, 44, 34
-    epochs = max(len(rows) for rows in curves.values())
-
-    def place(epoch: float, percent: float) -> str:
-        x = left + (width - left - 10) * epoch / max(epochs, 1)
-        return f"{x:.1f},{(height - bottom) * (1 - percent / 100) + 8:.1f}"
-    lines = [f'<text x="4" y="{float(place(0, p).split(",")[1]) + 4:.0f}" font-size="12">{p}%</text>'
-             f'<polyline points="{place(0, p)} {place(epochs, p)}" stroke="#ddd"/>' for p in (0, 25, 50, 75, 100)]
-    lines += [f'<text x="{float(place(e, 0).split(",")[0]) - 3:.0f}" y="{height - 6}" font-size="12">{e}</text>'
-              for e in range(1, epochs + 1)]
-    for i, (model, rows) in enumerate(curves.items()):
-        for column, dash in (("train_top1", "5 4"), ("val_top1", "none")):
-            points = " ".join(place(row["epoch"] + 1, row[column]) for row in rows if column in row)
-            lines.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[model]}" stroke-width="2.5"'
-                         f' stroke-dasharray="{dash}"/>')
-        lines.append(f'<text x="{left + 12}" y="{26 + 17 * i}" font-size="13" fill="{COLOURS[model]}">{TITLES[model]}:'
-                     " validation solid, training dashed</text>")
-    return f'<svg width="{width}" height="{height}" font-family="system-ui,sans-serif">{"".join(lines)}</svg>'
 
 
 # ---- the long video ------------------------------------------------------------------------------------------
@@ -234,13 +198,6 @@ def _numbers(clip_top1: float, score: StreamScore) -> str:
             (score.top1, f"of the long video's gestures known (chance: {score.chance:.0f}%)"),
             (score.frames, "of the frames inside gestures right"))
     return "".join(f"<div><div class=number>{value:.1f}%</div>{what}</div>" for value, what in rows)
-
-
-def poster(video: Path, seconds: float) -> str:
-    """The picture at this time, as a data URL."""
-    frames = decoded_frames(video)
-    picture = next((frame for frame in frames if (frame.time or 0) >= seconds), None)
-    return "" if picture is None else data_url(coded(picture.to_image(), "JPEG", quality=85), "jpeg")
 
 
 # ---- the README's picture -------------------------------------------------------------------------------------
