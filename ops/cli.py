@@ -6,7 +6,9 @@ from typing import Any, Callable, Iterable, NoReturn, Optional
 
 from tqdm import tqdm
 
-from ops.errors import UserError
+from ops.errors import UserError, worker_died
+
+log = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,6 +18,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def tell_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, why: str, *names: str) -> None:
+    """A warning for each of these options that is not at its default: it changes nothing, and why."""
+    for name in names:
+        if getattr(args, name) != parser.get_default(name):
+            log.warning("warning: --%s has no effect: %s", name, why)
+
+
 def run(main: Callable[[], Optional[int]]) -> NoReturn:
     """Run a program's `main()` and exit: 0 or what it returns, 2 for a user's error, 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -23,6 +32,11 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
         sys.exit(main() or 0)
     except UserError as error:
         print(f"{_program()}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:  # PyTorch raises it wherever the main program is when a loader's process dies
+        if not (death := worker_died(error)):
+            raise
+        print(f"{_program()}: error: {death}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{_program()}: interrupted", file=sys.stderr)

@@ -273,7 +273,8 @@ def write_lists(name: str, checked: Checked, splits: dict[str, list[Item]], out:
     except OSError as error:
         raise UserError(f"cannot write the lists to {out}: {error.strerror}: name a folder with --out") from None
     return UserDataSet(name, Path(os.path.abspath(checked.root)), list_file(out, "train"), list_file(out, "val"),
-                       Path(os.path.abspath(out), "category.txt"), template=checked.template)
+                       Path(os.path.abspath(out), "category.txt"), template=checked.template,
+                       test_list=list_file(out, "test") if splits["test"] else None)
 
 
 def list_file(out: Path, split: str) -> Path:

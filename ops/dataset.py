@@ -114,6 +114,9 @@ class TSNDataSet(Dataset):
         self.source = make_source(data_format, modality, self.root_path, image_tmpl)
         if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
             for record in self.video_list:
+                if record.num_frames == 1:
+                    raise UserError(f"{list_file}: {record.path!r} has 1 file, but flow lists of this data set count x and"
+                                    " y files, two per picture: leave it out of the list, or make the list anew")
                 record.num_frames //= 2
 
     def __len__(self) -> int:
@@ -127,14 +130,18 @@ class TSNDataSet(Dataset):
             return self._sample(self.video_list[index])
 
     def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
-        as_arrays = getattr(self.transform, "takes_arrays", False)
         try:
-            indices = self.segment_frames(record.num_frames or self.source.count(record.path))
-            clip: Any = (self.source.load_arrays if as_arrays else self.source.load)(record.path, indices)
+            return self._clip(record)
         except UserError as error:
             if not self.skip_bad:
                 raise
             return BadVideo(record.path, str(error))
+
+    def _clip(self, record: VideoRecord) -> tuple[Any, int]:
+        """Read and transformed; frames of video files are converted only while they are transformed."""
+        as_arrays = getattr(self.transform, "takes_arrays", False)
+        indices = self.segment_frames(record.num_frames or self.source.count(record.path))
+        clip: Any = (self.source.load_arrays if as_arrays else self.source.load)(record.path, indices)
         mirrored = self.mirror_labels is not None and bool(torch.randint(2, (1,)))
         label = self.mirror_labels[record.label] if mirrored and self.mirror_labels else record.label
         if as_arrays and self.transform:

@@ -216,23 +216,26 @@ def write_clean(report: Report, out: Path) -> dict[str, tuple[Path, int]]:
     """Lists without the videos that have findings, with the right numbers of frames: list -> (file, videos).
 
     One list goes to `out`; several to names that end in _<list>. A video of two lists stays in the last one, a copy's
-    first line stays. Harmless findings (colour, count) are kept. UserError when nothing would be left.
+    first line stays. Harmless findings (colour, count) are kept. UserError, and no file, when nothing would be left of
+    a list.
     """
     bad = {(finding.list, finding.line) for finding in report.findings if finding.kind not in HARMLESS}
-    written = {}
-    for name in report.files:
-        kept = [entry for entry in report.entries if entry.list == name and (name, entry.line) not in bad]
-        if not kept:
-            raise UserError(f"--fix: every video of {report.files[name]} has a finding: correct what is wrong first")
-        target = out if len(report.files) == 1 else out.with_name(f"{out.stem}_{name}{out.suffix}")
-        counts = [report.look(entry).count * report.rules.files_per_frame for entry in kept]
-        try:
-            with atomic_write(target) as f:
-                f.writelines(f"{entry.path} {count} {entry.label}\n" for entry, count in zip(kept, counts))
-        except OSError as error:
-            raise UserError(f"--fix: cannot write {target}: {error.strerror}") from None
-        written[name] = target, len(kept)
-    return written
+    kept = {name: [entry for entry in report.entries if entry.list == name and (name, entry.line) not in bad]
+            for name in report.files}
+    for name, file in report.files.items():  # of all lists before any is written
+        if not kept[name]:
+            raise UserError(f"--fix: every video of {file} has a finding: correct what is wrong first")
+    targets = {name: clean_list(out, name, len(kept)) for name in kept}
+    for name, entries in kept.items():
+        counts = [report.look(entry).count * report.rules.files_per_frame for entry in entries]
+        with atomic_write(targets[name]) as f:
+            f.writelines(f"{entry.path} {count} {entry.label}\n" for entry, count in zip(entries, counts))
+    return {name: (targets[name], len(entries)) for name, entries in kept.items()}
+
+
+def clean_list(out: Path, name: str, lists: int) -> Path:
+    """The file that --fix OUT writes for one of `lists` lists."""
+    return out if lists == 1 else out.with_name(f"{out.stem}_{name}{out.suffix}")
 
 
 def summary(report: Report, name: str) -> dict[str, Any]:

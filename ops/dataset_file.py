@@ -4,6 +4,7 @@
       root: /videos/actions                # folder of the videos, or of the frame folders, that the lists name
       train_list: lists/train.txt          # see ops.dataset.read_list for the form
       val_list: lists/val.txt
+      test_list: lists/test.txt            # may be left out; tools/check_dataset.py looks at it too
       categories: lists/category.txt       # class names, one a line; or num_class: 12
       template: "img_{:05d}.jpg"           # frame folders only: file name of a frame, 1-based (default {:06d}.jpg)
 
@@ -20,7 +21,7 @@ import yaml
 from ops.errors import UserError
 from ops.runtime import atomic_write
 
-KEYS = ("root", "train_list", "val_list", "categories", "num_class", "template")
+KEYS = ("root", "train_list", "val_list", "test_list", "categories", "num_class", "template")
 TEMPLATE = "{:06d}.jpg"
 _HEADER = "# Data sets of this machine's user; the form is told in ops/dataset_file.py.\n"
 
@@ -35,6 +36,7 @@ class UserDataSet:
     categories: Optional[Path] = None
     num_class: Optional[int] = None
     template: str = TEMPLATE
+    test_list: Optional[Path] = None
     place: str = field(default="", compare=False)  # file and line, for messages
 
     def refuse_missing(self, *unused: str) -> None:

@@ -1,4 +1,6 @@
 """The one exception class that means "the user can mend this"."""
+import re
+from typing import Optional
 
 
 class UserError(ValueError):
@@ -17,3 +19,10 @@ class UserError(ValueError):
 def shown(name: object) -> str:
     """A file's name, say, for a message: line breaks and undecodable bytes as escapes, so that one line stays one."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def worker_died(error: Exception) -> Optional[UserError]:
+    """PyTorch's error about a dead loader process as one line; None for other errors."""
+    died = re.search(r"worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
+    return UserError(f"a worker process of the loader {died[1]}: where memory (or /dev/shm) is short, choose fewer"
+                     " --workers or a smaller batch; with --workers 0 the error itself shows") if died else None

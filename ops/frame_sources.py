@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ops.errors import UserError
 from ops.shards import Shards, is_sharded
@@ -30,6 +30,8 @@ def read_image(path: Path, mode: str = "RGB", read: Read = Path.read_bytes) -> I
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with"
                         " --skip_bad") from None
+    except UnidentifiedImageError:  # whose text would name the memory that was read, at another place each time
+        raise UserError(f"unreadable frame: {path}: cannot identify image file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
         raise UserError(f"unreadable frame: {path}: {error}") from None
 

@@ -1,12 +1,12 @@
 """From a data set to batches: order, worker processes, and randomness that does not depend on either."""
-import re
+import time
 from typing import Any, Iterator, Sized
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ops.dataset import collate
-from ops.errors import UserError
+from ops.errors import worker_died
 from ops.runtime import mix_seeds
 
 
@@ -35,12 +35,18 @@ class Loader(DataLoader):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             yield from super().__iter__()
-        except RuntimeError as error:
-            died = re.search(r"worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
-            if not died:
-                raise
-            raise UserError(f"a worker process of the loader {died[1]}: where memory (or /dev/shm) is short, choose"
-                            " fewer --workers or a smaller batch; with --workers 0 the error itself shows") from None
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            death = _report_of_death() if not isinstance(error, RuntimeError) else error
+            raise worker_died(death) or error from None
+
+
+def _report_of_death(seconds: float = 5) -> Exception:
+    """What PyTorch raises, by a signal, when a worker is gone: a batch that breaks off may come shortly before it."""
+    try:
+        time.sleep(seconds)
+    except RuntimeError as error:
+        return error
+    return RuntimeError("")
 
 
 def make_loader(data: Dataset, batch_size: int, workers: int, train: bool, seed: int = 0) -> DataLoader:

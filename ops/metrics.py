@@ -17,9 +17,13 @@ from ops.utils import accuracy
 
 @dataclass
 class Scores:
-    """Scores of a list of videos, in its order. logits: (N, num_class) float32. labels: (N,)."""
+    """Scores of a list of videos, in its order. logits: (N, num_class) float32. labels: (N,).
+
+    probabilities: the logits are probabilities (--softmax) up to a factor, as those of weighted ensembles are.
+    """
     logits: Tensor
     labels: Tensor
+    probabilities: bool = False
 
     @property
     def top1(self) -> float:
@@ -32,7 +36,10 @@ class Scores:
 
     @property
     def loss(self) -> float:
-        return float(F.cross_entropy(self.logits, self.labels))
+        """Cross-entropy, mean over the videos."""
+        # The logarithm of probabilities is a logit; the tiniest number stands for 0, whose loss would be infinite.
+        logits = self.logits.clamp_min(torch.finfo(torch.float32).tiny).log() if self.probabilities else self.logits
+        return float(F.cross_entropy(logits, self.labels))
 
     @property
     def predictions(self) -> Tensor:

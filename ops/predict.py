@@ -3,9 +3,10 @@
 The frames, the preprocessing and the averaging are those of test_models.py, so a video's scores are the same.
 """
 import glob
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, Union
 
 import av
 import numpy as np
@@ -15,20 +16,44 @@ from torch.utils.data import Dataset
 
 from ops import jester, sampling
 from ops.checkpoint import Described, describe
+from ops.dataset import collate
 from ops.dataset_config import DATASETS, dataset_root, read_categories
 from ops.discovery import find_videos, frame_names, holds_frames
 from ops.engine import make_prepare, score
-from ops.errors import UserError
+from ops.errors import UserError, shown
 from ops.frame_index import frame_index
 from ops.frame_sources import FrameFolder, read_image
-from ops.loader import make_loader
+from ops.loader import Loader, make_loader
 from ops.metrics import names_or_numbers
 from ops.models import TSN
 from ops.protocol import Protocol
 from ops.settings import ModelSettings, build_model
 from ops.video_reading import open_video, video_stream
-from ops.video_source import VideoFiles
+from ops.video_source import VideoFiles, is_video_name
 from ops.weights import load_weights
+
+log = logging.getLogger(__name__)
+QUICKSTART = Path(__file__).resolve().parents[1] / "runs" / "quickstart" / "checkpoint"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Which frames of a video the network looks at, and as what: all that a process that reads videos has to know.
+
+    per_segment: neighbouring frames of each of the num_segments. transform: of PIL frames to one clip tensor.
+    """
+    protocol: Protocol
+    num_segments: int
+    per_segment: int
+    transform: Any
+
+    def frames(self, num_frames: int) -> list[int]:
+        """The 1-based frames that the protocol looks at in a video, or a part of one, of `num_frames`."""
+        t, length = self.num_segments, self.per_segment
+        firsts = (sampling.sample_twice(num_frames, t, length) if self.protocol.twice
+                  else sampling.sample_dense_test(num_frames, t) if self.protocol.dense
+                  else sampling.sample_test(num_frames, t, length))
+        return [min(first + i, num_frames) for first in firsts for i in range(length)]
 
 
 @dataclass
@@ -41,13 +66,17 @@ class Classifier:
     device: torch.device
     named: bool
 
-    def frames(self, num_frames: int) -> list[int]:
-        """The 1-based frames that the protocol looks at in a video, or a part of one, of `num_frames`."""
-        t, length = self.settings.num_segments, self.model.new_length + (self.settings.modality == "RGBDiff")
-        firsts = (sampling.sample_twice(num_frames, t, length) if self.protocol.twice
-                  else sampling.sample_dense_test(num_frames, t) if self.protocol.dense
-                  else sampling.sample_test(num_frames, t, length))
-        return [min(first + i, num_frames) for first in firsts for i in range(length)]
+    @property
+    def framing(self) -> Framing:
+        model, settings = self.model, self.settings
+        return Framing(self.protocol, settings.num_segments, model.new_length + (settings.modality == "RGBDiff"),
+                       self.protocol.transform(model.scale_size, model.crop_size, settings.bgr_255))
+
+
+def quickstart_weights() -> Optional[Path]:
+    """The newest of the quickstart's TSM checkpoints that look both ways; None where it was not run."""
+    found = [path for path in QUICKSTART.glob("TSM_gestures_RGB_*_shift*/ckpt.pth.tar") if "_uni_" not in path.parent.name]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def load_classifier(weights: Path, device: torch.device, protocol: Protocol, num_segments: Optional[int] = None,
@@ -126,16 +155,41 @@ def expand(name: str) -> list[Path]:
     if not path.exists():
         if not set(name) & set("*?["):
             raise UserError("there is no such file or folder")
-        found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-        if not found:
-            raise UserError("no file matches")
-        return [video for match in found for video in (expand(str(match)) if match.is_dir() else [match])]
+        return _matching(name)
     if not path.is_dir():
         return [path]
-    videos = [path] if holds_frames(path) else [path / video for video in find_videos(path)]
+    videos = _videos_in(path)
     if not videos:
         raise UserError("the folder holds neither videos nor frames")
     return videos
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    return [folder] if holds_frames(folder) else [folder / video for video in find_videos(folder)]
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The videos among what a pattern matches, each once; what else it matches is told."""
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    if not matches:
+        raise UserError("no file matches")
+    found = {match: _of_match(match) for match in matches}
+    other = [match.name for match, videos in found.items() if not videos]
+    if len(other) == len(matches):
+        raise UserError(f"none of the {len(matches)} matches is a video or holds one, the first is {other[0]}")
+    if other:
+        log.info("%s: left out, neither a video nor a folder with one: %s", shown(pattern),
+                 shown(", ".join(other[:5]) + ", ..." * (len(other) > 5)))
+    return list(dict.fromkeys(video for videos in found.values() for video in videos))
+
+
+def _of_match(match: Path) -> list[Path]:
+    if not match.is_dir():
+        return [match] if is_video_name(match.name) else []
+    try:
+        return _videos_in(match)
+    except UserError:  # it cannot be read, which is told when it is to be opened
+        return [match]
 
 
 def open_for_prediction(path: Path, fps: Optional[float] = None) -> Video:
@@ -217,11 +271,9 @@ def windows_of(video: Video, length: Optional[float], stride: Optional[float]) -
 class Clips(Dataset):
     """The clips of a video's windows, as `TSNDataSet` would give them; the label 0 means nothing."""
 
-    def __init__(self, classifier: Classifier, video: Video, windows: Sequence[Window]) -> None:
-        model, settings = classifier.model, classifier.settings
-        self.video = video
-        self.frames = [[window.first + i for i in classifier.frames(window.last - window.first)] for window in windows]
-        self.transform = classifier.protocol.transform(model.scale_size, model.crop_size, settings.bgr_255)
+    def __init__(self, framing: Framing, video: Video, windows: Sequence[Window]) -> None:
+        self.video, self.transform = video, framing.transform
+        self.frames = [[window.first + i for i in framing.frames(window.last - window.first)] for window in windows]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -233,13 +285,51 @@ class Clips(Dataset):
 def classify(classifier: Classifier, video: Video, windows: Sequence[Window], batch_size: int = 1,
              workers: int = 0) -> Tensor:
     """(windows, num_class) scores, the protocol's views averaged, before the softmax. UserError when they are NaN."""
-    loader = make_loader(Clips(classifier, video, windows), batch_size, workers if len(windows) > batch_size else 0,
-                         train=False)
+    loader = make_loader(Clips(classifier.framing, video, windows), batch_size,
+                         workers if len(windows) > batch_size else 0, train=False)
+    return _scores(classifier, video, loader)
+
+
+def classify_clip(classifier: Classifier, video: Video, clip: Tensor) -> Tensor:
+    """(1, num_class) scores of a video whose one clip `whole_clips` has read."""
+    return _scores(classifier, video, [collate([(clip, 0)])])
+
+
+def _scores(classifier: Classifier, video: Video, batches: Any) -> Tensor:
     prepare = make_prepare(*classifier.model.normalization, classifier.settings.bgr_255, classifier.device)
-    logits = score(classifier.model, loader, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
+    logits = score(classifier.model, batches, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
     if not bool(logits.isfinite().all()):
         raise UserError(f"the network's scores of {video.name} are not finite: its weights are damaged")
     return logits
+
+
+class _WholeVideos(Dataset):
+    """Path -> (Video, its one clip), or the UserError that says why it cannot be read."""
+
+    def __init__(self, framing: Framing, paths: Sequence[Path], fps: Optional[float]) -> None:
+        self.framing, self.paths, self.fps = framing, paths, fps
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Union[tuple[Video, Tensor], UserError]:
+        try:
+            video = open_for_prediction(self.paths[index], self.fps)
+            return video, Clips(self.framing, video, windows_of(video, None, None))[0][0]
+        except UserError as error:
+            return UserError(str(error))
+
+
+def whole_clips(framing: Framing, paths: Sequence[Path], fps: Optional[float] = None,
+                workers: int = 0) -> Iterator[Union[tuple[Video, Tensor], UserError]]:
+    """Of each path in its order the video and its one clip, or why it cannot be read; `workers` processes read."""
+    data = _WholeVideos(framing, paths, fps)
+    return iter(Loader(data, batch_size=None, num_workers=min(workers, len(paths)) if len(paths) > 1 else 0,
+                       collate_fn=_as_it_is))
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def best(scores: Tensor, names: Sequence[str], topk: int) -> list[dict[str, Any]]:

@@ -29,14 +29,19 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_gpus(gpus: Optional[list[int]], device: torch.device) -> list[int]:
-    """The GPUs of a run: those asked for by --gpus, else the device's one. [] on other devices."""
+    """The GPUs of a run, the model's own first: those of --gpus, else the device's one. [] on other devices."""
     if gpus is None:
         return [device.index or 0] if device.type == "cuda" else []
     count = torch.cuda.device_count()
     absent = [gpu for gpu in gpus if not 0 <= gpu < count]
+    given = f"--gpus {' '.join(map(str, gpus))}"
     if absent or device.type != "cuda":
-        raise UserError(f"--gpus {' '.join(map(str, gpus))}: this run is on {device.type} with {count} GPUs:"
+        raise UserError(f"{given}: this run is on {device.type} with {count} GPUs:"
                         " leave --gpus out, or choose numbers below that count")
+    if len(set(gpus)) < len(gpus):
+        raise UserError(f"{given}: name each GPU once")
+    if device.index not in (None, gpus[0]):
+        raise UserError(f"{given} begins with another GPU than --device {device}: leave one of the two out")
     return gpus
 
 
@@ -80,15 +85,51 @@ def git_commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+class CannotWrite(UserError, OSError):
+    """A file that cannot be written: a user's error, and an OSError for callers that have more to say about it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot write {path}: {reason}")
+        self.strerror = reason
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
-    """Open a file that appears under its name only when it is complete; nothing is left behind on an error."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; the file gets its own name at the end, and on an error nothing is left behind.
+
+    Raises CannotWrite for any OSError.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as f:
-            yield f
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(path, error.strerror or str(error)) from None
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
+    """Open a file that appears under its name only when it is complete; nothing is left behind on an error.
+
+    Raises CannotWrite, a UserError, for any OSError.
+    """
+    with whole_file(path) as temporary, \
+            open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as f:
+        yield f
+
+
+def refuse_unwritable(path: Path) -> None:
+    """CannotWrite, before long work rather than after it, where it is plain that `path` could not be written."""
+    path = Path(path)
+    if os.path.isdir(path):
+        raise CannotWrite(path, "it is a folder")
+    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    if not folder.is_dir():
+        raise CannotWrite(path, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotWrite(path, f"nothing can be written into {folder}")

@@ -39,8 +39,7 @@ class VideoFiles:
         return _explained(path, lambda: frame_index(path).count)
 
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
-        path = self.path(video)
-        return _explained(path, lambda: [frame.picture() for frame in _load(path, indices)])
+        return [frame.picture() for frame in self.load_arrays(video, indices)]
 
     def load_arrays(self, video: str, indices: Sequence[int]) -> list["VideoPicture"]:
         """The same as what can be sliced like an array (H, W, 3), uint8."""
@@ -72,18 +71,31 @@ def _explained(path: Path, work: Callable[[], Result]) -> Result:
 
 
 class VideoPicture:
-    """A decoded frame that becomes RGB when it is looked at: picture[top:bottom, left:right] is (H, W, 3) uint8."""
+    """A decoded frame that becomes RGB when it is looked at: picture[top:bottom, left:right] is (H, W, 3) uint8.
 
-    def __init__(self, frame: av.VideoFrame, size: tuple[int, int], scaler: VideoReformatter) -> None:
-        self.frame, self.size, self.scaler = frame, size, scaler
+    Looking at it raises a UserError with `name`, the file and the frame, where it cannot be converted.
+    """
+
+    def __init__(self, frame: av.VideoFrame, size: tuple[int, int], scaler: VideoReformatter, name: str = "") -> None:
+        self.frame, self.size, self.scaler, self.name = frame, size, scaler, name
         self.shape = (size[1], size[0], 3)
 
     def picture(self) -> Image.Image:
-        return frame_image(self.frame, self.size, self.scaler)
+        return self._converted(lambda: frame_image(self.frame, self.size, self.scaler))
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
+        return self._converted(lambda: self._part(place))
+
+    def _converted(self, work: Callable[[], Result]) -> Result:
+        try:
+            return work()
+        except (av.FFmpegError, ValueError) as error:
+            raise UserError(f"unreadable video: {self.name} cannot be converted:"
+                            f" {getattr(error, 'strerror', None) or error}") from None
+
+    def _part(self, place: tuple[slice, slice]) -> np.ndarray:
         if self.frame.side_data.get("DISPLAYMATRIX"):
-            return np.array(self.picture())[place]
+            return np.array(frame_image(self.frame, self.size, self.scaler))[place]
         # As frame_image does it, but the three planes stay planes: the network wants them so.
         scaled = self.scaler.reformat(self.frame, *self.size, "gbrp", interpolation=_SCALING, threads=1)
         green, blue, red = (_pixels(plane)[:, :plane.width][place] for plane in scaled.planes)
@@ -99,7 +111,7 @@ def _load(path: Path, indices: Sequence[int]) -> list[VideoPicture]:
     frames = read_frames(path, indices)
     size = upright_size(frames[indices[0]], 0)  # of the first: a clip has one size
     scaler = VideoReformatter()
-    return [VideoPicture(frames[index], size, scaler) for index in indices]
+    return [VideoPicture(frames[index], size, scaler, f"{path}: frame {index}") for index in indices]
 
 
 # ---- decoding ------------------------------------------------------------------------------------------------
@@ -140,6 +152,9 @@ def _decode(path: Path, index: FrameIndex, indices: Sequence[int]) -> Optional[d
         try:
             with way(path, index) as packets:
                 job.run(packets)
+        except BrokenVideo:  # after a seek that failed, say: what a decoding from the beginning says counts
+            if not sparing:
+                raise
         except av.FFmpegError as error:
             if not sparing:
                 raise BrokenVideo(f"cannot be decoded: {error.strerror or error}") from None

@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 CODECS = {".mp4": ("libx264", {"preset": "ultrafast", "crf": "18"}), ".mkv": ("libx264", {"preset": "ultrafast"}),
-          ".avi": ("mpeg4", {"b": "2000000"}), ".webm": ("libvpx", {"deadline": "realtime", "b": "500000"})}
+          ".avi": ("mpeg4", {"b": "2000000"}), ".webm": ("libvpx", {"deadline": "realtime", "b": "500000"}),
+          **{suffix: ("libx264", {"preset": "ultrafast", "crf": "18"}) for suffix in (".mov", ".ts", ".flv")},
+          ".mpg": ("mpeg2video", {"b": "2000000"}), ".wmv": ("wmv2", {"b": "2000000"})}
 
 
 def coded_picture(number, width=96, height=64):

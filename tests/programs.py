@@ -31,11 +31,12 @@ def run(monkeypatch, capfd, program: str, *argv) -> Done:
 
 
 def assert_refused(done: Done, *words: str) -> None:
-    """Status 2, and a last line on standard error that holds all of `words`; no traceback."""
+    """Status 2, and one line on standard error that tells the error, the last, with all of `words`; no traceback."""
     assert done.status == 2, done
     assert "Traceback" not in done.err
-    last = done.err.strip().splitlines()[-1]
-    assert "error: " in last
+    lines = done.err.strip().splitlines()
+    last = lines[-1]
+    assert [line for line in lines if ": error: " in line] == [last], done.err
     for word in words:
         assert word in last, f"{word!r} is not in: {last}"
 

@@ -203,6 +203,52 @@ def test_a_data_set_by_its_name(tmp_path, monkeypatch, capfd):
     assert "leak (1): the same video in two lists\n    train:1 clip 0: shows the first and middle picture of" in page
 
 
+def test_no_list_is_written_where_another_would_be_empty(tmp_path, monkeypatch, capfd):
+    train = frames(tmp_path)
+    val = write_list(tmp_path / "val.txt", {"gone": (9, 0)})
+    flags = [train, val, "--root_path", tmp_path / "f", "--fix"]
+    assert_refused(check(monkeypatch, capfd, *flags, tmp_path / "clean.txt"), "--fix", "val.txt")
+    assert not list(tmp_path.glob("clean*"))
+    done = check(monkeypatch, capfd, *flags, train / "clean.txt")  # before anything is looked at
+    assert_refused(done, "cannot write", "list.txt is no folder")
+    assert not done.out
+
+
+def test_a_test_list_is_looked_at_too(tmp_path, monkeypatch, capfd):
+    make_frames(tmp_path, {f"v{i}": (9, 0) for i in range(3)})
+    for name, video in (("train", "v0"), ("val", "v1"), ("test", "v2")):
+        write_list(tmp_path / f"{name}.txt", {video: (9, 0)})
+    entry = "mine: {root: ., train_list: train.txt, val_list: val.txt, num_class: 1%s}\n"
+    (tmp_path / "own.yaml").write_text(entry % ", test_list: test.txt")
+    flags = ["mine", "--dataset_file", tmp_path / "own.yaml"]
+    done = check(monkeypatch, capfd, *flags, "--ignore", "duplicate,leak")
+    assert done.status == 0 and "test: " in done.out and done.out.splitlines()[-1] == "clean: 3 videos"
+    shutil.rmtree(tmp_path / "v2")
+    shutil.copytree(tmp_path / "v0", tmp_path / "v2")
+    findings = found(monkeypatch, capfd, *flags)[1]
+    assert findings["train:1", "leak"] == "shows the first and middle picture of test:1 v2 too"
+    (tmp_path / "own.yaml").write_text(entry % "")
+    assert check(monkeypatch, capfd, *flags).out.splitlines()[-1] == "clean: 2 videos"
+
+
+def test_options_without_effect_are_told(tmp_path, monkeypatch, capfd):
+    file = frames(tmp_path)
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    flags = [file, "--root_path", tmp_path / "f"]
+    assert "no effect" not in check(monkeypatch, capfd, *flags, "--num_class", 2).err
+    done = check(monkeypatch, capfd, *flags, "--num_class", 3, "--categories", tmp_path / "names.txt",
+                 "--modality", "Flow", "--root_dataset", tmp_path)
+    assert done.status == 0 and [line for line in done.err.splitlines() if "no effect" in line] == [
+        "warning: --modality has no effect: it is for a data set's name, these are list files",
+        "warning: --root_dataset has no effect: it is for a data set's name, these are list files",
+        "warning: --num_class has no effect: --categories tells it"]
+    make_somethingv2(tmp_path, train=2, val=2, classes=2)
+    done = check(monkeypatch, capfd, "somethingv2", "--root_dataset", tmp_path, "--num_class", 9,
+                 "--template", "{:03d}.png")
+    assert done.err.splitlines()[-2:] == ["warning: --template has no effect: a data set has its own",
+                                          "warning: --num_class has no effect: a data set has its own"]
+
+
 def test_flow_of_every_layout(tmp_path, monkeypatch, capfd):
     rng = np.random.default_rng(0)
 

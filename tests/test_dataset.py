@@ -10,7 +10,7 @@ from torchvision import transforms
 from ops import sampling
 from ops.dataset import BadVideo, TSNDataSet, VideoRecord, collate, read_list
 from ops.errors import UserError
-from ops.frame_sources import FlowFolder, FrameFolder, read_image
+from ops.frame_sources import FlowFolder, FrameFolder, read_image, read_pixels
 from ops.loader import EpochSampler, make_loader, set_epoch
 from ops.transforms import GroupMultiScaleCrop, ToClipTensor
 
@@ -166,11 +166,13 @@ def test_every_cut_of_a_picture_is_refused_in_one_way(tmp_path):
 
 
 def test_what_is_no_picture_is_named(tmp_path):
-    for name in ("text.jpg", "folder.jpg"):
+    for name, reason in (("text.jpg", "cannot identify image file"), ("folder.jpg", "[Errno 21] Is a directory")):
         path = tmp_path / name
         path.write_text("not a picture") if name == "text.jpg" else path.mkdir()
-        with refused(f"unreadable frame: {path}"):
-            read_image(path)
+        for read in (read_image, read_pixels):  # training says the same words as evaluation
+            with pytest.raises(UserError) as info:
+                read(path)
+            assert str(info.value).startswith(f"unreadable frame: {path}: {reason}") and " at 0x" not in str(info.value)
 
 
 def test_missing_frame_is_named(videos, tmp_path):
@@ -297,7 +299,7 @@ def test_flow_folders_that_are_numbers(tmp_path):
 def test_a_flow_list_that_counts_a_single_file(tmp_path):
     (tmp_path / "list.txt").write_text("12 1 0\n")
     for dense in (False, True):
-        with refused("12", "frames"):
+        with refused("list.txt: '12' has 1 file", "x and y files"):
             TSNDataSet(tmp_path, tmp_path / "list.txt", 2, 1, "Flow", FLOW_TEMPLATES[1], dense_sample=dense)[0]
 
 

@@ -232,7 +232,8 @@ def finished(frames):
 @posix
 def test_killed_and_started_again_equals_an_undisturbed_run(thirty, tmp_path):
     videos, whole = thirty
-    frames, rng, midway = tmp_path / "frames", random.Random(), 0
+    seed = random.SystemRandom().randrange(2 ** 32)  # other moments each time; a failure names them
+    frames, rng, midway = tmp_path / "frames", random.Random(seed), 0
     for target in (0, 0, 3, 12, 22):
         process = start("vid2img_sthv2.py", videos, frames, "-j", 2)
         wait_for(lambda: process.poll() is not None or frames.is_dir() and finished(frames) >= target)
@@ -242,10 +243,10 @@ def test_killed_and_started_again_equals_an_undisturbed_run(thirty, tmp_path):
         midway += 0 < finished(frames) < 30
         for folder in frames.iterdir():  # what has its name is complete, at any moment
             if not folder.name.startswith("."):
-                assert tree(folder) == tree(whole / folder.name)
-    assert midway >= 2
+                assert tree(folder) == tree(whole / folder.name), f"Random({seed})"
+    assert midway >= 2, f"Random({seed})"
     status, out, err = call("vid2img_sthv2.py", videos, frames, "-j", 2)
-    assert (status, err) == (0, "") and tree(frames) == tree(whole)
+    assert (status, err) == (0, "") and tree(frames) == tree(whole), f"Random({seed})"
     assert sorted(path.name for path in frames.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert call("vid2img_sthv2.py", videos, frames)[1].startswith("30 videos: 0 extracted, 30 already there, 0 failed;")
 

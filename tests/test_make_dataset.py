@@ -180,9 +180,18 @@ def test_split_folders_are_kept_as_they_are(recorded, tmp_path, monkeypatch, cap
     root = tmp_path / "v"
     for split in ("train", "validation", "test"):
         shutil.copytree(recorded, root / split)
-    assert make(monkeypatch, capfd, root).status == 0
+    done = make(monkeypatch, capfd, root, "--val", 0.5, "--seed", 0, "--height", 99)
+    assert done.status == 0
+    assert [line for line in done.err.splitlines() if "no effect" in line] == [
+        "warning: --val has no effect: a folder says which videos are for validation",
+        "warning: --height has no effect: no frames are written without --extract"]
     assert {split: len(rows) for split, rows in lists(root).items()} == {"train": 12, "val": 12, "test": 12}
     assert all(path.startswith("validation/") for path in lists(root)["val"])
+    own = read_dataset_file(tmp_path / "own.yaml")["mine"]
+    assert own.test_list == root / ".tsm" / "mine" / "test_videofolder.txt"
+    checked = run(monkeypatch, capfd, "tools.check_dataset", "mine", "--dataset_file", tmp_path / "own.yaml", "-j", 2)
+    assert checked.status == 2  # the splits are copies of one another
+    assert "leak (" in checked.out and "picture of test:1 test/kick off/day a_part01.mp4 too" in checked.out
     (root / "waving").mkdir()
     assert_refused(make(monkeypatch, capfd, root), "waving", "splits")
 
@@ -214,7 +223,8 @@ def test_csv_errors_name_the_line(videos, tmp_path, monkeypatch, capfd, text, wo
 @pytest.mark.parametrize("flags, words", [
     (["--val", 0], "--val"), (["--val", 1], "--val"), (["--val", "nan"], "--val"), (["--split-by", "x"], "source or"),
     (["-j", 0], "workers"), (["--source-pattern", "("], "regular expression"), (["--csv", "/nowhere"], "/nowhere"),
-    (["--source-pattern", "zzz"], "matches none"), (["--out", "/dev/null/x"], "--out")])
+    (["--source-pattern", "zzz"], "matches none"), (["--out", "/dev/null/x"], "--out"),
+    (["--dataset_file", "/dev/null/x.yaml"], "--dataset_file")])
 def test_wrong_options_are_one_line(videos, monkeypatch, capfd, flags, words):
     assert_refused(make(monkeypatch, capfd, videos, *flags), words)
 

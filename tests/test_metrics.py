@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ops.errors import UserError
 from ops.metrics import Scores, draw_confusion, names_or_numbers, write_report
 from ops.utils import accuracy
 
@@ -107,6 +108,12 @@ def test_report_replaces_an_older_one(scores, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["run"] == 2
     with open(tmp_path / "per_class.csv", newline="") as f:
         assert [row["name"] for row in csv.DictReader(f)] == ["0", "1", "2", "3"]
+
+
+def test_a_report_that_cannot_be_written_is_one_line(scores, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write .*/file/results.json: "):
+        write_report(scores, tmp_path / "file", None, {})
 
 
 def test_names_or_numbers():

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ops import predict as predict_module
+from ops.errors import UserError
 from ops.predict import expand, frame_times, load_classifier, open_for_prediction, slide
 from ops.protocol import PROTOCOLS
 from ops.settings import ModelSettings, build_model
@@ -24,6 +26,7 @@ NAMES = ["walking", "running, fast", "öffnen", "d", "e", "f"]
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
     monkeypatch.setenv("TSM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(predict_module, "QUICKSTART", tmp_path / "quickstart")
 
 
 def checkpoint(path, class_names=NAMES, dataset="mine", **changes):
@@ -168,6 +171,90 @@ def test_files_folders_and_patterns(tmp_path, weights, monkeypatch, capfd):
     video = open_for_prediction(tmp_path / "x" / "frames")
     first = Image.open(tmp_path / "x" / "frames" / "p0.jpg")
     assert video.source.load(video.key, [1, 3])[0].tobytes() == first.tobytes()
+
+
+def test_a_pattern_gives_the_videos_among_what_it_matches(tmp_path, weights, monkeypatch, capfd):
+    for name in ("c/b.mp4", "c/deep/a.webm", "c/empty/notes.txt", "c/readme.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        clip(tmp_path / name, 5) if name.endswith(("4", "m")) else (tmp_path / name).write_text("words")
+    done = predict(monkeypatch, capfd, tmp_path / "c" / "*", "--weights", weights)
+    assert done.status == 0 and [line for line in done.out.splitlines() if line[0] != " "] == [
+        f"{tmp_path}/c/b.mp4: 5 frames, 0.2 s", f"{tmp_path}/c/deep/a.webm: 5 frames, 0.2 s"]
+    assert f"{tmp_path}/c/*: left out, neither a video nor a folder with one: empty, readme.md" in done.err.splitlines()
+    assert [path.name for path in expand(f"{tmp_path}/c/**")] == ["b.mp4", "a.webm"]  # each once
+    with pytest.raises(UserError, match="none of the 2 matches is a video or holds one, the first is empty"):
+        expand(f"{tmp_path}/c/[er]*")
+
+
+def test_several_videos_are_read_by_several_processes(tmp_path, weights, monkeypatch, capfd):
+    for number in range(5):
+        clip(tmp_path / f"{number}.mp4", 5 + 9 * number)
+    (tmp_path / "2.mp4").write_bytes(b"no video")
+    names = [tmp_path / f"{number}.mp4" for number in range(5)]
+    flags = [*names, tmp_path / "gone", names[0], "--weights", weights, "--device", "cpu", "--json"]
+    alone, together = (run(monkeypatch, capfd, "tools.predict", *flags, "-j", workers) for workers in (0, 2))
+    assert alone.status == together.status == 2 and alone.err == together.err
+    assert json.loads(alone.out) == json.loads(together.out)
+    results = json.loads(together.out)
+    assert [result["video"] for result in results] == [*map(str, names), str(tmp_path / "gone"), str(names[0])]
+    assert [result.get("frames") for result in results] == [5, 14, None, 32, 41, None, 5]
+    assert "unreadable video" in results[2]["error"] and "\n" not in results[2]["error"]
+
+
+def test_options_without_effect_are_told(tmp_path, weights, monkeypatch, capfd):
+    clip(tmp_path / "v.mp4", 9)
+    flags = [tmp_path / "v.mp4", "--weights", weights, "--device", "cpu"]
+    done = run(monkeypatch, capfd, "tools.predict", *flags, "-j", 3, "--fps", 20, "--batch_size", 2)
+    assert done.err.splitlines() == [
+        "warning: --batch_size has no effect: without --window a video is one clip",
+        "warning: --workers has no effect: one whole video is one clip",
+        "warning: --fps has no effect: it is for frame folders, video files tell their own"]
+    assert run(monkeypatch, capfd, "tools.predict", *flags).err == ""
+    assert run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2).err == ""
+
+
+def test_without_weights_the_quickstarts_answer(tmp_path, weights, monkeypatch, capfd):
+    clip(tmp_path / "v.mp4", 9)
+    folder = tmp_path / "quickstart"
+    for name in ("resnet18_avg", "resnet18_shift8_blockres_uni_identity", "resnet18_shift8_blockres_avg"):
+        path = folder / f"TSM_gestures_RGB_{name}_segment4_e5_none_cos" / "ckpt.pth.tar"
+        path.parent.mkdir(parents=True)
+        shutil.copy(weights, path)
+    done = predict(monkeypatch, capfd, tmp_path / "v.mp4")
+    assert done.status == 0 and done.out.startswith(f"{tmp_path}/v.mp4: 9 frames")
+    line, = [line for line in done.err.splitlines() if "no --weights" in line]
+    assert str(path) in line and "quickstart" in line
+
+
+def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, weights, monkeypatch, capfd):
+    clip(tmp_path / "v.mp4", 9)
+    (tmp_path / "file").write_text("in the way")
+    flags = [tmp_path / "v.mp4", "--weights", weights, "--window", 1, "--plot", tmp_path / "file" / "t.png"]
+    done = predict(monkeypatch, capfd, *flags)
+    assert_refused(done, "cannot write", "t.png", "file is no folder")
+    assert not done.out
+    (tmp_path / "l.txt").write_text("v.mp4 0\n")
+    (tmp_path / "own.yaml").write_text(f"mine: {{root: ., train_list: l.txt, val_list: l.txt, num_class: {len(NAMES)}}}\n")
+    flags = ["mine", "--dataset_file", tmp_path / "own.yaml", "--weights", weights, "--device", "cpu", "-j", 0]
+    for more in (["--out", tmp_path / "file"], ["--out", tmp_path / "report", "--csv_file", tmp_path / "file" / "x.csv"]):
+        done = run(monkeypatch, capfd, "test_models", *flags, *more)
+        assert_refused(done, "cannot write", "file is no folder")
+        assert not done.out
+    # What shows only when it is written costs no scores: they are written first.
+    monkeypatch.setattr("ops.runtime.os.path.isdir", lambda path: False)
+    done = run(monkeypatch, capfd, "test_models", *flags, "--out", tmp_path / "report", "--csv_file", tmp_path)
+    assert_refused(done, "cannot write", str(tmp_path))
+    assert (tmp_path / "report" / "scores.npy").exists()
+
+
+def test_streaming_tells_the_flags_that_it_does_not_use(caplog):
+    import argparse
+
+    import test_models
+    test_models.tell_no_effect(argparse.Namespace(softmax=True, gpus=None, coeff=[2.0]))
+    assert [record.message.split(" has")[0] for record in caplog.records] == ["warning: --softmax", "warning: --coeff"]
+    test_models.tell_no_effect(argparse.Namespace(softmax=False, gpus=None, coeff=[1.0]))
+    assert len(caplog.records) == 2
 
 
 def test_a_timeline_is_told_and_drawn(tmp_path, weights, monkeypatch, capfd):

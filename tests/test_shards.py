@@ -92,23 +92,28 @@ def content_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INDEX}
 
 
-def test_killed_and_started_again_equals_an_undisturbed_run(folders, shards, tmp_path):
-    """Killed as soon as the first shard is there, while the others are at work or waiting."""
-    many = {f"v{i}": (40, 0) for i in range(12)}
-    make_frames(tmp_path / "frames", many, size=(320, 240))
-    command = [sys.executable, "tools/make_shards.py", tmp_path / "frames", tmp_path / "killed", "--videos_per_shard", "1",
-               "-j", "2"]
+def killed_midway(frames, out):
+    """Killed as soon as the first shard is there, while others are at work or waiting; False if it was over by then."""
+    command = [sys.executable, "tools/make_shards.py", frames, out, "--videos_per_shard", "1", "-j", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
-    while process.poll() is None and not (tmp_path / "killed" / SHARD.format(0)).exists():
+    while process.poll() is None and not (out / SHARD.format(0)).exists():
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not (tmp_path / "killed" / INDEX).exists(), "ended too soon"
-    summary = pack(tmp_path / "frames", tmp_path / "killed", per_shard=1, workers=1)
-    pack(tmp_path / "frames", tmp_path / "undisturbed", per_shard=1, workers=1)
-    assert 0 < summary.existing < 12 and summary.pictures == 480
-    assert content_of(tmp_path / "killed") == content_of(tmp_path / "undisturbed")
-    assert pack(tmp_path / "frames", tmp_path / "killed", per_shard=1).existing == 12
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL and not all((out / SHARD.format(i)).exists() for i in range(30))
+
+
+def test_killed_and_started_again_equals_an_undisturbed_run(tmp_path):
+    frames = tmp_path / "frames"
+    make_frames(frames, {f"v{i}": (20, 0) for i in range(30)}, size=(64, 48))
+    killed = next(out for i in range(5) if killed_midway(frames, out := tmp_path / f"killed {i}"))
+    assert not (killed / INDEX).exists()
+    summary = pack(frames, killed, per_shard=1, workers=1)
+    pack(frames, tmp_path / "undisturbed", per_shard=1, workers=1)
+    assert 0 < summary.existing < 30 and summary.pictures == 600
+    assert content_of(killed) == content_of(tmp_path / "undisturbed")
+    assert pack(frames, killed, per_shard=1).existing == 30
 
 
 def test_what_is_wrong_is_said(folders, shards, tmp_path, monkeypatch, capfd):
@@ -151,3 +156,8 @@ def test_main_trains_from_shards(tmp_path, monkeypatch, capfd):
         return [line.split("loss")[1] for line in (done.out + done.err).splitlines() if "loss" in line]
 
     assert losses("--root_path", tmp_path / "shards") == losses() != []
+
+
+def test_checking_wants_the_folders(shards, tmp_path, monkeypatch, capfd):
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    assert_refused(run(monkeypatch, capfd, "tools.check_dataset", lists, "--root_path", shards), "shards in", "--root_path")

@@ -37,8 +37,9 @@ def clips_of(root, indices):
 
 
 def test_the_picture_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd):
-    done = show(monkeypatch, capfd, root, tmp_path / "batch.png", "--clips", 4)
+    done = show(monkeypatch, capfd, root, tmp_path / "batch.png", "--clips", 4, "-b", 7)
     assert done.status == 0, done.err
+    assert done.err.count("warning: --batch-size has no effect: --clips says how many") == 1
     assert "4 clips of 3 pictures of 32x32" in done.out
     sheet = np.asarray(Image.open(tmp_path / "batch.png"))
     assert sheet.shape == (GAP + 4 * (LINE + 32 + GAP), GAP + 3 * (32 + GAP), 3)
@@ -52,7 +53,8 @@ def test_the_picture_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd)
 
 
 def test_a_gif_moves(root, tmp_path, monkeypatch, capfd):
-    assert show(monkeypatch, capfd, root, tmp_path / "b.gif", "--clips", 5, "--mixup", 0.5).status == 0
+    done = show(monkeypatch, capfd, root, tmp_path / "b.gif", "--clips", 5, "--mixup", 0.5)
+    assert done.status == 0 and "no effect" not in done.err
     picture = Image.open(tmp_path / "b.gif")
     assert picture.n_frames == 3 and picture.size == (GAP + 4 * (32 + GAP), GAP + 2 * (LINE + 32 + GAP))
 

@@ -12,8 +12,20 @@ import torch
 
 from ops import cli
 from ops.errors import UserError
-from ops.runtime import atomic_write, git_commit, local_seed, mix_seeds, pick_device, pick_gpus, seed_everything
+from ops.run_log import RunLog, write_args
+from ops.runtime import (
+    CannotWrite,
+    atomic_write,
+    git_commit,
+    local_seed,
+    mix_seeds,
+    pick_device,
+    pick_gpus,
+    refuse_unwritable,
+    seed_everything,
+)
 from ops.utils import AverageMeter
+from ops.weights import save_checkpoint
 from tests.conftest import ROOT
 
 
@@ -148,6 +160,51 @@ def test_a_write_that_fails_leaves_the_old_file(error, tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+WAYS_TO_WRITE = {
+    "text": lambda path: write_args(path, {"a": 1}), "checkpoint": lambda path: save_checkpoint({"epoch": 1}, path),
+    "log": lambda path: RunLog(path.parent if path.name == "new" else path / "run").add({"epoch": 0}, 0.0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_WRITE)
+@pytest.mark.parametrize("name", ["file/new", "x" * 300, "folder"])
+def test_what_the_disk_refuses_is_a_users_error_of_one_line(way, name, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder" / "run" / "log.csv").mkdir(parents=True)
+    with pytest.raises(CannotWrite) as info:
+        WAYS_TO_WRITE[way](tmp_path / name)
+    assert isinstance(info.value, UserError) and isinstance(info.value, OSError)
+    assert str(info.value).startswith(f"cannot write {tmp_path}/") and "\n" not in str(info.value)
+    assert str(info.value).endswith(f": {info.value.strerror}") and "Errno" not in str(info.value)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_full_disk_is_a_users_error(tmp_path, monkeypatch):
+    with pytest.raises(CannotWrite, match="cannot write .*a.txt: No space left"), atomic_write(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+
+    def fail(content, target):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0\nframe #0: ...")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CannotWrite, match="a.pth: .enforce fail at inline_container.cc:664. . unexpected pos 64 vs 0$"):
+        save_checkpoint({}, tmp_path / "a.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_plainly_unwritable_places_are_known_beforehand(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path, "it is a folder"), (tmp_path / "file" / "a" / "b", "file is no folder")):
+        with pytest.raises(CannotWrite, match=f"cannot write {path}: .*{reason}"):
+            refuse_unwritable(path)
+    refuse_unwritable(tmp_path / "new" / "folder" / "file")
+    refuse_unwritable(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(CannotWrite, match=f"nothing can be written into {tmp_path}"):
+        refuse_unwritable(tmp_path / "new" / "file")
+
+
 def test_git_commit_is_one_word(monkeypatch):
     assert git_commit() and len(git_commit().split()) == 1
     monkeypatch.setenv("PATH", "")
@@ -185,6 +242,18 @@ def test_statuses(capsys, monkeypatch):
     assert ending(lambda: 3, capsys) == (3, "")
     assert ending(raising(UserError("choose a or b")), capsys) == (2, "tool.py: error: choose a or b\n")
     assert ending(raising(KeyboardInterrupt()), capsys) == (130, "tool.py: interrupted\n")
+
+
+def test_a_loaders_process_that_dies_at_any_moment_is_one_line(monkeypatch, capsys):
+    """PyTorch's signal handler raises where the program just is, which need not be in the loader."""
+    def main():
+        raise RuntimeError("DataLoader worker (pid 17569) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("main.py: error: a worker process") and said.count("\n") == 1
 
 
 def test_defects_keep_their_traceback():

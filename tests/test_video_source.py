@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from ops.frame_index import frame_index, padded_packet, scan
 from ops.frame_sources import make_source
 from ops.loader import make_loader, set_epoch
 from ops.transforms import GroupMultiScaleCrop, ToClipTensor
-from ops.video_reading import decoded_frames, frame_image, upright_size
+from ops.video_reading import BrokenVideo, decoded_frames, frame_image, upright_size
 from ops.video_source import VideoFiles, read_frames
 from tests.clips import clip, coded_picture, encode, number_of, real_video
 
@@ -95,6 +96,11 @@ KINDS = {
     "VP8, hidden frames": ("v.webm", {}, {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1",
                                           "lag-in-frames": "16", "g": "40"}),
     "MPEG-4 in AVI": ("v.avi", {}, {"bf": "2", "g": "20"}),
+    "QuickTime": ("v.mov", {}, {"bf": "3", "g": "20"}),
+    "MPEG-TS": ("v.ts", {}, {"bf": "3", "g": "20"}),
+    "Flash": ("v.flv", {}, {"bf": "3", "g": "20"}),
+    "MPEG-2": ("v.mpg", {}, {"bf": "2", "g": "12"}),
+    "Windows Media": ("v.wmv", {}, {"g": "20"}),
 }
 
 
@@ -118,6 +124,22 @@ def test_the_kinds_are_what_they_are_called(tmp_path):
     reordered = scan(clip(tmp_path / "b.mp4", 80, options={"bf": "3", "g": "250"}))
     assert reordered.codec is not None and (np.diff(reordered.order) < 0).any()
     assert (reordered.packets[:, 1] & 1).sum() == 1
+
+
+def test_a_container_that_cannot_be_searched_is_read_from_its_beginning(tmp_path, monkeypatch):
+    path = clip(tmp_path / "v.mkv", 40, options={"bf": "2", "g": "8"})
+    index = replace(frame_index(path), codec=None)
+    monkeypatch.setattr(video_source, "frame_index", lambda video: index)
+    asked = []
+
+    def refuse(self, first):
+        asked.append(first)
+        if first:
+            raise BrokenVideo("it cannot be searched for its key frames")
+
+    monkeypatch.setattr(video_source._Container, "_pass_to", refuse)
+    check_frames(path, sets=2)
+    assert any(asked)
 
 
 def test_codecs_whose_packets_tell_nothing_are_counted(tmp_path, monkeypatch):
@@ -341,6 +363,28 @@ def test_bad_videos_are_left_out_with_their_reason(mixed):
     assert isinstance(data[0], BadVideo) and "truncated" in data[0].reason and data[0].path == "b.webm"
     assert isinstance(data[1], BadVideo) and "missing video" in data[1].reason
     assert data[2][1] == 2
+
+
+class Unable:
+    """A VideoReformatter to which the second picture is of no kind it knows."""
+    done = 0
+
+    def reformat(self, *args, **options):
+        self.done += 1
+        if self.done == 2:
+            raise av.FFmpegError(22, "Invalid argument")
+        return VideoReformatter().reformat(*args, **options)
+
+
+@pytest.mark.parametrize("transform", [TrainingCrop(GroupMultiScaleCrop(32)), ToClipTensor()])
+def test_frames_that_cannot_be_converted_are_named_or_left_out(mixed, monkeypatch, transform):
+    monkeypatch.setattr(video_source, "VideoReformatter", Unable)
+    options = dict(num_segments=4, transform=transform, random_shift=False)
+    data = TSNDataSet(mixed, mixed / "list.txt", **options)
+    with refused(f"unreadable video: {mixed / 'a clip.mp4'}: frame 16 cannot be converted: Invalid argument"):
+        data[0]
+    bad = TSNDataSet(mixed, mixed / "list.txt", skip_bad=True, **options)[0]
+    assert isinstance(bad, BadVideo) and "frame 16 cannot be converted" in bad.reason and bad.path == "a clip.mp4"
 
 
 def test_workers_change_nothing_with_videos(mixed):

@@ -1,6 +1,6 @@
 """Reads beforehand what training would read, and tells what is wrong:  python tools/check_dataset.py ucf101
 
-Checks a data set by its name (both its lists), or any list files (`path num_frames label`), whose videos or frame
+Checks a data set by its name (all its lists), or any list files (`path num_frames label`), whose videos or frame
 folders lie under --root_path. Of every video the first, middle and last frame are decoded, with --full all of them.
 
 Finds: lines of another form, labels outside the classes or of another class than the folder's name, missing, empty,
@@ -8,8 +8,8 @@ truncated and unreadable videos and frames, frames counted from 0, gaps, frames 
 that are not the list's, videos that are too short, pictures that are not RGB, and the same video twice in a list or in
 two lists, by its path or by its first and middle picture.
 
---fix OUT.txt writes the list without them and with the right numbers of frames (OUT_train.txt and OUT_val.txt for two
-lists; what both have stays in the last). Exit status: 0 clean, 2 something was found.
+--fix OUT.txt writes the list without them and with the right numbers of frames (several lists as OUT_train.txt,
+OUT_val.txt, ...; what two have stays in the last). Exit status: 0 clean, 2 something was found.
 """
 import json
 import os
@@ -19,19 +19,39 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
-from ops.dataset_check import KINDS, Rules, check_lists, guess_template, page, to_dict, write_clean  # noqa: E402
+from ops.cli import Parser, run, tell_unused  # noqa: E402
+from ops.dataset_check import (  # noqa: E402
+    KINDS,
+    Rules,
+    check_lists,
+    clean_list,
+    guess_template,
+    page,
+    to_dict,
+    write_clean,
+)
 from ops.dataset_config import DATASETS, locate, read_categories, user_datasets  # noqa: E402
 from ops.dataset_file import TEMPLATE, is_template  # noqa: E402
 from ops.errors import UserError  # noqa: E402
 from ops.frame_sources import DATA_FORMATS  # noqa: E402
+from ops.pool import cores  # noqa: E402
+from ops.runtime import refuse_unwritable  # noqa: E402
+from ops.shards import is_sharded  # noqa: E402
 
 
 def main() -> int:
-    args = build_parser().parse_args()
+    parser = build_parser()
+    args = parser.parse_args()
     ignored = set(args.ignore.split(",")) if args.ignore else set()
     check_arguments(args, ignored)
-    files, rules = by_name(args) if is_name(args) else by_lists(args)
+    named = is_name(args)
+    files, rules = by_name(args) if named else by_lists(args)
+    tell_no_effect(parser, args, named)
+    if args.data_format == "shards" or is_sharded(rules.root):
+        raise UserError(f"shards in {rules.root}: what can be checked is the frame folders that they were made of: name"
+                        " those with --root_path")
+    for name in files if args.fix else ():
+        refuse_unwritable(clean_list(args.fix, name, len(files)))
     report = check_lists(files, rules, args.workers)
     report.findings = [finding for finding in report.findings if finding.kind not in ignored]
     print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(page(report)))
@@ -61,7 +81,7 @@ def build_parser() -> Parser:
     add("--template", help="of list files: name of a frame, as img_{:05d}.jpg (default: as in the first folder)")
     add("--categories", type=Path, help="of list files: file of class names, one a line")
     add("--num_class", type=int, help="of list files: number of classes")
-    add("-j", "--workers", type=int, default=os.cpu_count() or 1, help="videos at a time (default: the cores)")
+    add("-j", "--workers", type=int, default=cores(), help="videos at a time (default: the cores)")
     return parser
 
 
@@ -83,13 +103,27 @@ def is_name(args: Namespace) -> bool:
     return not more and (name in DATASETS or name in user_datasets(args.dataset_file) or not os.path.exists(name))
 
 
+def tell_no_effect(parser: Parser, args: Namespace, named: bool) -> None:
+    if named:
+        tell_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
+        if args.modality == "Flow":
+            tell_unused(parser, args, "flow lies in folders of pictures", "data_format")
+        return
+    tell_unused(parser, args, "it is for a data set's name, these are list files", "modality", "root_dataset",
+                "dataset_file")
+    if args.categories:
+        tell_unused(parser, args, "--categories tells it", "num_class")
+
+
 def by_name(args: Namespace) -> tuple[dict[str, Path], Rules]:
     """The lists of a data set, and what they are held against."""
     data = locate(args.what[0], args.modality, args.root_dataset, root_path=str(args.root_path or ""),
                   dataset_file=args.dataset_file)
     rules = Rules(data.frames, data.template, data.num_class, data.class_names, args.min_frames, args.full,
                   "frames" if args.modality == "Flow" else args.data_format)
-    return {"train": data.train_list, "val": data.val_list}, rules
+    own = None if data.name in DATASETS else user_datasets(args.dataset_file)[data.name]
+    test = {"test": own.test_list} if own and own.test_list else {}
+    return {"train": data.train_list, "val": data.val_list, **test}, rules
 
 
 def by_lists(args: Namespace) -> tuple[dict[str, Path], Rules]:

@@ -16,14 +16,13 @@ is searched for in the path below ROOT without extension, whose group is the sou
 Lists and class names go to ROOT/.tsm/NAME/ (or --out), the data set's name to datasets.yaml (or --dataset_file).
 Started again, it finds the same split, keeps frames that are there, and renews the lists.
 """
-import os
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
+from ops.cli import Parser, run, tell_unused  # noqa: E402
 from ops.custom_datasets import (  # noqa: E402
     Checked,
     Item,
@@ -40,17 +39,21 @@ from ops.custom_datasets import (  # noqa: E402
 from ops.dataset_config import DATASET_FILE, DATASETS  # noqa: E402
 from ops.dataset_file import refuse_name, register  # noqa: E402
 from ops.errors import UserError  # noqa: E402
+from ops.pool import cores  # noqa: E402
+from ops.runtime import refuse_unwritable  # noqa: E402
 from ops.splitting import WAYS, compile_pattern  # noqa: E402
 from ops.video_source import is_video_name  # noqa: E402
 
 
 def main() -> int:
-    args = build_parser().parse_args()
+    parser = build_parser()
+    args = parser.parse_args()
     out = args.out or args.root / ".tsm" / args.name
     check_arguments(args, out)
     items = read_csv(args.csv, args.root) if args.csv else find_items(args.root, out)
     if not items:
         raise UserError(f"no videos in {args.csv or args.root}: it needs a folder per class with videos, or a --csv")
+    tell_no_effect(parser, args, items)
     checked = look(args, items, out)
     classes = {item.label for item in checked.counts}
     tell_bad(checked, {item.label for item in items} - classes)
@@ -81,7 +84,7 @@ def build_parser() -> Parser:
         help="yaml file that gets the data set (default: datasets.yaml in the repository's root)")
     add("--replace", action="store_true", help="take the name over from a data set with other lists")
     add("--allow_missing", action="store_true", help="exit status 0 also when videos cannot be read")
-    add("-j", "--workers", type=int, default=os.cpu_count() or 1, help="videos at a time (default: the cores)")
+    add("-j", "--workers", type=int, default=cores(), help="videos at a time (default: the cores)")
     return parser
 
 
@@ -97,6 +100,19 @@ def check_arguments(args: Namespace, out: Path) -> None:
         raise UserError(f"there is no folder {args.root}: name the one that holds your videos")
     compile_pattern(args.source_pattern)
     refuse_name(args.dataset_file, args.name, list_file(out, "train"), DATASETS, args.replace)
+    for path, flag in ((list_file(out, "train"), "out"), (args.dataset_file, "dataset_file")):
+        try:
+            refuse_unwritable(path)
+        except UserError as error:
+            raise UserError(f"{error}: name another with --{flag}") from None
+
+
+def tell_no_effect(parser: Parser, args: Namespace, items: list[Item]) -> None:
+    if any(item.split == "val" for item in items):
+        tell_unused(parser, args, f"{'the csv' if args.csv else 'a folder'} says which videos are for validation", "val",
+                    "split_by", "seed")
+    if not args.extract:
+        tell_unused(parser, args, "no frames are written without --extract", "height")
 
 
 def look(args: Namespace, items: list[Item], out: Path) -> Checked:

@@ -1,8 +1,9 @@
-"""What a video shows:  python tools/predict.py VIDEO --weights checkpoint/<run>/ckpt.best.pth.tar
+"""What a video shows:  python tools/predict.py VIDEO [--weights checkpoint/<run>/ckpt.best.pth.tar]
 
 VIDEO is a video file, a folder of frames, a folder of either, or a pattern in quotes ('clips/*.mp4'). The checkpoint
 says what network it is, how frames are prepared and what its classes are called; the scores are those of test_models.py
-with the same --protocol. Released weights are named by their files, their classes by --categories.
+with the same --protocol. Released weights are named by their files, their classes by --categories. Without --weights
+the quickstart's TSM answers, where scripts/quickstart.sh was run: it knows the quickstart's eight gestures alone.
 
 A long video is answered as a timeline: --window 2 --stride 1 looks at 2 seconds, once a second, and tells from when to
 when which class is the best; --json has every window, --plot draws them.
@@ -12,36 +13,46 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from ops.cli import Parser, run, tell_unused  # noqa: E402
 from ops.errors import UserError, shown  # noqa: E402
 from ops.predict import (  # noqa: E402
     Classifier,
+    Video,
     answer,
     classify,
+    classify_clip,
     expand,
     load_classifier,
     open_for_prediction,
+    quickstart_weights,
+    whole_clips,
     windows_of,
 )
 from ops.protocol import PROTOCOLS  # noqa: E402
-from ops.runtime import atomic_write, pick_device  # noqa: E402
+from ops.runtime import atomic_write, pick_device, refuse_unwritable  # noqa: E402
 from ops.timeline import draw_timelines, spans  # noqa: E402
 
 
 def main() -> int:
-    args = build_parser().parse_args()
+    parser = build_parser()
+    args = parser.parse_args()
     check_arguments(args)
+    args.weights = args.weights or default_weights()
     classifier = load_classifier(args.weights, pick_device(args.device), PROTOCOLS[args.protocol], args.test_segments,
                                  args.categories, args.root_dataset)
     if not classifier.named:
         print(f"{args.weights} has no class names, classes are numbers: name a file of them with --categories",
               file=sys.stderr)
     results = []
-    for result in answers(args, classifier):
+    found = {name: videos_of(name) for name in args.video}
+    tell_no_effect(parser, args, [path for paths in found.values() if not isinstance(paths, UserError) for path in paths])
+    for result in answers(args, classifier, found):
         results.append(result)
         if "error" in result:
             print(f"failed: {result['video']}: {result['error']}", file=sys.stderr)
@@ -60,7 +71,7 @@ def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("video", nargs="+", metavar="VIDEO", help="file, folder or pattern")
-    add("--weights", type=Path, help="checkpoint")
+    add("--weights", type=Path, help="checkpoint (default: the quickstart's TSM, if it is there)")
     add("--topk", type=int, default=5, help="classes to tell (default: %(default)s)")
     add("--json", action="store_true", help="a list with an object per video")
     add("--window", type=float, metavar="SECONDS", help="answer for a part of the video at a time (default: the whole)")
@@ -73,15 +84,13 @@ def build_parser() -> Parser:
     add("--categories", type=Path, help="file of class names, one a line (default: the checkpoint's)")
     add("--root_dataset", help="where a released file's data set lies, for class names (default: $TSM_ROOT, else data)")
     add("--batch_size", type=int, default=1, help="windows at a time (default: %(default)s)")
-    add("-j", "--workers", type=int, default=2, help="processes that read windows; 0: none (default: %(default)s)")
+    add("-j", "--workers", type=int, default=2,
+        help="processes that read windows, or several whole videos; 0: none (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     return parser
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    if args.weights is None:
-        raise UserError("no --weights: name a checkpoint, yours (checkpoint/<run>/ckpt.best.pth.tar) or a released one"
-                        " (tools/download_weights.py --list)")
     if args.protocol not in PROTOCOLS:
         raise UserError(f"--protocol {args.protocol!r}: choose {' or '.join(PROTOCOLS)}")
     for name, value, least in (("topk", args.topk, 1), ("batch_size", args.batch_size, 1), ("workers", args.workers, 0),
@@ -93,28 +102,79 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} {seconds}: choose a number above 0")
     if args.window is None and (args.stride is not None or args.plot is not None):
         raise UserError(f"--{'plot' if args.plot else 'stride'} needs --window: without it a video has one answer")
+    if args.plot is not None:
+        refuse_unwritable(args.plot)
 
 
-def answers(args: argparse.Namespace, classifier: Classifier) -> Iterator[dict[str, Any]]:
-    """One result per video; what cannot be read has an `error` instead."""
-    for name in args.video:
-        try:
-            paths = expand(name)
-        except UserError as error:
-            yield {"video": shown(name), "error": shown(error)}
+def default_weights() -> Path:
+    """The quickstart's TSM, named; UserError that says where weights come from when it is not there."""
+    path = quickstart_weights()
+    if path is None:
+        raise UserError("no --weights: name a checkpoint, yours (checkpoint/<run>/ckpt.best.pth.tar) or a released one"
+                        " (tools/download_weights.py --list); scripts/quickstart.sh trains a small one in minutes")
+    print(f"no --weights: {path} answers, the quickstart's TSM, which knows eight drawn gestures and nothing else",
+          file=sys.stderr)
+    return path
+
+
+def tell_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) -> None:
+    if args.window is None:
+        tell_unused(parser, args, "without --window a video is one clip", "batch_size")
+        if len(paths) == 1:
+            tell_unused(parser, args, "one whole video is one clip", "workers")
+    if not any(path.is_dir() for path in paths):
+        tell_unused(parser, args, "it is for frame folders, video files tell their own", "fps")
+
+
+def videos_of(name: str) -> Union[list[Path], UserError]:
+    try:
+        return expand(name)
+    except UserError as error:
+        return error
+
+
+def answers(args: argparse.Namespace, classifier: Classifier,
+            found: dict[str, Union[list[Path], UserError]]) -> Iterator[dict[str, Any]]:
+    """One result per video; what cannot be read has an `error` instead. found: what `videos_of` says of each name."""
+    named = [found[name] for name in args.video]
+    paths = [path for paths in named if not isinstance(paths, UserError) for path in paths]
+    results = whole_answers(args, classifier, paths) if args.window is None else timelines(args, classifier, paths)
+    for name, videos in zip(args.video, named):
+        if isinstance(videos, UserError):
+            yield {"video": shown(name), "error": shown(videos)}
             continue
-        for path in paths:
-            try:
-                yield one_answer(args, classifier, path)
-            except UserError as error:
-                yield {"video": shown(path), "error": shown(error)}
+        for _ in videos:
+            yield next(results)
 
 
-def one_answer(args: argparse.Namespace, classifier: Classifier, path: Path) -> dict[str, Any]:
-    video = open_for_prediction(path, args.fps)
-    windows = windows_of(video, args.window, args.stride)
-    scores = classify(classifier, video, windows, args.batch_size, args.workers)
-    return answer(classifier, video, windows, scores, args.topk, args.window is not None)
+def whole_answers(args: argparse.Namespace, classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """Of each path its answer, while other processes read the next ones."""
+    for path, read in zip(paths, whole_clips(classifier.framing, paths, args.fps, args.workers)):
+        try:
+            yield whole_answer(args, classifier, read)
+        except UserError as error:
+            yield {"video": shown(path), "error": shown(error)}
+
+
+def whole_answer(args: argparse.Namespace, classifier: Classifier,
+                 read: Union[tuple[Video, Tensor], UserError]) -> dict[str, Any]:
+    if isinstance(read, UserError):
+        raise read
+    video, clip = read
+    return answer(classifier, video, windows_of(video, None, None), classify_clip(classifier, video, clip), args.topk,
+                  timeline=False)
+
+
+def timelines(args: argparse.Namespace, classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """Of each path its windows' answers."""
+    for path in paths:
+        try:
+            video = open_for_prediction(path, args.fps)
+            windows = windows_of(video, args.window, args.stride)
+            scores = classify(classifier, video, windows, args.batch_size, args.workers)
+            yield answer(classifier, video, windows, scores, args.topk, timeline=True)
+        except UserError as error:
+            yield {"video": shown(path), "error": shown(error)}
 
 
 def in_words(result: dict[str, Any]) -> list[str]:

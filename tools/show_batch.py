@@ -2,9 +2,11 @@
 
     python tools/show_batch.py somethingv2 RGB --augment randaug --mixup 0.2 --out batch.png
 
-A row per clip, its frames from left to right; as .gif the clips move. Every flag of main.py counts as it does there.
+A row per clip, its frames from left to right; as .gif the clips move. Every flag of main.py counts as it does there,
+but for --batch-size, in whose place --clips stands.
 """
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Optional
@@ -27,6 +29,7 @@ from ops.runtime import atomic_write, seed_everything  # noqa: E402
 from ops.settings import ModelSettings, build_model  # noqa: E402
 from ops.training_data import training_set  # noqa: E402
 
+log = logging.getLogger("show_batch")
 GAP, LINE = 4, 16  # pixels: between pictures, height of a line of text
 MILLISECONDS = 250  # a frame of the .gif
 
@@ -70,7 +73,10 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
         raise UserError(f"--clips {own.clips}, --epoch {own.epoch}: choose 1 or more clips of epoch 0 or more")
     if Path(own.out).suffix.lower() not in (".png", ".gif"):
         raise UserError(f"--out {own.out}: choose a name that ends in .png or .gif")
-    return own, opts.parse_train([*rest, "--workers", "0"])
+    args = opts.parse_train([*rest, "--workers", "0"])
+    if args.batch_size != opts.train_parser().get_default("batch_size"):
+        log.warning("warning: --batch-size has no effect: --clips says how many")
+    return own, args
 
 
 def to_pictures(clip: Tensor, model: TSN, settings: ModelSettings) -> list[Image.Image]:
