@@ -12,7 +12,7 @@ import opts
 from ops import checkpoint, cli
 from ops.augment import Mix, make_mix
 from ops.dataset import TSNDataSet
-from ops.dataset_config import Located, locate
+from ops.dataset_config import DATASETS, Located, locate
 from ops.engine import (
     EpochResult,
     NonFiniteLoss,
@@ -30,11 +30,20 @@ from ops.metrics import Scores
 from ops.models import TSN
 from ops.protocol import Protocol
 from ops.run_log import RunLog, write_args
-from ops.runtime import atomic_write, channels_last, git_commit, mix_seeds, pick_device, pick_gpus, seed_everything
+from ops.runtime import (
+    atomic_write,
+    channels_last,
+    git_commit,
+    mix_seeds,
+    pick_device,
+    pick_gpus,
+    refuse_unwritable,
+    seed_everything,
+)
 from ops.settings import ModelSettings, build_model, preprocessing, store_name
 from ops.temporal_shift import shift_layers
 from ops.training_data import training_set
-from ops.weights import load_weights, save_checkpoint
+from ops.weights import load_weights, read_checkpoint, save_checkpoint
 
 log = logging.getLogger("main")
 DEBUG_STEPS = 2
@@ -44,12 +53,15 @@ def main() -> None:
     args = opts.parse_train()
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
+    device = torch.device("cuda", gpus[0]) if gpus else device
+    resumed = checkpoint.describe(Path(args.resume)) if args.resume else None
+    refuse_before_making_data(args)
     data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
                   args.dataset_file, needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
-    settings = model_settings(args, data)
+    settings = model_settings(args, data.num_class)
     name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)
-    model, fc_lr5 = build(args, settings, data)
+    model = build(args, settings, data, resumed)
     announce(args, name, device, model, data)
 
     prepare = make_prepare(*model.normalization, settings.bgr_255, device)
@@ -58,38 +70,56 @@ def main() -> None:
     if args.channels_last:
         channels_last(model)
     state = TrainState(parallel(model.to(device), gpus), optimizer, args.start_epoch)
-    if args.resume:
-        resume(state, model, settings, Path(args.resume))
+    if resumed:
+        resume(state, model, settings, resumed, args.evaluate)
     val_loader = validation_loader(args, model, settings, data)
     if args.evaluate:
         report(validate(state, val_loader, prepare, args))
         return
     train_loader = training_loader(args, model, settings, data)
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
     train(args, state, train_loader, val_loader, prepare, make_mix(data.num_class, args.mixup, args.cutmix),
           Path(args.root_log) / name, Path(args.root_model) / name, metadata(args, model, settings, data))
 
 
 # ---- build --------------------------------------------------------------------------------------------------
 
-def model_settings(args: argparse.Namespace, data: Located) -> ModelSettings:
+def refuse_before_making_data(args: argparse.Namespace) -> None:
+    """Of a data set that is made on first use, for minutes: refuse beforehand what could not train on it."""
+    entry = DATASETS.get(args.dataset)
+    if entry is None or entry.prepare is None:
+        return
+    with torch.device("meta"):  # every option of the model is checked, and nothing is computed
+        build_model(model_settings(args, entry.num_class))
+    for file in (args.tune_from, args.pretrain):
+        if file and file not in ("imagenet", "none"):
+            read_checkpoint(Path(file))
+
+
+def model_settings(args: argparse.Namespace, num_class: int) -> ModelSettings:
     return ModelSettings(
-        num_class=data.num_class, num_segments=args.num_segments, modality=args.modality, arch=args.arch,
+        num_class=num_class, num_segments=args.num_segments, modality=args.modality, arch=args.arch,
         shift=args.shift, shift_div=args.shift_div, shift_place=args.shift_place or "",
         shift_direction=args.shift_direction, consensus_type=args.consensus_type, dropout=args.dropout,
         img_feature_dim=args.img_feature_dim, temporal_pool=args.temporal_pool, non_local=args.non_local,
         non_local_type=args.non_local_type, input_size=args.input_size)
 
 
-def build(args: argparse.Namespace, settings: ModelSettings, data: Located) -> tuple[TSN, bool]:
+def build(args: argparse.Namespace, settings: ModelSettings, data: Located,
+          resumed: Optional[checkpoint.Described]) -> TSN:
     """The model with its first weights; image weights are not fetched where a checkpoint replaces them."""
-    replaced = args.resume or args.tune_from
+    replaced = resumed or args.tune_from
     model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
                         inplace=args.inplace, print_spec=True)
     if args.tune_from:
         kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
+        if args.evaluate and not kept:
+            raise UserError(f"--evaluate: the classifier of {args.tune_from} is of other classes than {data.name}'s, and a"
+                            " new one knows nothing yet: train it first, without --evaluate")
         model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster
-    return model, model.fc_lr5
+    if resumed:
+        model.fc_lr5 = checkpoint.classifier_learnt_faster(resumed)
+    return model
 
 
 def parallel(model: TSN, gpus: list[int]) -> nn.Module:
@@ -119,21 +149,14 @@ def metadata(args: argparse.Namespace, model: TSN, settings: ModelSettings, data
             "train": {key: value for key, value in vars(args).items() if value is not None}, "commit": git_commit()}
 
 
-def resume(state: TrainState, model: TSN, settings: ModelSettings, path: Path) -> None:
+def resume(state: TrainState, model: TSN, settings: ModelSettings, found: checkpoint.Described,
+           weights_only: bool) -> None:
     """Go on exactly where the checkpoint ended: weights, optimizer, epoch, best accuracy."""
-    content = checkpoint.describe(path)
-    checkpoint.refuse_other_settings(content, settings)
-    load_weights(model, content.weights, f"--resume {path}")
-    if content.content.get("optimizer") is None:
-        raise UserError(f"--resume {path}: it holds no optimizer state: start a new run from it with --tune_from")
-    try:
-        state.optimizer.load_state_dict(content.content["optimizer"])
-    except ValueError as error:
-        raise UserError(f"--resume {path}: its optimizer does not fit: {error}: use the flags it was trained with"
-                        " (--npb, --tune_from)") from None
-    state.epoch = int(content.content["epoch"])
-    state.best_prec1 = float(content.content["best_prec1"])
-    log.info("resumed %s after epoch %d", path, state.epoch)
+    checkpoint.refuse_other_settings(found, settings)
+    load_weights(model, found.weights, f"--resume {found.path}")
+    if not weights_only:
+        state.epoch, state.best_prec1 = checkpoint.restore(found, state.optimizer)
+        log.info("resumed %s after epoch %d", found.path, state.epoch)
 
 
 # ---- loop ---------------------------------------------------------------------------------------------------
@@ -141,6 +164,12 @@ def resume(state: TrainState, model: TSN, settings: ModelSettings, path: Path) -
 def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader, val_loader: DataLoader,
           prepare: Prepare, mix: Optional[Mix], log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
     """Epochs from the state's on: train, validate when due, log, checkpoint."""
+    if state.epoch >= args.epochs:
+        log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
+        return
+    refuse_unwritable(model_folder / "ckpt.pth.tar")
+    good = args.resume or "none yet"
+    count_best_anew(state, model_folder)
     write_args(log_folder / "args.txt", {**vars(args), "command": opts.command_line(), "commit": meta["commit"]})
     run_log = RunLog(log_folder, state.epoch)
     last = min(args.epochs, state.epoch + (args.run_epochs or args.epochs))
@@ -153,8 +182,7 @@ def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader,
             trained = train_one_epoch(state, train_loader, prepare, args.clip_gradient, args.print_freq,
                                       DEBUG_STEPS if args.debug else None, log.info, mix)
         except NonFiniteLoss as error:
-            kept = model_folder / "ckpt.pth.tar"
-            raise UserError(f"{error}; the last good checkpoint is {kept if kept.exists() else 'none yet'}") from None
+            raise UserError(f"{error}; this run's last good checkpoint: {good}") from None
         tell_skipped(trained, log_folder / "skipped_videos.txt")
         due = (epoch + 1) % args.eval_freq == 0 or epoch + 1 == last
         scores = validate(state, val_loader, prepare, args) if due else None
@@ -163,11 +191,19 @@ def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader,
         state.best_prec1 = max(state.best_prec1, scores.top1 if scores else 0.0)
         state.epoch = epoch + 1
         run_log.add(log_row(epoch, lr, trained, scores), state.best_prec1)
-        save(state, meta, model_folder, best)
+        good = save(state, meta, model_folder, best)
         if scores:
             report(scores)
             log.info("best prec@1 %.3f", state.best_prec1)
     run_log.close()
+
+
+def count_best_anew(state: TrainState, folder: Path) -> None:
+    """A run that goes on in another folder (--epochs is in its name) has its own best checkpoint there."""
+    if state.best_prec1 and not (folder / "ckpt.best.pth.tar").exists():
+        log.info("no ckpt.best.pth.tar in %s: it will be the best from now on; before, prec@1 %.3f was", folder,
+                 state.best_prec1)
+        state.best_prec1 = 0.0
 
 
 def validate(state: TrainState, loader: DataLoader, prepare: Prepare, args: argparse.Namespace) -> Scores:
@@ -186,14 +222,15 @@ def log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Scores
     return row
 
 
-def save(state: TrainState, meta: dict[str, Any], folder: Path, best: bool) -> None:
-    """ckpt.pth.tar, and the same as ckpt.best.pth.tar when it is the best so far."""
+def save(state: TrainState, meta: dict[str, Any], folder: Path, best: bool) -> Path:
+    """ckpt.pth.tar, which is returned, and the same as ckpt.best.pth.tar when it is the best so far."""
     weights = {f"module.{key.removeprefix('module.')}": value for key, value in state.model.state_dict().items()}
     content = {**meta, "epoch": state.epoch, "state_dict": weights, "optimizer": state.optimizer.state_dict(),
                "best_prec1": state.best_prec1}
-    save_checkpoint(content, folder / "ckpt.pth.tar")
-    if best:
+    if best:  # first, so that a run killed in between finds its best again
         save_checkpoint(content, folder / "ckpt.best.pth.tar")
+    save_checkpoint(content, folder / "ckpt.pth.tar")
+    return folder / "ckpt.pth.tar"
 
 
 # ---- words --------------------------------------------------------------------------------------------------

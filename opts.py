@@ -1,6 +1,7 @@
 """The command lines of main.py and test_models.py: parsers as functions, checked in one place."""
 import argparse
 import logging
+import math
 import sys
 from typing import Any, Optional, Sequence
 
@@ -45,8 +46,8 @@ def _data_flags(group: Any) -> None:
     add("--dense_sample", action="store_true", help="clips of 64 neighbouring frames instead of the whole video")
     add("--flip", default="auto", help="mirror training clips: labels (left and right classes swap), none, or auto:"
         " labels where the data set has such classes, plain mirroring where it has none")
-    add("--data_format", default="auto", help="frames (folders of pictures), video (files; only the frames needed are"
-        " decoded), or auto: files where the list names such")
+    add("--data_format", default="auto", help="frames (folders of pictures), shards (of tools/make_shards.py), video (files;"
+        " only the frames needed are decoded), or auto: what is there")
     add("--skip_bad", action="store_true", help="leave unreadable videos out of training, and list them")
     add("--input_size", type=int, default=224, help="height and width of the crops, pixels")
 
@@ -88,7 +89,8 @@ def _learning_flags(group: Any) -> None:
     add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix neighbours of a batch and their labels; 0: off")
     add("--cutmix", type=float, default=0.0, metavar="ALPHA", help="likewise by rectangles; with --mixup by turns")
     add("--random_erasing", type=float, default=0.0, metavar="P", help="probability that a clip loses a rectangle")
-    add("--seed", type=int, default=0, help="same seed, same machine: same losses")
+    add("--seed", type=int, default=None, help="same seed, same machine: same losses; on a GPU its convolutions are then"
+        " repeatable, and slower (default: 0, with the fastest convolutions)")
 
 
 def _run_flags(group: Any) -> None:
@@ -112,9 +114,13 @@ def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args = train_parser().parse_args(argv)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
+    args.repeatable, args.seed = args.seed is not None, args.seed or 0
     _check_numbers(args, {"num_segments": 1, "epochs": 1, "batch_size": 1, "workers": 0, "print_freq": 1,
                           "eval_freq": 1, "input_size": 32, "start_epoch": 0, "shift_div": 1, "seed": 0})
     _check_positive(args, "lr", "clip_gradient")
+    for flag, value in (("--momentum", args.momentum), ("--weight-decay", args.weight_decay)):
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{flag} {value}: choose 0 or a number above")
     _check_choice("--lr_type", args.lr_type, ("step", "cos"))
     _check_choice("--loss_type", args.loss_type, ("nll",))
     _check_choice("--flip", args.flip, ("auto", "none", "labels"))
@@ -122,14 +128,18 @@ def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     check_augmentation(args.modality, args.augment, args.random_erasing, args.mixup, args.cutmix)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
-    if args.resume and args.tune_from:
-        raise UserError("--resume and --tune_from exclude each other: go on with a run, or start one from its weights")
+    if args.resume and args.tune_from:  # so that an interrupted recipe goes on by its own command and --resume
+        log.info("--tune_from %s is not loaded again: the run goes on from %s", args.tune_from, args.resume)
+        args.tune_from = None
     _warn_of_no_effect(args)
     return args
 
 
 def _warn_of_no_effect(args: argparse.Namespace) -> None:
     dead = [f"--{flag}" for flag in DEAD_FLAGS if getattr(args, flag) is not None]
+    dead += ["--img_feature_dim"] * (args.img_feature_dim != 256)
+    if args.resume and args.start_epoch:
+        log.warning("warning: --start-epoch has no effect with --resume: the run goes on after the checkpoint's own epoch")
     if dead:
         log.warning("warning: %s never did anything and is ignored", ", ".join(dead))
     given = [flag for flag, default in (("shift_div", 8), ("shift_place", None), ("shift_direction", DIRECTIONS[0]))
@@ -179,7 +189,7 @@ def test_parser() -> argparse.ArgumentParser:
     add("--root_path", default=None, help="folder of the frame folders, instead of the table's, likewise")
     add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
     add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
-    add("--data_format", default="auto", help="frames, video or auto, as in main.py")
+    add("--data_format", default="auto", help="frames, video, shards or auto, as in main.py")
     add("--csv_file", default=None, help="write `name;label` lines here")
     add("--protocol", default=None, help="in place of --test_crops, --full_res, --dense_sample and --twice_sample: "
         + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
@@ -195,17 +205,25 @@ def test_parser() -> argparse.ArgumentParser:
     add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
     add("--num_set_segments", type=int, default=None, help=argparse.SUPPRESS)
     add("--pretrain", default=None, help=argparse.SUPPRESS)
-    add("--arch", default=None, help="overrides what the checkpoint or its name says; so do the next four")
-    add("--modality", default=None, help="RGB, Flow or RGBDiff")
-    add("--shift", action=argparse.BooleanOptionalAction, default=None)
-    add("--shift_div", type=int, default=None)
-    add("--shift_place", default=None)
     add("--out", default=None, help="folder of the report (default: log/test_<run>)")
+    _override_flags(parser.add_argument_group("model", "override what the checkpoint or its name says"))
     return parser
 
 
+# Given with commas, a value for each checkpoint.
+_OVERRIDES = {"arch": str, "modality": str, "shift_div": int, "shift_place": str, "shift_direction": str}
+
+
+def _override_flags(group: Any) -> None:
+    for name in _OVERRIDES:
+        group.add_argument(f"--{name}", default=None, help="as in main.py; for all checkpoints, or one each, with commas")
+    for name in ("shift", "temporal_pool", "non_local"):
+        group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=None)
+    group.add_argument("--non_local_type", default=None, help="as in main.py")
+
+
 def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """test_models.py's checked arguments, lists split: weights, test_segments, coeff, test_list."""
+    """test_models.py's checked arguments, lists split: weights, test_segments, coeff, test_list, arch, ..."""
     args = test_parser().parse_args(argv)
     args.weights = args.weights.split(",")
     count = len(args.weights)
@@ -213,6 +231,10 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args.coeff = _split(args.coeff, "--coeff", float, count, 1.0)
     args.test_list = _split(args.test_list, "--test_list", str, count, "")
     args.root_path = _split(args.root_path, "--root_path", str, count, "")
+    for name, kind in _OVERRIDES.items():
+        setattr(args, name, _split(getattr(args, name), f"--{name}", kind, count, None))
+    if not all(math.isfinite(weight) for weight in args.coeff):
+        raise UserError(f"--coeff {','.join(f'{weight:g}' for weight in args.coeff)}: choose finite numbers")
     _check_numbers(args, {"batch_size": 1, "workers": 0})
     if any(t is not None and t < 1 for t in args.test_segments):
         raise UserError(f"--test_segments {min(args.test_segments)}: choose 1 or more frames per clip")
@@ -222,6 +244,9 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         raise UserError(f"--max_num {args.max_num}: choose 1 or more videos, or -1 for all")
     _check_choice("--data_format", args.data_format, DATA_FORMATS)
     _check_choice("--crop_fusion_type", args.crop_fusion_type, ("avg",))
+    for flag, default in (("pretrain", None), ("img_feature_dim", 256), ("num_set_segments", None)):
+        if getattr(args, flag) != default:
+            log.warning("warning: --%s has no effect on a checkpoint and is ignored", flag)
     return args
 
 

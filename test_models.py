@@ -6,27 +6,28 @@ import argparse
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import nn
 
 import opts
 from ops import cli
-from ops.checkpoint import Described, count_classes, describe, head_dropout, parse_name, same_classes
+from ops.checkpoint import Described, count_classes, describe, parse_name, same_classes
 from ops.dataset import TSNDataSet
 from ops.dataset_config import Located, locate, mirror_labels, refuse_unless_same_classes
 from ops.engine import make_prepare, score
 from ops.errors import UserError
 from ops.flops import gflops_per_view
+from ops.inspection import VIDEO, read_tensors
 from ops.loader import make_loader
 from ops.metrics import Scores, names_or_numbers, write_report
 from ops.models import TSN
 from ops.online import OnlineTSM
 from ops.online_format import is_bare_online, open_model, to_clip_names
-from ops.online_scoring import score_online, trained_stride, write_online_report
+from ops.online_scoring import count_frames, score_online, trained_stride, write_online_report
 from ops.protocol import Protocol
-from ops.runtime import atomic_write, pick_device, pick_gpus
+from ops.runtime import atomic_write, pick_device, pick_gpus, refuse_unwritable
 from ops.settings import ModelSettings, build_model
 from ops.weights import load_weights
 
@@ -35,19 +36,21 @@ log = logging.getLogger("test_models")
 
 @dataclass
 class Member:
-    """One checkpoint of the ensemble with settings of its own."""
+    """One checkpoint of the ensemble with settings of its own. mirror: see `mirror_labels`."""
     found: Described
     settings: ModelSettings
     model: TSN
     data: Located
     test_list: Path
     coeff: float
+    mirror: Optional[list[int]]
 
 
 def main() -> None:
     args = opts.parse_test()
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
+    device = torch.device("cuda", gpus[0]) if gpus else device
     protocol: Protocol = args.protocol
     members = [build(args, i) for i in range(len(args.weights))]
     for member in members:
@@ -55,33 +58,36 @@ def main() -> None:
         log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
                  f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
     folder = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
+    for output in filter(None, (folder / "results.json", args.csv_file)):
+        refuse_unwritable(Path(output))
     if args.online:
+        tell_no_effect(args)
         stream(members[0], args, device, folder)
         return
     tell_protocol(protocol, members)
     scored = [run(member, protocol, args, device, gpus) for member in members]
     total = combine(scored, [member.coeff for member in members])
     names = members[0].data.class_names or members[0].found.class_names
-    if args.csv_file:
-        write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
     write_report(total, folder, names, {
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
         "segments": [m.settings.num_segments for m in members], "views": protocol.views})
+    if args.csv_file:
+        write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
     tell(total, names, folder)
 
 
 def build(args: argparse.Namespace, i: int) -> Member:
-    """The i-th member: settings by flags, else the checkpoint's metadata, else its name."""
+    """The i-th member: settings by flags, else the checkpoint's metadata, else its name, else its keys."""
     path = Path(args.weights[i])
     found = describe(path)
     if found.settings is None and is_bare_online(found.weights):  # the released online model
         opened = open_model(path)
         found = replace(found, settings=opened.settings, dataset=opened.dataset, class_names=opened.class_names,
                         source="keys, an online file's")
-    settings = (found.settings or said_by_flags(args, found)).with_(
-        num_segments=args.test_segments[i], arch=args.arch, modality=args.modality, shift=args.shift,
-        shift_div=args.shift_div, shift_place=args.shift_place, input_size=args.input_size,
-        consensus_type=args.crop_fusion_type)
+    given = overrides(args, i)
+    if found.settings is None:
+        found = replace(found, settings=said_by_keys(found, given), source="keys and the flags")
+    settings = found.settings.with_(**given)
     data = locate(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
                   root_path=args.root_path[i], dataset_file=args.dataset_file, needed=["val_list"])
     refuse_unless_same_classes(found.class_names, data.class_names, str(path))
@@ -91,18 +97,34 @@ def build(args: argparse.Namespace, i: int) -> Member:
     if settings.num_class != data.num_class:
         raise UserError(f"{path} has {settings.num_class} classes, data set {data.name} has {data.num_class}: name the"
                         " data set that it was trained on")
+    mirror = mirror_labels(data, found.class_names)
+    if mirror is None and any(args.protocol.mirrored):
+        raise UserError(f"--test_crops {args.protocol.crops} averages mirror images, and without class names nobody knows"
+                        f" which classes of {data.name} left and right exchange: give the data set its file of class names,"
+                        " or use --test_crops 5")
     model = build_model(settings)
     load_weights(model, to_clip_names(found.weights), str(path))
-    return Member(found, settings, model, data, data.val_list, args.coeff[i])
+    return Member(found, settings, model, data, data.val_list, args.coeff[i], mirror)
 
 
-def said_by_flags(args: argparse.Namespace, found: Described) -> ModelSettings:
-    """For a file of which neither metadata nor name tells anything."""
-    if args.arch is None or args.modality is None:
+def overrides(args: argparse.Namespace, i: int) -> dict[str, Any]:
+    """The `ModelSettings` that flags say of the i-th member; None where they do not."""
+    each = {key: getattr(args, key)[i] for key in ("arch", "modality", "shift_div", "shift_place", "shift_direction")}
+    every = {key: getattr(args, key) for key in ("shift", "temporal_pool", "non_local", "non_local_type", "input_size")}
+    return {**each, **every, "num_segments": args.test_segments[i], "consensus_type": args.crop_fusion_type}
+
+
+def said_by_keys(found: Described, given: dict[str, Any]) -> ModelSettings:
+    """For a file of which neither metadata nor name tells anything: what its keys and shapes tell."""
+    if given["arch"] is None or given["modality"] is None:
         raise UserError(f"{found.path}: neither metadata nor a published name (TSM_<dataset>_<modality>_<arch>_...)"
                         " says what it is: say so with --arch, --modality and, for TSM, --shift")
-    return ModelSettings(num_class=count_classes(found.weights, found.path), num_segments=8, arch=args.arch,
-                         dropout=head_dropout(found.weights))
+    told = {"num_class": count_classes(found.weights, found.path), "num_segments": 8, "arch": given["arch"],
+            **read_tensors(found.weights, VIDEO, given["arch"])}
+    if not told.get("shift") and given["shift"] is None:
+        log.warning("warning: %s: nothing says whether it shifts, so it is scored without: if it is a TSM, say --shift, if"
+                    " not, --no-shift", found.path)
+    return ModelSettings(**told)
 
 
 def video_list(member: Member, protocol: Protocol, args: argparse.Namespace) -> TSNDataSet:
@@ -125,7 +147,7 @@ def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: to
     loader = make_loader(videos, args.batch_size, args.workers, train=False)
     prepare = make_prepare(*model.normalization, s.bgr_255, device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
-    return score(network, loader, prepare, protocol.mirrored, mirror_labels(member.data), args.softmax,
+    return score(network, loader, prepare, protocol.mirrored, member.mirror, args.softmax,
                  desc=member.found.path.name)
 
 
@@ -133,7 +155,7 @@ def stream(member: Member, args: argparse.Namespace, device: torch.device, folde
     """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
     videos = video_list(member, args.protocol, args)
     dense = bool(member.found.content.get("train", {}).get("dense_sample"))
-    stride = args.online_stride or trained_stride(videos.video_list, member.settings.num_segments, dense)
+    stride = args.online_stride or trained_stride(count_frames(videos), member.settings.num_segments, dense)
     result = score_online(OnlineTSM(member.model).to(device), videos, stride, args.batch_size, args.workers)
     names = member.data.class_names or member.found.class_names
     write_report(result.scores, folder, names, {"dataset": args.dataset, "weights": [str(member.found.path)],
@@ -143,13 +165,21 @@ def stream(member: Member, args: argparse.Namespace, device: torch.device, folde
     tell(result.scores, names, folder)
 
 
+def tell_no_effect(args: argparse.Namespace) -> None:
+    """A warning for each flag that --online takes no notice of."""
+    for flag, given, why in (("softmax", args.softmax, "it is for ensembles"), ("gpus", args.gpus, "see --device"),
+                             ("coeff", args.coeff != [1.0], "it is for ensembles")):
+        if given:
+            log.warning("warning: --%s has no effect with --online: %s", flag, why)
+
+
 def combine(scored: Sequence[Scores], coeff: Sequence[float]) -> Scores:
     """The weighted mean of several members' scores of the same videos."""
     labels = scored[0].labels
     if any(len(other.labels) != len(labels) or not bool((other.labels == labels).all()) for other in scored):
         raise UserError("the checkpoints' lists hold different videos or labels: give matching ones with --test_list")
     logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / len(scored)
-    return Scores(torch.as_tensor(logits), labels)
+    return Scores(torch.as_tensor(logits), labels, scored[0].probabilities)
 
 
 def run_name(path: Path) -> str:

@@ -4,12 +4,14 @@ Ours is a dict with the published entries (epoch, arch, state_dict with `module.
 settings (`ModelSettings`), dataset, class_names, preprocessing, shift_layers, train (options and seed), version.
 """
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ops.backbones import inflate_kernel
 from ops.errors import UserError
@@ -47,6 +49,48 @@ def describe(path: Path) -> Described:
     dataset, options = found
     settings = ModelSettings(num_class=count_classes(weights, path), dropout=head_dropout(weights), **options)
     return Described(path, weights, settings, dataset, None, "file name", content)
+
+
+def classifier_learnt_faster(found: Described) -> bool:
+    """Whether a training checkpoint's optimizer gave the classifier a rate of its own, as it does unless it is tuned on."""
+    return all(group.get("params") for group in optimizer_groups(found) if group.get("name") == "lr5_weight")
+
+
+def optimizer_groups(found: Described) -> list[Mapping[str, Any]]:
+    """The parameter groups in a training checkpoint's optimizer state; [] where that is none."""
+    optimizer = found.content.get("optimizer")
+    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
+    return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
+
+
+# What a step takes from a group of the optimizer; loaded groups replace those that the program made.
+_OF_A_GROUP = {"params", "lr", "momentum", "dampening", "weight_decay", "lr_mult", "decay_mult"}
+
+
+def restore(found: Described, optimizer: Optimizer) -> tuple[int, float]:
+    """Load a training checkpoint's optimizer state: (epochs done, best top-1 so far). UserError if anything is amiss."""
+    what, content = f"--resume {found.path}", found.content
+    if content.get("optimizer") is None:
+        raise UserError(f"{what}: it holds no optimizer state: start a new run from it with --tune_from")
+    groups = optimizer_groups(found)
+    if not groups or not all(_OF_A_GROUP <= set(group) for group in groups):
+        raise UserError(f"{what}: its optimizer state lacks what a step needs ({', '.join(sorted(_OF_A_GROUP))} of each"
+                        " group): start a new run from it with --tune_from")
+    try:
+        epoch, best = int(content["epoch"]), float(content["best_prec1"])
+        if epoch < 0 or not math.isfinite(best):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError):  # the last: a tensor of several numbers
+        raise UserError(f"{what}: its epoch ({content.get('epoch')}) or best_prec1 ({content.get('best_prec1')}) is no"
+                        " number: start a new run from it with --tune_from") from None
+    try:
+        optimizer.load_state_dict(content["optimizer"])
+        for parameter, state in optimizer.state.items():
+            if state.get("momentum_buffer", parameter).shape != parameter.shape:
+                raise ValueError("a momentum has another shape than its weight")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{what}: its optimizer does not fit: {error}: use the flags it was trained with (--npb)") from None
+    return epoch, best
 
 
 def head_dropout(weights: Mapping[str, Tensor]) -> float:
@@ -95,10 +139,18 @@ def refuse_other_settings(found: Described, wanted: ModelSettings) -> None:
         return  # nothing is said; the weights' keys and shapes decide
     old, new = found.settings.to_dict(), wanted.to_dict()
     old["shift_place"], new["shift_place"] = found.settings.place, wanted.place
+    if found.source == "file name":  # which tells no more than this; the weights tell whether there is dropout
+        named = parse_name(found.path)
+        compared = {"num_class", "dropout", *(named[1] if named else ())}
+        if old["dropout"]:
+            old["dropout"] = new["dropout"] or "above 0"
+    else:
+        compared = set(new) - {"img_feature_dim"}  # on which no layer depends
     if not wanted.shift:  # how to shift says nothing where nothing shifts
         for side in (old, new):
             side.update(shift_div=0, shift_place="", shift_direction="")
-    differing = [f"{key} {old[key]!r} there, {new[key]!r} here" for key in new if old[key] != new[key]]
+    differing = [f"{key} {old[key]!r} there, {new[key]!r} here" for key in new
+                 if key in compared and old[key] != new[key]]
     if differing:
         raise UserError(f"{found.path} ({found.source}) is another model than the flags ask for:"
                         f" {'; '.join(differing)}: use the flags it was trained with")
@@ -120,7 +172,7 @@ def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[s
     """
     found = describe(path)
     own = model.state_dict()
-    weights = fit_names(found.weights, own)
+    weights = fit_names(found.weights, own, f"--tune_from {path}")
     head = [key for key in own if re.search(r"(^new_fc|^base_model\.(fc|classifier))\.(weight|bias)$", key)]
     kept = same_classes(found, dataset, class_names) and all(
         key in weights and weights[key].shape == own[key].shape for key in head)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
+from ops import jester
 from ops.dataset_file import UserDataSet, read_dataset_file
 from ops.errors import UserError
 
@@ -41,13 +42,15 @@ class DataSet:
     """One row of the table. num_class counts where the file of class names (one a line) is absent.
 
     swaps: pairs of labels that a mirror exchanges; None where the class names tell (left and right, clockwise and
-    counterclockwise), () where no class has a direction. prepare: makes the data under the root on first use.
+    counterclockwise), () where no class has a direction. published_names: the classes in the order of the published
+    lists, where the mirror's pairs need them. prepare: makes the data under the root on first use.
     """
     num_class: int
     files: dict[str, Files]
     categories: Optional[str] = None
     recipe: Optional[Recipe] = None
     swaps: Optional[tuple[tuple[int, int], ...]] = None
+    published_names: Optional[tuple[str, ...]] = None
     prepare: Optional[Callable[[Path], None]] = None
 
 
@@ -93,7 +96,8 @@ DATASETS: dict[str, DataSet] = {
                           "{:05d}.jpg"),
              "Flow": Files("jester/20bn-jester-v1-flow", "jester/train_videofolder_flow.txt",
                            "jester/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True)),
+        "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True),
+        published_names=jester.CLASSES),
     "kinetics": DataSet(
         400, {"RGB": Files("kinetics/images", "kinetics/labels/train_videofolder.txt",
                            "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg"),
@@ -198,14 +202,19 @@ def read_categories(path: Path) -> Optional[list[str]]:
     return [line.split(maxsplit=1)[1] for line in lines] if numbered else lines
 
 
-def mirror_labels(data: Located) -> Optional[list[int]]:
-    """label -> the label of the mirrored video; None where that is unknown (no class names, no published pairs)."""
-    # The published pairs are numbers in the published list of classes: another list is judged by its names.
-    pairs = data.entry.swaps if data.num_class == data.entry.num_class else None
+def mirror_labels(data: Located, trained: Optional[list[str]] = None) -> Optional[list[int]]:
+    """label -> the label of the mirrored video; None where that is unknown (no class names, no published pairs).
+
+    trained: the class names that a checkpoint tells, which count where the data set's file of them is absent.
+    """
+    # The published pairs and names are of the published list of classes: another list is judged by its names.
+    published = data.num_class == data.entry.num_class
+    pairs = data.entry.swaps if published else None
+    names = data.class_names or trained or (data.entry.published_names if published else None)
     if pairs is None:
-        pairs = swaps_by_names(data.class_names) if data.class_names else None
-    if pairs is None:
-        return None
+        if not names:
+            return None
+        pairs = swaps_by_names(names)
     swapped = list(range(data.num_class))
     for a, b in pairs:
         swapped[a], swapped[b] = b, a
@@ -215,7 +224,7 @@ def mirror_labels(data: Located) -> Optional[list[int]]:
 _OPPOSITES = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 
 
-def swaps_by_names(names: list[str]) -> tuple[tuple[int, int], ...]:
+def swaps_by_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Pairs of classes whose names differ only in left and right, or clockwise and counterclockwise, words."""
     words = [re.findall(r"\w+", name.lower()) for name in names]
     mirrored = [[_OPPOSITES.get(word, word) for word in row] for row in words]

@@ -44,7 +44,7 @@ class EpochResult:
 
 
 class NonFiniteLoss(UserError):
-    """The loss is NaN or infinite: nothing that follows would mean anything."""
+    """The loss or a weight is NaN or infinite: nothing that follows would mean anything."""
 
 
 def learning_rate(epoch: int, base: float, lr_type: str, steps: Sequence[float], epochs: int) -> float:
@@ -71,7 +71,8 @@ def make_prepare(mean: Sequence[float], std: Sequence[float], bgr_255: bool, dev
 def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Prepare, clip_gradient: Optional[float] = None,
                     print_freq: int = 20, max_steps: Optional[int] = None,
                     report: Callable[[str], Any] = print, mix: Optional[Mix] = None) -> EpochResult:
-    """One pass of `loader` with cross-entropy and the state's optimizer. Raises NonFiniteLoss before a bad step.
+    """One pass of `loader` with cross-entropy and the state's optimizer. Raises NonFiniteLoss before a bad step, and
+    where the last one left weights that are no numbers.
 
     clip_gradient: largest norm of the whole gradient. max_steps: stop early. mix: mixup or cutmix; the accuracies
     are then of mixed clips, each against the label of the one that it was before.
@@ -88,8 +89,7 @@ def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Prepare, cli
         meters["data"].update(time.perf_counter() - end)
         loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient, mix)
         if not math.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {loss} in epoch {state.epoch}, step {i}: lower --lr, or limit the"
-                                " gradient with --clip-gradient")
+            raise _not_finite(f"the loss is {loss} in epoch {state.epoch}, step {i}")
         top1, top5 = accuracy(output, batch.labels.to(output.device), topk=(1, 5))
         for name, value in (("loss", loss), ("top1", float(top1)), ("top5", float(top5))):
             meters[name].update(value, len(batch.labels))
@@ -99,8 +99,16 @@ def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Prepare, cli
         end = time.perf_counter()
     if not meters["loss"].count:
         raise UserError(f"no training video could be read; the first was {next(iter(bad.items()), 'none')}")
+    # A finite loss may have had a gradient that is not: within the epoch the next loss tells, at its end the weights.
+    broken = [name for name, value in state.model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise _not_finite(f"{len(broken)} weights are not finite after epoch {state.epoch}, the first {broken[0]}")
     return EpochResult(meters["loss"].avg, meters["top1"].avg, meters["top5"].avg, meters["data"].avg,
                        meters["step"].avg, bad)
+
+
+def _not_finite(what: str) -> NonFiniteLoss:
+    return NonFiniteLoss(f"{what}: lower --lr, or limit the gradient with --clip-gradient")
 
 
 def train_step(state: TrainState, clips: Tensor, labels: Tensor, clip_gradient: Optional[float] = None,
@@ -160,7 +168,7 @@ def score(model: nn.Module, loader: DataLoader, prepare: Prepare, mirrored: Sequ
         output = output.mean(dim=1)
         logits.append((output.softmax(dim=1) if softmax else output).cpu())
         labels.append(batch.labels)
-    return Scores(torch.cat(logits), torch.cat(labels))
+    return Scores(torch.cat(logits), torch.cat(labels), probabilities=softmax)
 
 
 def _first(loader: DataLoader, count: int):

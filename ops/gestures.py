@@ -25,9 +25,10 @@ from ops.gestures_render import CLASSES, SIZE, TWIN, Size, render_clip, render_s
 from ops.pool import cores, end_with_parent
 from ops.video_io import encode_video
 
-__all__ = ["CLASSES", "FORMATS", "FPS", "SIZE", "TWIN", "make_gestures", "render_clip", "render_stream"]
+__all__ = ["CLASSES", "FORMATS", "FPS", "SIZE", "TWIN", "VIDEOS", "make_gestures", "render_clip", "render_stream"]
 
 VERSION = 2  # of the pictures: raise it whenever the same seed gives other files
+VIDEOS = 1800  # wherever nothing else is asked for: the quickstart and `main.py gestures` share a data set
 FPS = 12  # Something-Something-V2's rate: clips of 20 to 60 frames last 1.7 to 5 seconds
 FORMATS = ("mp4", "webm")
 # The published label tools drop the brackets of a template and look the rest up in labels.json.
@@ -56,7 +57,7 @@ class Settings(NamedTuple):
                 for label in np.concatenate([rng.permutation(len(CLASSES)) for _ in range(count // 8 + 1)])[:count]]
 
 
-def make_gestures(out: Path, videos: int = 2000, seed: int = 0, size: Size = SIZE, val: float = 0.2,
+def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, size: Size = SIZE, val: float = 0.2,
                   fmt: str = "mp4", workers: Optional[int] = None) -> Dict[str, Any]:
     """Write the data set into the folder `out`; videos that an earlier, interrupted call finished are kept.
 
@@ -114,14 +115,15 @@ def _claim(out: Path, settings: Settings) -> None:
         if found != wanted:
             raise UserError(f"{out}: holds gestures made with other settings ({_difference(found, wanted)}); "
                             "choose another folder, or delete this one")
-        return
-    strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json")
-                 if (out / name).exists()]
-    if strangers:
-        raise UserError(f"{out}: holds {strangers[0]}, but no gestures.json, so it is not ours to write into; "
-                        "choose another folder")
-    (out / "videos").mkdir(parents=True)
-    _write_json(record, wanted)
+    else:
+        strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json")
+                     if (out / name).exists()]
+        if strangers:
+            raise UserError(f"{out}: holds {strangers[0]}, but no gestures.json, so it is not ours to write into; "
+                            "choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(record, wanted)  # first of all: whenever a kill comes from here on, the folder is known as ours
+    (out / "videos").mkdir(exist_ok=True)
 
 
 def _difference(found: Any, wanted: Dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ops.errors import UserError
 from ops.extract import extract_folder
-from ops.gestures import make_gestures
+from ops.gestures import VIDEOS, make_gestures
 from ops.label_files import write_sthv2_lists
 
 log = logging.getLogger(__name__)
@@ -15,8 +15,8 @@ def prepare_gestures(root: Path) -> None:
     folder = root / "gestures"
     if all((folder / f"{split}_videofolder.txt").exists() for split in ("train", "val")):
         return
-    log.info("data set gestures is not in %s yet: making it", folder)
-    make_gestures(folder)
+    log.info("data set gestures is not in %s yet: making its %d videos", folder, VIDEOS)
+    make_gestures(folder, VIDEOS)
     # The videos are small: extracted at their own height, not scaled up to the real data set's 256 pixels.
     summary = extract_folder(folder / "videos", folder / "frames", height=0)
     if summary.failures:

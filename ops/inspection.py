@@ -4,7 +4,6 @@ Each fact carries its source: "metadata" (ours, and the published entries), "fil
 architecture, the classes, the modality, where the shift sits, non-local blocks and a temporal pool; they do not tell
 the number of frames, the shift's div and direction, the consensus, and of BNInception's shift nothing at all.
 """
-import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from ops.checkpoint import Described, describe, parse_name
 from ops.errors import UserError
 from ops.online_format import is_bare_online, open_model
 from ops.settings import ModelSettings, build_model
-from ops.weights import load_weights
+from ops.weights import load_weights, shift_in_keys
 
 VIDEO, ONLINE, IMAGE = "video model", "online model", "image network"
 IMAGENET_CLASSES = 1000
@@ -196,18 +195,9 @@ def read_tensors(weights: Mapping[str, Tensor], kind: str, arch: str) -> dict[st
     if "new_fc.weight" not in weights:
         facts["dropout"] = 0.0
     if arch != "BNInception":
-        facts |= _shift_of(weights)
+        place = shift_in_keys(weights)
+        facts |= {"shift": True, "shift_place": place} if place else {"shift": False}
     return facts
-
-
-def _shift_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Whether and where a ResNet or MobileNetV2 shifts, by the `.net` in its keys."""
-    keys = [key.replace(".block.", ".").replace("layer2.net.", "layer2.") for key in weights]
-    if any(re.search(r"\.(conv1|conv\.0)\.net\.", key) for key in keys):
-        return {"shift": True, "shift_place": "blockres"}
-    if any(".net." in key for key in keys):
-        return {"shift": True, "shift_place": "block"}
-    return {"shift": False}
 
 
 # ---- loading -------------------------------------------------------------------------------------------------

@@ -122,7 +122,8 @@ class TemporalShift(nn.Module):
     n_segment: T. n_div: C // n_div channels move each way. direction: see `make_moves`.
     inplace: keep no shifted copy for the backward pass. `net` then remembers the unshifted input, which the
     layer before it keeps anyway, and the shift is done again when its gradient needs it. The input itself is
-    never written to, so a residual connection that also reads it (blockres) is safe by construction.
+    never written to, so a residual connection that also reads it (blockres) is safe by construction. Where others
+    decide what is kept (the compiler, gradient checkpointing, `save_on_cpu`), a plain copy is made and left to them.
     channels: C, where `net` holds no convolution that tells it.
     """
 
@@ -141,8 +142,7 @@ class TemporalShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         moves = make_moves(x.shape[1], self.fold_div, self.direction)
         shifted = _Move.apply(x, self.n_segment, moves)
-        # The compiler decides by itself what to keep and what to do again.
-        if not self.inplace or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not self.inplace or not _free_to_save():
             return self.net(shifted)
         with _remember_unshifted(x, shifted, self.n_segment, moves):
             return self.net(shifted)
@@ -170,7 +170,8 @@ class TemporalShift(nn.Module):
 class ShiftAlone(TemporalShift):
     """A shift whose input nothing else reads, such as BNInception's between its blocks: (N*T, C, H, W) -> same.
 
-    inplace: in the input's own memory.
+    inplace: in the input's own memory, except where others decide what is kept: gradient checkpointing would start
+    its second forward pass from the input that the first one shifted.
     """
 
     def __init__(self, channels: int, n_segment: int, n_div: int = 8, inplace: bool = False,
@@ -178,8 +179,23 @@ class ShiftAlone(TemporalShift):
         super().__init__(nn.Identity(), n_segment, n_div, inplace, direction, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        inplace = self.inplace and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        inplace = self.inplace and _free_to_save()
         return self.shift(x, self.n_segment, self.fold_div, inplace, self.direction)
+
+
+def _free_to_save() -> bool:
+    """Whether autograd saves tensors, and nobody but this module decides in what form."""
+    # The compiler decides by itself what to keep and what to do again.
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not _others_save()
+
+
+def _others_save() -> bool:
+    """Whether saved_tensors_hooks surround us. Of nested ones the innermost alone work: ours would switch them off."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("they are in use"):  # refused while any are
+            return False
+    except RuntimeError:
+        return True
 
 
 class _Again(NamedTuple):

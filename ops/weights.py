@@ -1,5 +1,5 @@
 """Files of weights: written whole, read without running code in them, compared key by key."""
-import os
+import logging
 import pickle
 import re
 import struct
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ops.errors import UserError
+from ops.runtime import CannotWrite, whole_file
+
+log = logging.getLogger(__name__)
 
 # What torch.load raises for a file that is no checkpoint, or a damaged one (found by fuzzing it).
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
@@ -18,14 +21,15 @@ UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeErro
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write under a temporary name, then rename: a kill leaves the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(dict(content), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write under a temporary name, then rename: a kill leaves the old file or the new one, never half of one.
+
+    Raises CannotWrite, a UserError, when the disk does not take it.
+    """
+    with whole_file(path) as temporary:
+        try:
+            torch.save(dict(content), temporary)
+        except RuntimeError as error:  # so torch's own writer says what the disk said
+            raise CannotWrite(path, str(error).splitlines()[0]) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -67,11 +71,27 @@ def find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]
     return strip_prefix(weights)
 
 
-def fit_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def shift_in_keys(weights: Mapping[str, Any]) -> str:
+    """Where the `.net` in a ResNet's or MobileNetV2's keys says that it shifts: blockres, block, or "" (nothing says).
+
+    BNInception's shift has no key; files about without `.net` may be of either kind.
+    """
+    keys = [key.replace(".block.", ".").replace("layer2.net.", "layer2.") for key in weights]
+    if any(re.search(r"\.(conv1|conv\.0)\.net\.", key) for key in keys):
+        return "blockres"
+    return "block" if any(".net." in key for key in keys) else ""
+
+
+def fit_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str = "the file") -> dict[str, Tensor]:
     """Rename keys to the model's where the only difference is a shift's `.net`, or where the head is kept.
 
-    The head is `new_fc`, or with dropout 0 the backbone's own last layer (`fc`, `classifier`).
+    The head is `new_fc`, or with dropout 0 the backbone's own last layer (`fc`, `classifier`). Warns where weights
+    that shifted lose their shift by it, or get it elsewhere.
     """
+    theirs, ours = shift_in_keys(weights), shift_in_keys(own)
+    if theirs and theirs != ours:
+        log.warning("warning: %s: its keys say that it was trained with a shift (%s), this model has %s: --shift with"
+                    " --shift_place %s would fit it", what, theirs, f"another ({ours})" if ours else "none", theirs)
     by_plain = {_plain(key): key for key in own}
     return {by_plain.get(_plain(key), key): value for key, value in weights.items()}
 
@@ -84,7 +104,7 @@ def _plain(key: str) -> str:
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
     """Load every key into the model; UserError that names keys and shapes when they do not fit exactly."""
     own = model.state_dict()
-    fitted = fit_names(weights, own)
+    fitted = fit_names(weights, own, what)
     # Counters do not change what a network computes; files older than torch 0.4.1 lack them.
     fitted.update({key: own[key] for key in own if key.endswith("num_batches_tracked") and key not in fitted})
     refuse_misfit(fitted, own, what)

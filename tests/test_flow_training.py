@@ -8,6 +8,7 @@ import torch
 from ops.checkpoint import describe
 from ops.dataset import TSNDataSet
 from ops.dataset_config import locate, mirror_labels
+from ops.errors import UserError
 from ops.flow_extract import extract_flow_folder, write_flow_list
 from ops.settings import ModelSettings, build_model
 from ops.transforms import ToClipTensor
@@ -155,3 +156,9 @@ def test_rgb_and_flow_are_scored_together_each_in_its_own_way(tmp_path, test):
     np.testing.assert_allclose(both, (first + 1.5 * second) / 2, atol=1e-5)
     assert result["segments"] == [3, 2] and f"Prec@1 {result['top1']:.2f}%" in last[1]
     assert result["top1"] == pytest.approx(100 * np.mean(both.argmax(1) == [2, 3, 0, 1]))
+
+
+def test_a_list_that_counts_x_and_y_files_cannot_hold_one_file(tmp_path):
+    (tmp_path / "list.txt").write_text("a 2 0\nb 1 0\n")
+    with pytest.raises(UserError, match="'b' has 1 file, but flow lists of this data set count x and y files"):
+        TSNDataSet(tmp_path, tmp_path / "list.txt", 1, 5, "Flow", "{:06d}-{}_{:05d}.jpg")

@@ -11,9 +11,13 @@ import av
 import numpy as np
 import pytest
 
+from ops import gestures, gestures_data
+from ops.dataset import read_list
+from ops.dataset_config import locate
 from ops.errors import UserError
-from ops.gestures import CLASSES, make_gestures, render_clip
+from ops.gestures import CLASSES, VIDEOS, make_gestures, render_clip
 from tests.conftest import ROOT
+from tests.programs import assert_refused, run
 
 TOOL = [sys.executable, str(ROOT / "tools" / "make_gestures.py")]
 SMALL = (64, 48)
@@ -40,6 +44,46 @@ def contents(folder):
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("gestures") / "data"
     return out, make_gestures(out, videos=36, seed=5, val=0.25, workers=1)
+
+
+# ---------------------------------------------------------------- made on first use
+
+def test_made_on_first_use_equals_what_the_tools_make(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ops.gestures_data.VIDEOS", 9)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    capfd.readouterr()
+    located = locate("gestures", "RGB", str(tmp_path / "used"), needed=["train_list", "val_list"])
+    said = capfd.readouterr().err
+    assert "gestures: 100%" in said and "9/9" in said
+    assert located.class_names == list(CLASSES) and len(read_list(located.train_list)) == 7
+    monkeypatch.undo()
+    folder = tmp_path / "tools" / "gestures"
+    for program, *argv in (["make_gestures", "--out", folder, "--videos", 9],
+                           ["vid2img_sthv2", folder / "videos", folder / "frames", "--height", 0],
+                           ["gen_label_sthv2", "--labels", folder, "--frames", folder / "frames", "--out", folder]):
+        assert run(monkeypatch, capfd, f"tools.{program}", *argv).status == 0
+    made = contents(folder)
+    assert contents(tmp_path / "used" / "gestures") == made and len(made) > 200
+    monkeypatch.setattr("ops.gestures_data.make_gestures", lambda *args: pytest.fail("made again"))
+    locate("gestures", "RGB", str(tmp_path / "used"))
+
+
+def test_first_use_the_tool_and_the_quickstart_make_equally_many(monkeypatch):
+    import tools.make_gestures
+    import tools.quickstart
+    monkeypatch.setattr(sys, "argv", ["quickstart.py"])
+    assert tools.quickstart.parse().videos == VIDEOS == gestures_data.VIDEOS
+    assert tools.make_gestures.build_parser().parse_args(["--out", "x"]).videos == VIDEOS
+
+
+@pytest.mark.parametrize("more, words", [
+    (["--arch", "resnet19"], "--arch 'resnet19'"), (["--shift_place", "foo"], "--shift_place 'foo'"),
+    (["--resume", "nowhere.pth"], "no such checkpoint: nowhere.pth"), (["--dropout", 1], "--dropout 1.0"),
+    (["--tune_from", "nowhere.pth"], "no such checkpoint: nowhere.pth"),
+    (["--pretrain", "nowhere.pth"], "no such checkpoint: nowhere.pth")])
+def test_wrong_flags_are_told_before_a_data_set_is_made(more, words, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ops.gestures_data.prepare_gestures", lambda root: pytest.fail("made the data set first"))
+    assert_refused(run(monkeypatch, capfd, "main", "gestures", "RGB", "--shift", "--root_dataset", tmp_path, *more), words)
 
 
 # ---------------------------------------------------------------- the files
@@ -125,6 +169,23 @@ def test_a_second_call_makes_only_what_is_missing(tmp_path):
     assert (summary["made"], summary["kept"]) == (3, 13)
     assert contents(out) == before
     assert (out / "videos" / "5.mp4").stat().st_mtime_ns == kept
+
+
+def test_killed_between_its_first_two_files(tmp_path, monkeypatch):
+    settings = dict(videos=8, size=(32, 32), workers=1)
+    written = []
+
+    def killed(path, content):
+        written.append(path.name)
+        write(path, content)
+        raise KeyboardInterrupt
+    write = gestures._write_json
+    monkeypatch.setattr(gestures, "_write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_gestures(tmp_path / "data", **settings)
+    assert written == ["gestures.json"] and not (tmp_path / "data" / "videos").exists()
+    monkeypatch.undo()
+    assert make_gestures(tmp_path / "data", **settings)["made"] == 8
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")

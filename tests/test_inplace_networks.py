@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
+from archs.bn_inception import BLOCKS, BNInception
 from ops.models import TSN
 from tests.programs import make_somethingv2, run
 from tests.test_temporal_shift import gradients, noise, same, shifts_of
@@ -39,6 +40,11 @@ def twins():
 def remember_nothing(model):
     """Recompute every block in the backward pass (gradient checkpointing)."""
     net = model.base_model
+    if isinstance(net, BNInception):  # whose blocks are methods: each with the shift of its input
+        own, shifts = net._block, dict(net.shift)
+        net.shift.update({f"inception_{block.name}": nn.Identity() for block in BLOCKS})
+        net._block = lambda block, x: recomputed(lambda x: own(block, shifts[f"inception_{block.name}"](x)))(x)
+        return
     stages = [net.layer1, net.layer2, net.layer3, net.layer4] if hasattr(net, "layer1") else [net.features]
     for block in (block for stage in stages for block in stage):
         block.forward = recomputed(block.forward)
@@ -49,8 +55,7 @@ def recomputed(forward):
 
 
 @pytest.mark.parametrize("arch, place, how", [
-    (*network, how) for network in NETWORKS for how in ("plain", "autocast", "channels_last", "checkpoint")
-    if network[0] != "BNInception" or how != "checkpoint"])  # it has no blocks to recompute
+    (*network, how) for network in NETWORKS for how in ("plain", "autocast", "channels_last", "checkpoint")])
 def test_whole_networks_learn_the_same_in_place(arch, place, how, twins):
     frames = noise(2, T * 3, 32, 32)
     results = []
@@ -73,15 +78,27 @@ def test_whole_networks_learn_the_same_in_place(arch, place, how, twins):
     same(inplace_grads, plain_grads)
 
 
-@pytest.mark.parametrize("arch, place, block", [
-    ("resnet18", "blockres", "layer1.0"), ("resnet18", "block", "layer1.0"), ("mobilenetv2", "blockres", "features.3")])
-def test_shifted_blocks_compile_into_one_graph_and_learn_the_same(arch, place, block, twins):
-    plain, inplace = (model.base_model.get_submodule(block) for model in twins(arch, place))
+def test_a_shift_before_a_whole_block_compiles_into_one_graph_and_learns_the_same(twins):
+    plain, inplace = (model.base_model.layer1[0] for model in twins("resnet18", "block"))
     assert [len(shifts_of(net)) for net in (plain, inplace)] == [1, 1]
     x = noise(2 * T, shifts_of(plain)[0].channels, 8, 8)
     wanted = gradients(plain, x)
     same(gradients(copy.deepcopy(inplace), x), wanted)
     same(gradients(torch.compile(inplace, backend="aot_eager", fullgraph=True), x), wanted)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+def test_whole_networks_compile_into_one_graph_and_learn_the_same(arch, twins):
+    """In place or not, it is the compiler that decides which copies are made and kept."""
+    frames, results = noise(2, T * 3, 32, 32), []
+    for model, compiled in zip(twins(arch, "blockres"), (False, True)):
+        model.train()
+        forward = torch.compile(model, backend="aot_eager", fullgraph=True) if compiled else model
+        out = forward(frames)
+        nn.functional.cross_entropy(out, torch.tensor([1, 4])).backward()
+        results.append((out.detach(), {name: p.grad for name, p in model.named_parameters()}))
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in results[0][1].values())
+    same(results[1], results[0])
 
 
 class Alive(TorchDispatchMode):
@@ -126,6 +143,16 @@ def test_in_place_keeps_what_a_network_without_shift_keeps(arch, place, twins):
     assert inplace == without
     # The first shift of a ResNet reads the max pool's output, which nothing else keeps; the others read a ReLU's.
     assert plain - without == (sum(sizes[1:]) if arch == "resnet18" else 0)
+
+
+@pytest.mark.parametrize("arch, place", NETWORKS)
+def test_gradient_checkpointing_keeps_as_little_in_place(arch, place, twins):
+    frames, kept = noise(2, T * 3, 32, 32), []
+    for model in twins(arch, place):
+        remember_nothing(model)
+        kept.append(kept_for_backward(model, frames)[0])
+    everything, _ = kept_for_backward(twins(arch, place)[1], frames)
+    assert kept[1] == kept[0] < 0.7 * everything
 
 
 def test_nothing_is_kept_without_gradients(twins):

@@ -14,6 +14,9 @@ import torch
 from PIL import Image
 
 from ops.checkpoint import describe
+from ops.errors import UserError
+from ops.metrics import Scores
+from ops.models import TSN
 from ops.settings import ModelSettings, build_model
 from tests.conftest import ROOT
 from tests.programs import assert_refused, make_somethingv2, run
@@ -177,6 +180,26 @@ def test_tune_from_keeps_the_classifier_of_the_same_classes(trained, data, tmp_p
     assert done.status == 0 and "the classifier is new" in done.err
 
 
+def test_a_tuned_run_goes_on_by_its_own_command_and_resume(trained, data, tmp_path, monkeypatch, capfd):
+    """A classifier that came along learns as slowly as the rest, before and after."""
+    first = trained / "model" / NAME / "ckpt.pth.tar"
+
+    def tuned(epochs, *more):
+        done = run(monkeypatch, capfd, "main",
+                   *flags(data, tmp_path, "--tune_from", first, "--debug", "--epochs", epochs, *more))
+        assert done.status == 0
+        path = tmp_path / "model" / NAME.replace("_e3_", f"_e{epochs}_") / "ckpt.pth.tar"
+        return path, torch.load(path, weights_only=True), done.err
+
+    _, whole, _ = tuned(2)
+    half, _, _ = tuned(1)
+    _, resumed, said = tuned(2, "--resume", half)
+    assert "is not loaded again" in said and resumed["epoch"] == 2
+    assert all(torch.equal(resumed["state_dict"][key], value) for key, value in whole["state_dict"].items())
+    groups = {group["name"]: len(group["params"]) for group in resumed["optimizer"]["param_groups"]}
+    assert groups["lr5_weight"] == groups["lr10_bias"] == 0
+
+
 def test_skip_bad_leaves_broken_videos_out_and_lists_them(tmp_path, monkeypatch, capfd):
     make_somethingv2(tmp_path)
     frames = tmp_path / "something" / "v2" / "20bn-something-something-v2-frames"
@@ -192,12 +215,124 @@ def test_skip_bad_leaves_broken_videos_out_and_lists_them(tmp_path, monkeypatch,
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path, monkeypatch, capfd):
+    """Named is only what this run wrote or goes on from, not what another has left in its folder."""
     run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--debug", "--epochs", 3))
     before = {key: value.clone() for key, value in weights(tmp_path).items()}
     argv = flags(data, tmp_path, "--lr", 1e30, "--eval-freq", 1)
     argv[argv.index("--gd"):argv.index("--gd") + 2] = []
-    assert_refused(run(monkeypatch, capfd, "main", *argv), "the loss is", "last good checkpoint", "ckpt.pth.tar")
+    assert_refused(run(monkeypatch, capfd, "main", *argv), "the loss is", "this run's last good checkpoint: none yet")
     assert all(torch.equal(value, before[key]) for key, value in weights(tmp_path).items())
+    file = tmp_path / "model" / NAME / "ckpt.pth.tar"
+    assert_refused(run(monkeypatch, capfd, "main", *argv, "--epochs", 5, "--resume", file), "the loss is",
+                   f"last good checkpoint: {file}")
+
+
+def test_a_last_step_that_ruins_the_weights_keeps_the_checkpoint(data, tmp_path, monkeypatch, capfd):
+    """The loss of the last step is finite, its gradient is not: no later loss would tell before the file is written."""
+    from ops import engine
+    step, losses = engine.train_step, []
+
+    def ruinous(state, *more):
+        loss, output = step(state, *more)
+        losses.append(loss)
+        if len(losses) == 4:  # the second of the second epoch
+            next(state.model.parameters()).data[0] = float("nan")
+        return loss, output
+    monkeypatch.setattr(engine, "train_step", ruinous)
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--debug"))
+    file = tmp_path / "model" / NAME / "ckpt.pth.tar"
+    assert_refused(done, "1 weights are not finite after epoch 1, the first base_model.conv1.weight", "--clip-gradient",
+                   f"last good checkpoint: {file}")
+    assert len(losses) == 4 and np.isfinite(losses).all()
+    content = torch.load(file, weights_only=True)
+    assert content["epoch"] == 1 and all(value.isfinite().all() for value in content["state_dict"].values())
+
+
+# ---- going on from other files and in other folders -----------------------------------------------------------
+
+def test_a_finished_run_says_that_nothing_is_left(trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "--start-epoch", 1))
+    assert done.status == 0 and "nothing left to do: epoch 3 of 3" in done.err and not list(tmp_path.iterdir())
+    assert "--start-epoch has no effect with --resume" in done.err
+
+
+def test_a_published_checkpoint_and_its_folder_go_on(trained, data, tmp_path, monkeypatch, capfd):
+    """No settings in it, another dropout than the default, a log.csv of another form beside it."""
+    ours = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
+    name = NAME.replace("_e3_", "_e4_")
+    file = tmp_path / "model" / name / "ckpt.pth.tar"
+    file.parent.mkdir(parents=True)
+    torch.save({key: ours[key] for key in ("epoch", "arch", "state_dict", "optimizer", "best_prec1")}, file)
+    (tmp_path / "log" / name).mkdir(parents=True)
+    (tmp_path / "log" / name / "log.csv").write_text("Epoch: [0][0/3], lr: 0.01000\n")
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "--epochs", 4, "--dropout", 0.8,
+                                                  "--debug"))
+    assert done.status == 0 and "after epoch 3" in done.err and "log.csv.old" in done.err
+    assert (tmp_path / "log" / name / "log.csv.old").read_text().startswith("Epoch: [0]")
+    assert torch.load(file, weights_only=True)["epoch"] == 4
+
+
+def test_in_another_folder_the_best_is_counted_anew(trained, data, tmp_path, monkeypatch, capfd):
+    content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
+    torch.save({**content, "best_prec1": 100.5}, tmp_path / "start.pth.tar")
+    reached = iter([1, 3, 2])  # right answers of 5: 20%, 60%, 40%
+    monkeypatch.setattr("main.validate", lambda *more: Scores(
+        torch.eye(2)[(torch.arange(5) >= next(reached)).long()], torch.zeros(5, dtype=torch.long)))
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", tmp_path / "start.pth.tar", "--epochs", 6,
+                                                  "--eval-freq", 1, "--debug"))
+    assert done.status == 0 and "before, prec@1 100.500 was" in done.err
+    folder = tmp_path / "model" / NAME.replace("_e3_", "_e6_")
+    best, last = (torch.load(folder / f"{name}.pth.tar", weights_only=True) for name in ("ckpt.best", "ckpt"))
+    assert (best["epoch"], last["epoch"], last["best_prec1"]) == (5, 6, pytest.approx(60))
+
+
+def test_evaluating_takes_weights_alone(trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    whole = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "-e"))
+    torch.save(torch.load(file, weights_only=True)["state_dict"], tmp_path / "weights.pth")
+    for more in (["--resume", tmp_path / "weights.pth", "--npb"], ["--tune_from", file]):
+        done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, *more, "-e"))
+        assert done.status == 0 and done.out.splitlines()[-1] == whole.out.splitlines()[-1]
+    other = tmp_path / "other"
+    make_somethingv2(other, classes=3)
+    assert_refused(run(monkeypatch, capfd, "main", *flags(other, tmp_path, "--tune_from", file, "-e")),
+                   "--evaluate: the classifier of", "other classes")
+
+
+# ---- devices ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("program", ["main", "test_models"])
+def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+
+    def sent(model, device):
+        raise UserError(f"sent to {device}")
+    monkeypatch.setattr(TSN, "to", sent)
+
+    def asked(*more):
+        if program == "main":
+            return run(monkeypatch, capfd, program, *flags(data, tmp_path, *more))
+        file = trained / "model" / NAME / "ckpt.pth.tar"
+        return run(monkeypatch, capfd, program, "somethingv2", "--weights", file, "--root_dataset", data, "--out", tmp_path,
+                   *more)
+    for more, words in ((["--device", "cuda", "--gpus", 1], "sent to cuda:1"), (["--device", "cuda"], "sent to cuda:0"),
+                        (["--device", "auto", "--gpus", 2, 1], "sent to cuda:2"),
+                        (["--device", "cuda:2"], "sent to cuda:2"),
+                        (["--device", "cuda", "--gpus", 1, 1], "--gpus 1 1: name each GPU once"),
+                        (["--device", "cuda:2", "--gpus", 1], "--gpus 1 begins with another GPU than --device cuda:2")):
+        assert_refused(asked(*more), words)
+
+
+@pytest.mark.parametrize("more, benchmark", [([], True), (["--seed", 0], False)])
+def test_a_seed_asks_for_repeatable_convolutions(more, benchmark, data, tmp_path, monkeypatch, capfd):
+    from torch.backends import cudnn
+    monkeypatch.setattr(cudnn, "benchmark", not benchmark)
+    monkeypatch.setattr(cudnn, "deterministic", benchmark)
+    monkeypatch.setattr("main.train", lambda *args: None)
+    assert run(monkeypatch, capfd, "main", *flags(data, tmp_path, *more)).status == 0
+    assert (cudnn.benchmark, cudnn.deterministic) == (benchmark, not benchmark)
 
 
 # ---- wrong inputs: status 2 and one line ----------------------------------------------------------------------
@@ -213,6 +348,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path
     (["--device", "tpu"], ["--device 'tpu'"]),
     (["--lr", "fast"], ["--lr", "fast"]),
     (["--lr", -1], ["--lr -1.0", "above 0"]),
+    (["--momentum", -1], ["--momentum -1.0", "choose 0"]),
+    (["--wd", "nan"], ["--weight-decay nan", "choose 0"]),
     (["--lr_type", "poly"], ["--lr_type 'poly'", "step or cos"]),
     (["--epochs", 0], ["--epochs 0"]),
     (["--consensus_type", "max"], ["avg or identity"]),
@@ -260,6 +397,7 @@ def test_wrong_checkpoints(trained, data, tmp_path, monkeypatch, capfd):
     assert_refused(tested(file, "--arch", "resnet34"), "do not fit", "keys missing")
     assert_refused(tested(file, "--test_segments", "0"), "--test_segments 0")
     assert_refused(tested(file, "--test_segments", "8,16"), "2 values for 1 checkpoints")
+    assert_refused(tested(file, "--coeff", "nan"), "--coeff nan: choose finite numbers")
     assert_refused(tested(file, "--test_crops", 4), "--test_crops 4", "choose 1, 3, 5, 10")
     other = tmp_path / "other"
     make_somethingv2(other, classes=3)
@@ -274,6 +412,11 @@ def test_dead_flags_warn_once_and_are_hidden(data, tmp_path, monkeypatch, capfd)
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--k", 3, "--flow_prefix", "x", "--debug",
                                                   "--epochs", 1))
     assert done.status == 0 and done.err.count("never did anything") == 1
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--img_feature_dim", 9, "--resume", "nowhere.pth"))
+    assert "--img_feature_dim never did anything" in done.err
+    for flag in ("--img_feature_dim", "--pretrain"):
+        done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", "gone", flag, 9)
+        assert f"{flag} has no effect" in done.err
     shown = run(monkeypatch, capfd, "main", "--help").out
     assert "--flow_prefix" not in shown and "--shift_div" in shown
 
@@ -294,15 +437,6 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
     assert "storing name: TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment8_e120" in done.out
     assert done.err.count("train_tsm_somethingv2_rgb_8f.sh") == 1 and "lr 0.001 (0.01)" in done.err
     assert "no_partialbn off (on)" in done.err
-
-
-def test_the_published_command_without_data_or_weights_is_one_line(monkeypatch, capfd, tmp_path):
-    """Told of the lists at once, not after a download of 100 MB."""
-    monkeypatch.setenv("TSM_ROOT", str(tmp_path / "none"))
-    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *args, **kwargs: pytest.fail("fetched weights first"))
-    done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift")
-    assert_refused(done, "something/v2/train_videofolder.txt", "No such file", "gen_label", "--train_list")
-    assert (done.out, done.err.count("\n")) == ("", 1)
 
 
 def test_model_settings_rebuild_the_model(trained):

@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional as F
 
 import main as main_program
-from ops.dataset_config import DATASETS
+from ops import jester
+from ops.checkpoint import tune_from
+from ops.dataset_config import DATASETS, locate, mirror_labels
 from ops.engine import TrainState, learning_rate, set_learning_rate, train_step
 from ops.settings import ModelSettings, build_model
 from ops.weights import save_checkpoint
@@ -118,14 +120,15 @@ def test_an_ensemble_is_the_weighted_mean_with_each_members_own_settings(tmp_pat
     both, result = scores(f"{tsm},{tsn}", "--test_segments", "4,2", "--coeff", "1,1.5")
     assert np.allclose(both, (first + 1.5 * second) / 2, atol=1e-5)
     assert result["segments"] == [4, 2]
-    soft, _ = scores(f"{tsm},{tsn}", "--test_segments", "4,2", "--softmax")
+    soft, soft_result = scores(f"{tsm},{tsn}", "--test_segments", "4,2", "--softmax", "--coeff", "1,3")
 
     def softmax(x):
         return np.exp(x) / np.exp(x).sum(1, keepdims=True)
-    assert np.allclose(soft, (softmax(first) + softmax(second)) / 2, atol=1e-5)
+    assert np.allclose(soft, (softmax(first) + 3 * softmax(second)) / 2, atol=1e-5)
     labels = [int(line.split()[-1]) for line in
               (tmp_path / "something" / "v2" / "val_videofolder.txt").read_text().splitlines()]
     assert result["top1"] == pytest.approx(100 * np.mean(both.argmax(1) == labels))
+    assert soft_result["loss"] == pytest.approx(-np.log(soft[range(7), labels] / 2).mean(), rel=1e-4)  # of (1 + 3) / 2
 
 
 def test_ensembles_of_unlike_lists_are_refused(tmp_path, monkeypatch, capfd):
@@ -159,6 +162,70 @@ def test_flags_win_over_metadata_and_names(name, tmp_path, monkeypatch, capfd):
     assert not np.allclose(shifted, still, atol=1e-3)
     assert not np.allclose(scores("--shift_div", 2), shifted, atol=1e-3)
     assert np.allclose(scores("--shift", "--shift_place", "blockres", "--arch", "resnet18"), shifted, atol=1e-6)
+
+
+@pytest.fixture
+def scored(tmp_path, monkeypatch, capfd):
+    """scored(weights, *flags) -> (scores (7, 4), standard error) of somethingv2's small stand-in."""
+    make_somethingv2(tmp_path)
+
+    def start(weights, *flags):
+        done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", weights, "--root_dataset", tmp_path,
+                   "-j", 0, "--batch_size", 7, "--out", tmp_path / "out", "--input_size", 32, "--test_segments", 3, *flags)
+        assert done.status == 0, done.err
+        return np.load(tmp_path / "out" / "scores.npy"), done.err
+    return start
+
+
+def bare(path, named):
+    """The weights of `named` in a file that says nothing of them."""
+    save_checkpoint({"state_dict": torch.load(named, weights_only=True)["state_dict"]}, path)
+    return path
+
+
+def test_a_file_that_says_nothing_is_read_by_its_keys(tmp_path, scored, capfd):
+    named = member(tmp_path / "tsm.pth.tar", shift=True, shift_div=4, shift_place="block")
+    nameless = bare(tmp_path / "found.pth", named)
+    flags = ["--arch", "resnet18", "--modality", "RGB", "--shift_div", 4]
+    wanted, _ = scored(named)
+    found, said = scored(nameless, *flags)
+    assert np.array_equal(found, wanted) and "shift 1/4 block (by its keys and the flags)" in said
+    assert "warning" not in said
+    still, said = scored(nameless, *flags, "--no-shift")
+    assert not np.allclose(still, wanted, atol=1e-3)
+    assert "its keys say that it was trained with a shift (block), this model has none" in said
+    _, said = scored(bare(tmp_path / "tsn.pth", member(tmp_path / "plain.pth.tar")), *flags)
+    assert "nothing says whether it shifts" in said
+
+    with torch.device("meta"):
+        plain = build_model(ModelSettings(4, 3, arch="resnet18"))
+    tune_from(plain.to_empty(device="cpu"), nameless, "somethingv2", None)
+    assert f"--tune_from {nameless}: its keys say that it was trained with a shift (block)" in capfd.readouterr().err
+
+
+def test_every_setting_has_a_flag(tmp_path, scored):
+    options = dict(shift=True, shift_div=4, shift_direction="unidirectional", temporal_pool=True, non_local=True,
+                   non_local_type="dot_product")
+    named = member(tmp_path / "all.pth.tar", **options)
+    misnamed = bare(tmp_path / "TSM_somethingv2_RGB_resnet18_avg_segment3_e1.pth", named)
+    flags = ["--shift", "--shift_div", 4, "--shift_direction", "unidirectional", "--temporal_pool", "--non_local",
+             "--non_local_type", "dot_product"]
+    assert np.array_equal(scored(misnamed, *flags)[0], scored(named)[0])
+
+
+def test_flags_with_commas_are_each_members_own(tmp_path, scored, monkeypatch, capfd):
+    members = [member(tmp_path / "first.pth.tar", shift=True, shift_div=4),
+               member(tmp_path / "other.pth.tar", shift=True, shift_place="block", arch="mobilenetv2")]
+    nameless = [bare(tmp_path / f"{i}.pth", named) for i, named in enumerate(members)]
+    wanted, _ = scored(",".join(map(str, members)))
+    weights = ",".join(map(str, nameless))
+    found, said = scored(weights, "--arch", "resnet18,mobilenetv2", "--modality", "RGB", "--shift_div", "4,8",
+                         "--shift_place", "blockres,block", "--shift_direction", "bidirectional")
+    assert np.array_equal(found, wanted)
+    assert "resnet18 RGB, 3 segments, shift 1/4 blockres" in said and "mobilenetv2 RGB, 3 segments, shift 1/8 block" in said
+    for flag, values in (("--arch", "a,b,c"), ("--shift_div", "4,4,4")):
+        assert_refused(run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", weights, flag, values),
+                       f"{flag} has 3 values for 2 checkpoints")
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path, monkeypatch, capfd):
@@ -244,3 +311,34 @@ def test_mirrored_crops_swap_the_scores_of_left_and_right(tmp_path, monkeypatch,
     assert done.status == 0, done.err
     scores = np.load(tmp_path / "out" / "scores.npy")[0]
     assert scores[0] == pytest.approx(scores[2], abs=2e-2) and abs(scores[1] - scores[3]) > 2e-2
+
+
+def test_what_a_mirror_exchanges_is_known_without_the_file_of_class_names(tmp_path):
+    data = locate("jester", "RGB", str(tmp_path))
+    assert data.class_names is None
+    labels = mirror_labels(data)
+    swapped = {jester.CLASSES[a]: jester.CLASSES[b] for a, b in enumerate(labels) if a < b}
+    assert swapped == {"Sliding Two Fingers Left": "Sliding Two Fingers Right", "Swiping Left": "Swiping Right",
+                       "Turning Hand Clockwise": "Turning Hand Counterclockwise"}
+    some = replace(data, num_class=3)
+    assert mirror_labels(some) is None
+    assert mirror_labels(some, ["Left", "Right", "Up"]) == [1, 0, 2]
+    assert mirror_labels(replace(some, class_names=["Left", "Up", "Right"]), ["Left", "Right", "Up"]) == [2, 1, 0]
+
+
+def test_ten_crops_need_to_know_what_a_mirror_exchanges(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path)
+    base = tmp_path / "something" / "v2"
+    table = tmp_path / "datasets.yaml"
+    table.write_text(f"mine:\n  root: {base / '20bn-something-something-v2-frames'}\n  num_class: 4\n"
+                     f"  train_list: {base / 'train_videofolder.txt'}\n  val_list: {base / 'val_videofolder.txt'}\n")
+    file = member(tmp_path / "a.pth.tar")
+    content = {**torch.load(file, weights_only=True), "dataset": "mine"}
+
+    def tested(names, crops):
+        save_checkpoint({**content, "class_names": names}, file)
+        return run(monkeypatch, capfd, "test_models", "mine", "--dataset_file", table, "--weights", file, "-j", 0,
+                   "--out", tmp_path / "out", "--max_num", 1, "--test_crops", crops)
+    assert_refused(tested(None, 10), "--test_crops 10", "class names", "mine", "--test_crops 5")
+    assert tested(None, 5).status == 0
+    assert tested(["Left", "Right", "Up", "Down"], 10).status == 0

@@ -65,7 +65,7 @@ def training_args(command):
 def test_training_recipes_parse_and_build(script, tmp_path, training_args):
     args = training_args(script)
     data = locate(args.dataset, args.modality, str(tmp_path))
-    settings = model_settings(args, data)
+    settings = model_settings(args, data.num_class)
     assert settings.shift == ("tsn" not in script) and settings.num_segments == int(re.search(r"_(\d+)f", script)[1])
     assert args.dense_sample == ("dense" in script) and settings.non_local == script.endswith("nl")
     name = store_name(settings, args.dataset, args.epochs, args.pretrain, args.lr_type, args.dense_sample)
@@ -140,7 +140,7 @@ def test_testing_recipes_parse(tmp_path, command, training_args):
     args = opts.parse_test(argv)
     assert (program, args.dataset, args.test_segments, args.coeff) == ("test_models.py", "something", [8, 8], [1, 1])
     flow = training_args("train_tsm_something_flow_8f")
-    settings = model_settings(flow, locate("something", "Flow", str(tmp_path)))
+    settings = model_settings(flow, locate("something", "Flow", str(tmp_path)).num_class)
     assert args.weights[1] == f"checkpoint/{store_name(settings, 'something', flow.epochs)}/ckpt.best.pth.tar"
 
 
@@ -169,22 +169,38 @@ def test_every_published_accuracy_has_its_command():
             found.add((row.name, float(accuracy), args.protocol))
         else:
             assert args.protocol == PROTOCOLS["accurate"]
-            own[args.dataset] = float(accuracy)
+            own[args.dataset, "shift" in args.weights[0]] = float(accuracy)
     published = {(row.name, score.top1, opts.parse_test(["x", "--weights=x", *score.flags.split()]).protocol)
                  for row in RELEASED for score in row.scores}
     assert found == published and len(found) == 20
-    assert own == {"something": 20.5, "ucf101": 95.9, "hmdb51": 73.5, "jester": 97.0}  # of the paper, TSN and TSMs
+    assert own == {("something", False): 20.5, ("ucf101", False): 91.7, ("ucf101", True): 95.9, ("hmdb51", False): 64.7,
+                   ("hmdb51", True): 73.5, ("jester", False): 83.9, ("jester", True): 97.0}  # of the paper's table 1
 
 
 def test_checkpoints_in_the_document_are_those_that_its_recipes_leave(tmp_path, training_args):
     names = set()
     for _, words in documented():
-        if words and re.match(r"scripts/(train|finetune)", words[0]):
-            args = training_args(Path(words[0]).stem, *words[1:])
-            settings = model_settings(args, locate(args.dataset, args.modality, str(tmp_path)))
+        if words and (re.match(r"scripts/(train|finetune)", words[0]) or words[:2] == ["python", "main.py"]):
+            args = (opts.parse_train(words[2:]) if words[0] == "python" else
+                    training_args(Path(words[0]).stem, *words[1:]))
+            settings = model_settings(args, locate(args.dataset, args.modality, str(tmp_path)).num_class)
             names.add(store_name(settings, args.dataset, args.epochs))
     text = (SCRIPTS.parent / "docs" / "models.md").read_text()
-    assert set(re.findall(r"checkpoint/(TSM_\w+)/ckpt.best.pth.tar", text)) == names and len(names) == 5
+    assert set(re.findall(r"checkpoint/(TSM_\w+)/ckpt.best.pth.tar", text)) == names and len(names) == 8
+
+
+def test_the_commands_without_shift_are_the_recipes_but_for_the_shift(training_args):
+    found = {}
+    for _, words in documented():
+        if words[:2] == ["python", "main.py"]:
+            args = vars(opts.parse_train(words[2:]))
+            recipe = DATASETS[args["dataset"]].recipe
+            assert recipe is not None
+            shifted = vars(training_args(Path(recipe.script).stem))
+            found[args["dataset"]] = {key: args[key] for key in args if args[key] != shifted[key]}
+    tuned = {"shift": False, "shift_place": None, "tune_from":
+             "$(python tools/download_weights.py TSM_kinetics_RGB_resnet50_avg_segment5_e50)"}
+    assert found == {"ucf101": tuned, "hmdb51": tuned, "jester": {"shift": False, "shift_place": None}}
 
 
 def test_the_two_stream_command_of_the_document(command):

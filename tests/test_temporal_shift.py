@@ -295,6 +295,37 @@ def test_a_shift_alone_works_in_its_inputs_memory(direction):
         ShiftAlone(8, 3, 9)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_shift_alone_within_gradient_checkpointing_shifts_once(reentrant):
+    """In place, the second forward pass would start from what the first one shifted."""
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(8, 4, 3), noise(6, 8, 5, 5)
+    plain, inplace = (nn.Sequential(ShiftAlone(8, 3, 4, inplace), copy.deepcopy(conv)) for inplace in (False, True))
+    forward = inplace.forward
+    inplace.forward = lambda x: checkpoint(forward, x, use_reentrant=reentrant)
+    same(gradients(inplace, x), gradients(plain, x))
+
+
+def test_hooks_around_the_in_place_module_get_every_tensor():
+    """So does save_on_cpu: of nested hooks the innermost alone work, and those must not be the module's."""
+    torch.manual_seed(0)
+    plain = TemporalShift(torchvision.models.resnet.BasicBlock(8, 8), 3, 4)
+    inplace = TemporalShift(copy.deepcopy(plain.net), 3, 4, inplace=True)
+    x, kept = noise(6, 8, 5, 5), {}
+    for module in (plain, inplace):
+        def pack(tensor):
+            kept.setdefault(module, []).append(tensor.shape)
+            return tensor
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            module(x)
+    assert kept[inplace] == kept[plain] and len(kept[plain]) > 4
+    with torch.autograd.graph.save_on_cpu():
+        found = inplace(x)
+    found.sum().backward()
+    plain(x).sum().backward()
+    same([p.grad for p in inplace.parameters()], [p.grad for p in plain.parameters()])
+
+
 def test_in_place_module_leaves_its_input_alone():
     x = noise(6, 8, 5, 5)
     before = x.clone()

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from online_demo import capture
+from ops import stream_sources
 from ops.checkpoint import parse_name, tune_from
 from ops.dataset import BadVideo, TSNDataSet, collate, read_list
 from ops.dataset_config import locate, swaps_by_names
@@ -22,7 +22,7 @@ from ops.training_data import training_set
 from ops.utils import accuracy
 from ops.weights import save_checkpoint
 from tests.golden_model import clip
-from tests.programs import make_frames, make_somethingv2, write_list
+from tests.programs import assert_refused, make_frames, make_somethingv2, run, write_list
 
 
 def small(**options):
@@ -191,6 +191,22 @@ def test_resuming_does_not_truncate_the_log(tmp_path):
     assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("start", [0, 2])
+@pytest.mark.parametrize("old", [b"Epoch: [0][0/20], lr: 0.01000\tLoss 5.1\n" * 2, b"Epoch: [0][0/20]\n", b"\xff\x00",
+                                 b"epoch,lr\n0,0.1\n"])
+def test_a_published_log_is_renamed_not_read_or_lost(old, start, tmp_path, caplog):
+    from ops.run_log import RunLog, read_log
+    caplog.set_level("INFO")
+    (tmp_path / "log.csv.old").write_text("an older one")
+    (tmp_path / "log.csv").write_bytes(old)
+    log = RunLog(tmp_path, start)
+    log.add({"epoch": start, "lr": 0.1, "train_loss": 1.5}, 0.0)
+    log.close()
+    assert (tmp_path / "log.csv.old1").read_bytes() == old and (tmp_path / "log.csv.old").read_text() == "an older one"
+    assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == [str(start)]
+    assert caplog.text.count("log.csv.old1") == 1
+
+
 def test_imagenet_weights_are_not_downloaded_to_be_overwritten(tmp_path, monkeypatch):
     import main as main_program
     import opts
@@ -205,8 +221,17 @@ def test_imagenet_weights_are_not_downloaded_to_be_overwritten(tmp_path, monkeyp
     make_somethingv2(tmp_path)
     args = opts.parse_train(["somethingv2", "RGB", "--arch", "resnet18", "--shift", "--tune_from", str(path)])
     settings = ModelSettings(4, 4, arch="resnet18", shift=True)
-    built, _ = main_program.build(args, settings, locate("somethingv2", "RGB", str(tmp_path)))
+    built = main_program.build(args, settings, locate("somethingv2", "RGB", str(tmp_path)), None)
     assert torch.equal(built.state_dict()["base_model.conv1.weight"], model.state_dict()["base_model.conv1.weight"])
+
+
+def test_the_published_command_without_data_or_weights_is_one_line(monkeypatch, capfd, tmp_path):
+    """Told of the lists at once, not after a download of 100 MB."""
+    monkeypatch.setenv("TSM_ROOT", str(tmp_path / "none"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *args, **kwargs: pytest.fail("fetched weights first"))
+    done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift")
+    assert_refused(done, "something/v2/train_videofolder.txt", "No such file", "gen_label", "--train_list")
+    assert (done.out, done.err.count("\n")) == ("", 1)
 
 
 def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
@@ -230,10 +255,10 @@ def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
 
         def release(self):
             pass
-    monkeypatch.setattr(capture.cv2, "VideoCapture", RedCamera)
+    monkeypatch.setattr(stream_sources.cv2, "VideoCapture", RedCamera)
     online = OnlineTSM(build_model(ModelSettings(4, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
                                                  input_size=32)))
-    shot = next(iter(capture.Camera(0).shots()))
+    shot = next(iter(stream_sources.Camera(0).shots()))
     pixels = frame_transform(online.preprocessing)(shot.read())
     assert [round(float(channel.float().mean())) for channel in pixels[0]] == [220, 60, 20]
     red = online.prepare(pixels)[0].mean((1, 2)).tolist()

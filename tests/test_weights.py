@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ops.checkpoint import count_classes, describe, parse_name, refuse_other_settings, same_classes, tune_from
+from ops.checkpoint import count_classes, describe, parse_name, same_classes, tune_from
 from ops.errors import UserError
 from ops.settings import ModelSettings, build_model, store_name
 from ops.weights import (
@@ -404,21 +404,6 @@ def test_same_classes_by_names_then_by_data_set(weights, tmp_path):
     named, nameless = describe(described(weights, tmp_path)), describe(described(weights, tmp_path, names=None))
     assert same_classes(named, "other", ["a", "b", "c", "d"]) and not same_classes(named, "gestures", ["b", "a"])
     assert same_classes(nameless, "gestures", ["b", "a"]) and not same_classes(nameless, "other", ["a"])
-
-
-def test_other_settings_are_refused_by_name(weights, tmp_path):
-    found = describe(described(weights, tmp_path))
-    refuse_other_settings(found, SETTINGS)
-    refuse_other_settings(found, SETTINGS.with_(shift_place="blockres"))  # the default, spelled out
-    message = refusal(refuse_other_settings, found, SETTINGS.with_(num_segments=8, shift_div=8))
-    assert "num_segments 2 there, 8 here" in message and "shift_div 4 there, 8 here" in message
-    for change in (dict(shift=False), dict(shift_direction="unidirectional"), dict(num_class=9)):
-        assert next(iter(change)) in refusal(refuse_other_settings, found, SETTINGS.with_(**change))
-
-
-def test_how_to_shift_says_nothing_where_nothing_shifts(weights, tmp_path):
-    still = SETTINGS.with_(shift=False)
-    refuse_other_settings(describe(described(weights, tmp_path, settings=still)), still.with_(shift_div=16))
 
 
 # ---- writing --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.cli import Parser, run  # noqa: E402
-from ops.gestures import FORMATS, SIZE, make_gestures  # noqa: E402
+from ops.gestures import FORMATS, SIZE, VIDEOS, make_gestures  # noqa: E402
 
 
 def parse_size(text: str) -> Tuple[int, int]:
@@ -25,7 +25,8 @@ def parse_size(text: str) -> Tuple[int, int]:
 def build_parser() -> Parser:
     parser = Parser(description="Render and encode the gestures data set.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the data set")
-    parser.add_argument("--videos", type=int, default=2000, metavar="N", help="how many, train and validation")
+    parser.add_argument("--videos", type=int, default=VIDEOS, metavar="N",
+                        help=f"how many, train and validation (default {VIDEOS})")
     parser.add_argument("--val", type=float, default=0.2, metavar="FRACTION", help="share for validation")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other videos")
     parser.add_argument("--size", type=parse_size, default=SIZE, metavar="WxH",
