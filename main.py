@@ -9,40 +9,27 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import opts
-from ops import checkpoint, cli
-from ops.augment import Mix, make_mix
-from ops.dataset import TSNDataSet
-from ops.dataset_config import DATASETS, Located, locate
-from ops.engine import (
-    EpochResult,
-    NonFiniteLoss,
-    Prepare,
-    TrainState,
-    learning_rate,
-    make_prepare,
-    score,
-    set_learning_rate,
-    train_one_epoch,
-)
-from ops.errors import UserError
-from ops.loader import make_loader, set_epoch
-from ops.metrics import Scores
+from ops.checkpoints import checkpoint
+from ops.checkpoints.checkpoint import store_name
+from ops.common import cli
+from ops.common.device import channels_last, git_commit, mix_seeds, pick_device, pick_gpus, seed_everything
+from ops.common.errors import UserError
+from ops.common.files import atomic_write, check_writable
+from ops.data.augment import Mix, make_mix
+from ops.data.loader import make_loader, set_epoch
+from ops.data.test_protocol import TestProtocol
+from ops.data.tsn_dataset import TSNDataSet
+from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
+from ops.evaluation.evaluate import Preprocessor, evaluate, make_preprocessor
+from ops.evaluation.metrics import Predictions
 from ops.models import TSN
-from ops.protocol import Protocol
-from ops.run_log import RunLog, write_args
-from ops.runtime import (
-    atomic_write,
-    channels_last,
-    git_commit,
-    mix_seeds,
-    pick_device,
-    pick_gpus,
-    refuse_unwritable,
-    seed_everything,
-)
-from ops.settings import ModelSettings, build_model, preprocessing, store_name
+from ops.spec import ModelSpec, build_model, preprocessing
 from ops.temporal_shift import shift_layers
-from ops.training_data import training_set
+from ops.training.loop import EpochResult, NonFiniteLoss, train_one_epoch
+from ops.training.run_log import RunLog, write_args
+from ops.training.schedule import learning_rate, set_learning_rate
+from ops.training.state import TrainState
+from ops.training.train_set import training_set
 from ops.weights import load_weights, read_checkpoint, save_checkpoint
 
 log = logging.getLogger("main")
@@ -54,17 +41,17 @@ def main() -> None:
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
     device = torch.device("cuda", gpus[0]) if gpus else device
-    resumed = checkpoint.describe(Path(args.resume)) if args.resume else None
-    refuse_before_making_data(args)
-    data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
-                  args.dataset_file, needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
+    resumed = checkpoint.load_checkpoint(Path(args.resume)) if args.resume else None
+    check_before_preparing(args)
+    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
+                           args.dataset_file, needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
     settings = model_settings(args, data.num_class)
     name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)
     model = build(args, settings, data, resumed)
     announce(args, name, device, model, data)
 
-    prepare = make_prepare(*model.normalization, settings.bgr_255, device)
+    prepare = make_preprocessor(*model.normalization, settings.bgr_255, device)
     optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
                                 weight_decay=args.weight_decay)
     if args.channels_last:
@@ -84,7 +71,7 @@ def main() -> None:
 
 # ---- build --------------------------------------------------------------------------------------------------
 
-def refuse_before_making_data(args: argparse.Namespace) -> None:
+def check_before_preparing(args: argparse.Namespace) -> None:
     """Of a data set that is made on first use, for minutes: refuse beforehand what could not train on it."""
     entry = DATASETS.get(args.dataset)
     if entry is None or entry.prepare is None:
@@ -96,8 +83,8 @@ def refuse_before_making_data(args: argparse.Namespace) -> None:
             read_checkpoint(Path(file))
 
 
-def model_settings(args: argparse.Namespace, num_class: int) -> ModelSettings:
-    return ModelSettings(
+def model_settings(args: argparse.Namespace, num_class: int) -> ModelSpec:
+    return ModelSpec(
         num_class=num_class, num_segments=args.num_segments, modality=args.modality, arch=args.arch,
         shift=args.shift, shift_div=args.shift_div, shift_place=args.shift_place or "",
         shift_direction=args.shift_direction, consensus_type=args.consensus_type, dropout=args.dropout,
@@ -105,8 +92,8 @@ def model_settings(args: argparse.Namespace, num_class: int) -> ModelSettings:
         non_local_type=args.non_local_type, input_size=args.input_size)
 
 
-def build(args: argparse.Namespace, settings: ModelSettings, data: Located,
-          resumed: Optional[checkpoint.Described]) -> TSN:
+def build(args: argparse.Namespace, settings: ModelSpec, data: DatasetPaths,
+          resumed: Optional[checkpoint.Checkpoint]) -> TSN:
     """The model with its first weights; image weights are not fetched where a checkpoint replaces them."""
     replaced = resumed or args.tune_from
     model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
@@ -126,14 +113,14 @@ def parallel(model: TSN, gpus: list[int]) -> nn.Module:
     return nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
 
 
-def training_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
+def training_loader(args: argparse.Namespace, model: TSN, settings: ModelSpec, data: DatasetPaths) -> DataLoader:
     videos = training_set(model, settings, data, args.flip, args.augment, args.random_erasing, args.dense_sample,
                           args.skip_bad, args.seed, args.data_format)
     return make_loader(videos, args.batch_size, args.workers, train=True, seed=args.seed)
 
 
-def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> DataLoader:
-    transform = Protocol().transform(model.scale_size, model.crop_size, settings.bgr_255)
+def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSpec, data: DatasetPaths) -> DataLoader:
+    transform = TestProtocol().transform(model.scale_size, model.crop_size, settings.bgr_255)
     videos = TSNDataSet(data.frames, data.val_list, settings.num_segments, model.new_length, settings.modality,
                         data.template, transform, random_shift=False, dense_sample=args.dense_sample,
                         num_class=data.num_class, data_format=args.data_format)
@@ -141,7 +128,7 @@ def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSetti
     return make_loader(videos, args.batch_size, args.workers, train=False)
 
 
-def metadata(args: argparse.Namespace, model: TSN, settings: ModelSettings, data: Located) -> dict[str, Any]:
+def metadata(args: argparse.Namespace, model: TSN, settings: ModelSpec, data: DatasetPaths) -> dict[str, Any]:
     """What a checkpoint carries beside the published entries."""
     return {"version": checkpoint.VERSION, "arch": settings.arch, "settings": settings.to_dict(),
             "dataset": data.name, "class_names": data.class_names,
@@ -149,10 +136,10 @@ def metadata(args: argparse.Namespace, model: TSN, settings: ModelSettings, data
             "train": {key: value for key, value in vars(args).items() if value is not None}, "commit": git_commit()}
 
 
-def resume(state: TrainState, model: TSN, settings: ModelSettings, found: checkpoint.Described,
+def resume(state: TrainState, model: TSN, settings: ModelSpec, found: checkpoint.Checkpoint,
            weights_only: bool) -> None:
     """Go on exactly where the checkpoint ended: weights, optimizer, epoch, best accuracy."""
-    checkpoint.refuse_other_settings(found, settings)
+    checkpoint.check_same_settings(found, settings)
     load_weights(model, found.weights, f"--resume {found.path}")
     if not weights_only:
         state.epoch, state.best_prec1 = checkpoint.restore(found, state.optimizer)
@@ -162,12 +149,12 @@ def resume(state: TrainState, model: TSN, settings: ModelSettings, found: checkp
 # ---- loop ---------------------------------------------------------------------------------------------------
 
 def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader, val_loader: DataLoader,
-          prepare: Prepare, mix: Optional[Mix], log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
+          prepare: Preprocessor, mix: Optional[Mix], log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
     """Epochs from the state's on: train, validate when due, log, checkpoint."""
     if state.epoch >= args.epochs:
         log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
         return
-    refuse_unwritable(model_folder / "ckpt.pth.tar")
+    check_writable(model_folder / "ckpt.pth.tar")
     good = args.resume or "none yet"
     count_best_anew(state, model_folder)
     write_args(log_folder / "args.txt", {**vars(args), "command": opts.command_line(), "commit": meta["commit"]})
@@ -183,7 +170,7 @@ def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader,
                                       DEBUG_STEPS if args.debug else None, log.info, mix)
         except NonFiniteLoss as error:
             raise UserError(f"{error}; this run's last good checkpoint: {good}") from None
-        tell_skipped(trained, log_folder / "skipped_videos.txt")
+        log_skipped(trained, log_folder / "skipped_videos.txt")
         due = (epoch + 1) % args.eval_freq == 0 or epoch + 1 == last
         scores = validate(state, val_loader, prepare, args) if due else None
         first = not (model_folder / "ckpt.best.pth.tar").exists()
@@ -206,15 +193,15 @@ def count_best_anew(state: TrainState, folder: Path) -> None:
         state.best_prec1 = 0.0
 
 
-def validate(state: TrainState, loader: DataLoader, prepare: Prepare, args: argparse.Namespace) -> Scores:
-    return score(state.model, loader, prepare, max_steps=DEBUG_STEPS if args.debug else None, desc="validate")
+def validate(state: TrainState, loader: DataLoader, prepare: Preprocessor, args: argparse.Namespace) -> Predictions:
+    return evaluate(state.model, loader, prepare, max_steps=DEBUG_STEPS if args.debug else None, desc="validate")
 
 
-def report(scores: Scores) -> None:
+def report(scores: Predictions) -> None:
     print(f"Testing Results: Prec@1 {scores.top1:.3f} Prec@5 {scores.top5:.3f} Loss {scores.loss:.5f}", flush=True)
 
 
-def log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Scores]) -> dict[str, Any]:
+def log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predictions]) -> dict[str, Any]:
     row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_top1": trained.top1,
            "train_top5": trained.top5, "data_seconds": trained.data_seconds, "step_seconds": trained.step_seconds}
     if scores:
@@ -235,7 +222,7 @@ def save(state: TrainState, meta: dict[str, Any], folder: Path, best: bool) -> P
 
 # ---- words --------------------------------------------------------------------------------------------------
 
-def announce(args: argparse.Namespace, name: str, device: torch.device, model: TSN, data: Located) -> None:
+def announce(args: argparse.Namespace, name: str, device: torch.device, model: TSN, data: DatasetPaths) -> None:
     """What is about to run."""
     print(f"storing name: {name}")
     log.info("commit %s, device %s, %d classes", git_commit(), device, data.num_class)
@@ -258,7 +245,7 @@ def _shown(value: float) -> str:
     return ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"
 
 
-def tell_skipped(trained: EpochResult, path: Path) -> None:
+def log_skipped(trained: EpochResult, path: Path) -> None:
     """Count the videos that --skip_bad left out, and list them with their reasons."""
     if trained.bad:
         with atomic_write(path) as f:

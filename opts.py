@@ -5,15 +5,15 @@ import math
 import sys
 from typing import Any, Optional, Sequence
 
-from ops.augment import AUGMENTATIONS, check_augmentation
 from ops.backbones import BACKBONES
-from ops.cli import Parser
+from ops.common.cli import Parser
+from ops.common.errors import UserError
+from ops.data.augment import AUGMENTATIONS, check_augmentation
+from ops.data.test_protocol import PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS
-from ops.errors import UserError
-from ops.frame_sources import DATA_FORMATS
 from ops.non_local import NON_LOCAL_TYPES
-from ops.protocol import PROTOCOLS, Protocol
 from ops.temporal_shift import DIRECTIONS
+from ops.video.frames import DATA_FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -259,12 +259,12 @@ def _check_online(args: argparse.Namespace) -> None:
         raise UserError("--online streams one view of one checkpoint: leave out crops, clips, ensembles and --csv_file")
 
 
-def _protocol(args: argparse.Namespace) -> Protocol:
+def _protocol(args: argparse.Namespace) -> TestProtocol:
     """The named protocol, or the one that the single flags describe."""
     flags = [flag for flag in ("test_crops", "full_res", "dense_sample", "twice_sample") if getattr(args, flag)]
     if args.protocol is None:
-        return Protocol(1 if args.test_crops is None else args.test_crops, args.full_res, args.dense_sample,
-                        args.twice_sample)
+        return TestProtocol(1 if args.test_crops is None else args.test_crops, args.full_res, args.dense_sample,
+                            args.twice_sample)
     _check_choice("--protocol", args.protocol, tuple(PROTOCOLS))
     if flags:
         raise UserError(f"--protocol {args.protocol} and --{flags[0]} exclude each other: leave one out")

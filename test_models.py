@@ -12,23 +12,24 @@ import torch
 from torch import nn
 
 import opts
-from ops import cli
-from ops.checkpoint import Described, count_classes, describe, parse_name, same_classes
-from ops.dataset import TSNDataSet
-from ops.dataset_config import Located, locate, mirror_labels, refuse_unless_same_classes
-from ops.engine import make_prepare, score
-from ops.errors import UserError
+from ops.checkpoints.checkpoint import Checkpoint, count_classes, load_checkpoint, parse_name, same_classes
+from ops.checkpoints.inspect import VIDEO, read_tensors
+from ops.checkpoints.online_format import is_bare_online, open_model, to_clip_names
+from ops.common import cli
+from ops.common.device import pick_device, pick_gpus
+from ops.common.errors import UserError
+from ops.common.files import atomic_write, check_writable
+from ops.data.loader import make_loader
+from ops.data.test_protocol import TestProtocol
+from ops.data.tsn_dataset import TSNDataSet
+from ops.dataset_config import DatasetPaths, check_same_classes, mirror_labels, resolve_dataset
+from ops.evaluation.evaluate import evaluate, make_preprocessor
+from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
-from ops.inspection import VIDEO, read_tensors
-from ops.loader import make_loader
-from ops.metrics import Scores, names_or_numbers, write_report
 from ops.models import TSN
-from ops.online import OnlineTSM
-from ops.online_format import is_bare_online, open_model, to_clip_names
-from ops.online_scoring import count_frames, score_online, trained_stride, write_online_report
-from ops.protocol import Protocol
-from ops.runtime import atomic_write, pick_device, pick_gpus, refuse_unwritable
-from ops.settings import ModelSettings, build_model
+from ops.spec import ModelSpec, build_model
+from ops.streaming.online import OnlineTSM
+from ops.streaming.online_scoring import count_frames, score_online, trained_stride, write_online_report
 from ops.weights import load_weights
 
 log = logging.getLogger("test_models")
@@ -37,10 +38,10 @@ log = logging.getLogger("test_models")
 @dataclass
 class Member:
     """One checkpoint of the ensemble with settings of its own. mirror: see `mirror_labels`."""
-    found: Described
-    settings: ModelSettings
+    found: Checkpoint
+    settings: ModelSpec
     model: TSN
-    data: Located
+    data: DatasetPaths
     test_list: Path
     coeff: float
     mirror: Optional[list[int]]
@@ -51,7 +52,7 @@ def main() -> None:
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
     device = torch.device("cuda", gpus[0]) if gpus else device
-    protocol: Protocol = args.protocol
+    protocol: TestProtocol = args.protocol
     members = [build(args, i) for i in range(len(args.weights))]
     for member in members:
         s = member.settings
@@ -59,12 +60,12 @@ def main() -> None:
                  f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
     folder = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     for output in filter(None, (folder / "results.json", args.csv_file)):
-        refuse_unwritable(Path(output))
+        check_writable(Path(output))
     if args.online:
-        tell_no_effect(args)
+        warn_no_effect(args)
         stream(members[0], args, device, folder)
         return
-    tell_protocol(protocol, members)
+    log_protocol(protocol, members)
     scored = [run(member, protocol, args, device, gpus) for member in members]
     total = combine(scored, [member.coeff for member in members])
     names = members[0].data.class_names or members[0].found.class_names
@@ -73,24 +74,24 @@ def main() -> None:
         "segments": [m.settings.num_segments for m in members], "views": protocol.views})
     if args.csv_file:
         write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
-    tell(total, names, folder)
+    print_results(total, names, folder)
 
 
 def build(args: argparse.Namespace, i: int) -> Member:
     """The i-th member: settings by flags, else the checkpoint's metadata, else its name, else its keys."""
     path = Path(args.weights[i])
-    found = describe(path)
+    found = load_checkpoint(path)
     if found.settings is None and is_bare_online(found.weights):  # the released online model
         opened = open_model(path)
         found = replace(found, settings=opened.settings, dataset=opened.dataset, class_names=opened.class_names,
                         source="keys, an online file's")
     given = overrides(args, i)
     if found.settings is None:
-        found = replace(found, settings=said_by_keys(found, given), source="keys and the flags")
+        found = replace(found, settings=spec_from_keys(found, given), source="keys and the flags")
     settings = found.settings.with_(**given)
-    data = locate(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
-                  root_path=args.root_path[i], dataset_file=args.dataset_file, needed=["val_list"])
-    refuse_unless_same_classes(found.class_names, data.class_names, str(path))
+    data = resolve_dataset(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
+                           root_path=args.root_path[i], dataset_file=args.dataset_file, needed=["val_list"])
+    check_same_classes(found.class_names, data.class_names, str(path))
     if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{path} was trained on {found.dataset}, whose classes are not {data.name}'s: test it on"
                         f" {found.dataset}")
@@ -114,7 +115,7 @@ def overrides(args: argparse.Namespace, i: int) -> dict[str, Any]:
     return {**each, **every, "num_segments": args.test_segments[i], "consensus_type": args.crop_fusion_type}
 
 
-def said_by_keys(found: Described, given: dict[str, Any]) -> ModelSettings:
+def spec_from_keys(found: Checkpoint, given: dict[str, Any]) -> ModelSpec:
     """For a file of which neither metadata nor name tells anything: what its keys and shapes tell."""
     if given["arch"] is None or given["modality"] is None:
         raise UserError(f"{found.path}: neither metadata nor a published name (TSM_<dataset>_<modality>_<arch>_...)"
@@ -124,10 +125,10 @@ def said_by_keys(found: Described, given: dict[str, Any]) -> ModelSettings:
     if not told.get("shift") and given["shift"] is None:
         log.warning("warning: %s: nothing says whether it shifts, so it is scored without: if it is a TSM, say --shift, if"
                     " not, --no-shift", found.path)
-    return ModelSettings(**told)
+    return ModelSpec(**told)
 
 
-def video_list(member: Member, protocol: Protocol, args: argparse.Namespace) -> TSNDataSet:
+def video_list(member: Member, protocol: TestProtocol, args: argparse.Namespace) -> TSNDataSet:
     """The member's list with the protocol's frames and views, cut at --max_num."""
     s, model = member.settings, member.model
     videos = TSNDataSet(member.data.frames, member.test_list, s.num_segments, model.new_length, s.modality,
@@ -139,16 +140,16 @@ def video_list(member: Member, protocol: Protocol, args: argparse.Namespace) -> 
     return videos
 
 
-def run(member: Member, protocol: Protocol, args: argparse.Namespace, device: torch.device,
-        gpus: list[int]) -> Scores:
+def run(member: Member, protocol: TestProtocol, args: argparse.Namespace, device: torch.device,
+        gpus: list[int]) -> Predictions:
     """One member's scores of its whole list."""
     s, model = member.settings, member.model.to(device)
     videos = video_list(member, protocol, args)
     loader = make_loader(videos, args.batch_size, args.workers, train=False)
-    prepare = make_prepare(*model.normalization, s.bgr_255, device)
+    prepare = make_preprocessor(*model.normalization, s.bgr_255, device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
-    return score(network, loader, prepare, protocol.mirrored, member.mirror, args.softmax,
-                 desc=member.found.path.name)
+    return evaluate(network, loader, prepare, protocol.mirrored, member.mirror, args.softmax,
+                    desc=member.found.path.name)
 
 
 def stream(member: Member, args: argparse.Namespace, device: torch.device, folder: Path) -> None:
@@ -162,10 +163,10 @@ def stream(member: Member, args: argparse.Namespace, device: torch.device, folde
                                                 "online_stride": stride, "online_top1": result.top1.tolist()})
     write_online_report(result, folder)
     print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
-    tell(result.scores, names, folder)
+    print_results(result.scores, names, folder)
 
 
-def tell_no_effect(args: argparse.Namespace) -> None:
+def warn_no_effect(args: argparse.Namespace) -> None:
     """A warning for each flag that --online takes no notice of."""
     for flag, given, why in (("softmax", args.softmax, "it is for ensembles"), ("gpus", args.gpus, "see --device"),
                              ("coeff", args.coeff != [1.0], "it is for ensembles")):
@@ -173,13 +174,13 @@ def tell_no_effect(args: argparse.Namespace) -> None:
             log.warning("warning: --%s has no effect with --online: %s", flag, why)
 
 
-def combine(scored: Sequence[Scores], coeff: Sequence[float]) -> Scores:
+def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Predictions:
     """The weighted mean of several members' scores of the same videos."""
     labels = scored[0].labels
     if any(len(other.labels) != len(labels) or not bool((other.labels == labels).all()) for other in scored):
         raise UserError("the checkpoints' lists hold different videos or labels: give matching ones with --test_list")
     logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / len(scored)
-    return Scores(torch.as_tensor(logits), labels, scored[0].probabilities)
+    return Predictions(torch.as_tensor(logits), labels, scored[0].probabilities)
 
 
 def run_name(path: Path) -> str:
@@ -189,7 +190,7 @@ def run_name(path: Path) -> str:
     return path.name.split(".")[0]
 
 
-def write_csv(path: Path, dataset: str, member: Member, scores: Scores, names: Sequence[str] | None) -> None:
+def write_csv(path: Path, dataset: str, member: Member, scores: Predictions, names: Sequence[str] | None) -> None:
     """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form)."""
     labels = names_or_numbers(names, scores.logits.shape[1])
     videos = TSNDataSet(member.data.frames, member.test_list).video_list
@@ -200,14 +201,14 @@ def write_csv(path: Path, dataset: str, member: Member, scores: Scores, names: S
             f.write("\n")
 
 
-def tell_protocol(protocol: Protocol, members: Sequence[Member]) -> None:
+def log_protocol(protocol: TestProtocol, members: Sequence[Member]) -> None:
     """What is about to be spent on each video."""
     cost = sum(gflops_per_view(m.model, protocol.size(m.model.scale_size, m.model.crop_size)) for m in members)
     log.info("protocol: %s = %d views per video, %.1f GFLOPs per video (multiply-adds of convolutions and classifier)",
              protocol.words, protocol.views, cost * protocol.views)
 
 
-def tell(scores: Scores, names: Sequence[str] | None, folder: Path) -> None:
+def print_results(scores: Predictions, names: Sequence[str] | None, folder: Path) -> None:
     """Per-class accuracies, where the report lies, and the two published last lines."""
     labels = names_or_numbers(names, scores.logits.shape[1])
     for name, value in zip(labels, scores.class_accuracies()):

@@ -11,8 +11,8 @@ from typing import Callable, NamedTuple, Optional
 
 from PIL import Image
 
-from ops.errors import UserError
-from ops.stream_sources import Shot, Source, Ticks
+from ops.common.errors import UserError
+from ops.streaming.sources import Shot, Source, Ticks
 
 log = logging.getLogger(__name__)
 

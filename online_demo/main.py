@@ -23,18 +23,19 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from online_demo.capture import Capture, Frame  # noqa: E402
-from online_demo.recorder import Recorder  # noqa: E402
-from online_demo.window import NoWindow, View, Window, canvas_size, draw  # noqa: E402
-from ops.cli import Parser, run  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.online import OnlineTSM  # noqa: E402
-from ops.online_format import FRAME_RATE, frame_rate_of  # noqa: E402
-from ops.released import ONLINE_JESTER, cached_file  # noqa: E402
-from ops.runtime import atomic_write  # noqa: E402
-from ops.runtimes import BACKENDS, PRECISIONS, open_runtime  # noqa: E402
-from ops.stream import SMOOTHINGS, Decision, Stream, frame_transform  # noqa: E402
-from ops.stream_sources import Address, Camera, Folder, Source, open_source  # noqa: E402
+from online_demo.capture import Capture, Frame
+from online_demo.recorder import Recorder
+from online_demo.window import NoWindow, View, Window, canvas_size, draw
+from ops.checkpoints.model_zoo import ONLINE_JESTER, cached_file
+from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
+from ops.common.cli import Parser, run
+from ops.common.errors import UserError
+from ops.common.files import atomic_write
+from ops.runtimes.base import PRECISIONS
+from ops.runtimes.registry import BACKENDS, open_runtime
+from ops.streaming.online import OnlineTSM
+from ops.streaming.sources import Address, Camera, Folder, Source, open_source
+from ops.streaming.stream import SMOOTHINGS, Decision, Stream, frame_transform
 
 log = logging.getLogger("online_demo")
 

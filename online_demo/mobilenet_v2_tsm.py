@@ -1,7 +1,7 @@
 """The published online MobileNetV2: one frame and ten buffers in, logits and ten buffers out (TSM, sec. 3.4).
 
 Same names and weights as the release, so that its files load. For other backbones, and for streaming anything that
-this repository trained, see `ops.online.OnlineTSM`; both compute the same.
+this repository trained, see `ops.streaming.online.OnlineTSM`; both compute the same.
 """
 from typing import Iterator, Optional
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from ops.errors import UserError
+from ops.common.errors import UserError
 
 CLOCK = Fraction(1, 90000)  # of the time stamps, seconds
 # A fragmented MP4 (ISO/IEC 14496-12, 8.8): its head comes first, and each group of pictures is complete in itself.

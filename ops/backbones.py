@@ -10,8 +10,8 @@ import torchvision
 from torch import Tensor, nn
 
 from archs import bn_inception, mobilenet_v2
-from ops.errors import UserError
-from ops.weights import find_state_dict, read_checkpoint, refuse_misfit
+from ops.common.errors import UserError
+from ops.weights import check_fit, find_state_dict, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def load_imagenet(net: nn.Module, path: Path, backbone: Backbone) -> None:
             weights[key] = own[key]
     # Files older than this counter (torchvision's of 2017) lack it; it does not change what a network computes.
     weights.update({k: v for k, v in own.items() if k.endswith("num_batches_tracked") and k not in weights})
-    refuse_misfit(weights, own, f"--pretrain {path}")
+    check_fit(weights, own, f"--pretrain {path}")
     net.load_state_dict(weights)
 
 

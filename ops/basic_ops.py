@@ -1,7 +1,7 @@
 """Consensus: from one score per frame to one per clip (TSN, arXiv:1608.00859, sec. 3.1)."""
 from torch import Tensor, nn
 
-from ops.errors import UserError
+from ops.common.errors import UserError
 
 CONSENSUS_TYPES = ("avg", "identity")
 

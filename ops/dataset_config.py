@@ -1,6 +1,6 @@
 """The table of data sets: where each one's lists and frames lie under one root, its classes, its recipe.
 
-A user's own data sets are not written into the table but into a `datasets.yaml` (`ops.dataset_file`).
+A user's own data sets are not written into the table but into a `datasets.yaml` (`ops.prepare.user_file`).
 """
 import logging
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
 from ops import jester
-from ops.dataset_file import UserDataSet, read_dataset_file
-from ops.errors import UserError
+from ops.common.errors import UserError
+from ops.prepare.user_file import UserDataSet, read_dataset_file
 
 log = logging.getLogger(__name__)
 DATASET_FILE = Path(__file__).resolve().parents[1] / "datasets.yaml"
@@ -55,7 +55,7 @@ class DataSet:
 
 
 def _prepare_gestures(root: Path) -> None:
-    from ops.gestures_data import prepare_gestures  # rendering and encoding load only where they are needed
+    from ops.prepare.gestures.dataset import prepare_gestures  # rendering and encoding load only where they are needed
     prepare_gestures(root)
 
 
@@ -116,7 +116,7 @@ DATASETS: dict[str, DataSet] = {
 
 
 @dataclass(frozen=True)
-class Located:
+class DatasetPaths:
     """A data set found on this machine: absolute places, class names (None where no file tells them)."""
     name: str
     num_class: int
@@ -133,8 +133,8 @@ def dataset_root(root: Optional[str] = None) -> Path:
     return Path(root or os.environ.get("TSM_ROOT") or "data")
 
 
-def locate(name: str, modality: str, root: Optional[str] = None, train_list: str = "", val_list: str = "",
-           root_path: str = "", dataset_file: Optional[str] = None, needed: Sequence[str] = ()) -> Located:
+def resolve_dataset(name: str, modality: str, root: Optional[str] = None, train_list: str = "", val_list: str = "",
+                    root_path: str = "", dataset_file: Optional[str] = None, needed: Sequence[str] = ()) -> DatasetPaths:
     """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown.
 
     dataset_file: the yaml file with the user's own data sets (default: datasets.yaml in the repository's root).
@@ -149,21 +149,21 @@ def locate(name: str, modality: str, root: Optional[str] = None, train_list: str
              "val_list": Path(val_list or base / files.val_list)}
     for key in needed:
         if not lists[key].is_file():
-            _refuse_missing_list(lists[key])
+            _check_list_exists(lists[key])
     names = read_categories(base / entry.categories) if entry.categories else None
-    return Located(name, len(names) if names else entry.num_class, names, **lists,
-                   frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
+    return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
+                        frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
 
 
-def _refuse_missing_list(path: Path) -> None:
-    from ops.dataset import read_list  # brings torch, which callers that only look a data set up do without
+def _check_list_exists(path: Path) -> None:
+    from ops.data.list_files import read_list  # brings torch, which callers that only look a data set up do without
     read_list(path)
 
 
 def _look_up(name: str, modality: str, dataset_file: Optional[str], unused: list[str]) -> tuple[DataSet, Files]:
     own = user_datasets(dataset_file) if dataset_file or name not in DATASETS else {}
     if name in own:
-        own[name].refuse_missing(*unused)
+        own[name].check_paths(*unused)
     elif name not in DATASETS:
         raise UserError(f"unknown data set {name!r}: choose one of {', '.join([*DATASETS, *own])}, or make it one with"
                         " tools/make_dataset.py")
@@ -202,7 +202,7 @@ def read_categories(path: Path) -> Optional[list[str]]:
     return [line.split(maxsplit=1)[1] for line in lines] if numbered else lines
 
 
-def mirror_labels(data: Located, trained: Optional[list[str]] = None) -> Optional[list[int]]:
+def mirror_labels(data: DatasetPaths, trained: Optional[list[str]] = None) -> Optional[list[int]]:
     """label -> the label of the mirrored video; None where that is unknown (no class names, no published pairs).
 
     trained: the class names that a checkpoint tells, which count where the data set's file of them is absent.
@@ -233,11 +233,11 @@ def swaps_by_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 def return_dataset(dataset: str, modality: str) -> tuple[int, str, str, str, str]:
     """(number of classes, training list, validation list, frame root, frame template), as published."""
-    found = locate(dataset, modality)
+    found = resolve_dataset(dataset, modality)
     return found.num_class, str(found.train_list), str(found.val_list), str(found.frames), found.template
 
 
-def refuse_unless_same_classes(checkpoint: Optional[list[str]], data: Optional[list[str]], what: str) -> None:
+def check_same_classes(checkpoint: Optional[list[str]], data: Optional[list[str]], what: str) -> None:
     """UserError when both sides name their classes and the names differ."""
     if checkpoint and data and checkpoint != data:
         _differ(checkpoint, data, what)

@@ -1,5 +1,6 @@
 """Jester's 27 classes in the published order, and what the published demo does with them."""
 
+
 CLASSES = (
     "Doing other things", "Drumming Fingers", "No gesture", "Pulling Hand In", "Pulling Two Fingers In",
     "Pushing Hand Away", "Pushing Two Fingers Away", "Rolling Hand Backward", "Rolling Hand Forward", "Shaking Hand",

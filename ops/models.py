@@ -9,18 +9,18 @@ from archs.bn_inception import BNInception
 from archs.mobilenet_v2 import InvertedResidual, MobileNetV2
 from ops.backbones import Backbone, build_backbone, find_backbone, inflate_first_conv
 from ops.basic_ops import ConsensusModule
-from ops.errors import UserError
+from ops.common.errors import UserError
+from ops.data.clip_transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
 from ops.non_local import NON_LOCAL_TYPES, make_non_local
 from ops.temporal_shift import (
     RESNET_PLACES,
-    ShiftAlone,
+    StandaloneShift,
     TemporalShift,
     make_temporal_pool,
     make_temporal_shift,
     pooled_segments,
     segments_per_layer,
 )
-from ops.transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class TSN(nn.Module):
 
     def _shift_between_blocks(self, net: BNInception, options: dict[str, Any]) -> None:
         try:
-            net.install_shift(self.shift_place, lambda channels: ShiftAlone(channels, self.num_segments, **options))
+            net.install_shift(self.shift_place, lambda channels: StandaloneShift(channels, self.num_segments, **options))
         except UserError:
             raise
         except ValueError as error:  # archs know nothing of our errors

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import ResNet
 
-from ops.errors import UserError
+from ops.common.errors import UserError
 
 NON_LOCAL_TYPES = ("embedded_gaussian", "gaussian", "dot_product")
 

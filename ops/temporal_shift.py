@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ops.errors import UserError
+from ops.common.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class TemporalShift(nn.Module):
         return _Move.apply(x, n_segment, moves)
 
 
-class ShiftAlone(TemporalShift):
+class StandaloneShift(TemporalShift):
     """A shift whose input nothing else reads, such as BNInception's between its blocks: (N*T, C, H, W) -> same.
 
     inplace: in the input's own memory, except where others decide what is kept: gradient checkpointing would start
@@ -198,7 +198,7 @@ def _others_save() -> bool:
         return True
 
 
-class _Again(NamedTuple):
+class _Recompute(NamedTuple):
     """What stands for a shifted tensor that was not kept: how to make it again."""
     x: Tensor
     version: int
@@ -216,15 +216,15 @@ def _remember_unshifted(x: Tensor, shifted: Tensor, n_segment: int, moves: Moves
     """Within this context autograd keeps x wherever it would keep `shifted`."""
     pointer, shape, strides, dtype = shifted.data_ptr(), shifted.shape, shifted.stride(), shifted.dtype
     version = shifted._version  # once `net` has changed it in place, it is no longer what a shift of x gives
-    again = _Again(x.detach(), x._version, n_segment, moves)
+    again = _Recompute(x.detach(), x._version, n_segment, moves)
 
-    def pack(tensor: Tensor) -> Union[Tensor, _Again]:
+    def pack(tensor: Tensor) -> Union[Tensor, _Recompute]:
         same = (tensor.data_ptr() == pointer and tensor.shape == shape and tensor.stride() == strides
                 and tensor.dtype == dtype and tensor._version == version)
         return again if same else tensor
 
-    def unpack(kept: Union[Tensor, _Again]) -> Tensor:
-        return kept.make() if isinstance(kept, _Again) else kept
+    def unpack(kept: Union[Tensor, _Recompute]) -> Tensor:
+        return kept.make() if isinstance(kept, _Recompute) else kept
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 

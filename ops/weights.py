@@ -10,8 +10,8 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor, nn
 
-from ops.errors import UserError
-from ops.runtime import CannotWrite, whole_file
+from ops.common.errors import UserError
+from ops.common.files import CannotWrite, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +107,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
     fitted = fit_names(weights, own, what)
     # Counters do not change what a network computes; files older than torch 0.4.1 lack them.
     fitted.update({key: own[key] for key in own if key.endswith("num_batches_tracked") and key not in fitted})
-    refuse_misfit(fitted, own, what)
+    check_fit(fitted, own, what)
     model.load_state_dict(fitted)
 
 
-def refuse_misfit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
+def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
     """UserError that names which keys and shapes disagree, if any do."""
     missing = [key for key in own if key not in weights]
     surplus = [key for key in weights if key not in own]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ops.cli import Parser, run  # noqa: E402
-from tools.benchmarks.machine import describe_machine  # noqa: E402
+from ops.common.cli import Parser, run
+from tools.benchmarks.machine import describe_machine
 
 SUBJECTS = {"memory": "peak activation memory of a training step, plain against in-place shift",
             "data": "clips per second, against the published way of loading",

@@ -19,24 +19,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run, tell_unused  # noqa: E402
-from ops.dataset_check import (  # noqa: E402
-    KINDS,
-    Rules,
-    check_lists,
-    clean_list,
-    guess_template,
-    page,
-    to_dict,
-    write_clean,
-)
-from ops.dataset_config import DATASETS, locate, read_categories, user_datasets  # noqa: E402
-from ops.dataset_file import TEMPLATE, is_template  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.frame_sources import DATA_FORMATS  # noqa: E402
-from ops.pool import cores  # noqa: E402
-from ops.runtime import refuse_unwritable  # noqa: E402
-from ops.shards import is_sharded  # noqa: E402
+from ops.common.cli import Parser, run, warn_unused
+from ops.common.errors import UserError
+from ops.common.files import check_writable
+from ops.common.pool import cores
+from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
+from ops.prepare.check import KINDS, Rules, check_lists, clean_list, guess_template, page, to_dict, write_clean
+from ops.video.discovery import TEMPLATE, is_template
+from ops.video.frames import DATA_FORMATS
+from ops.video.shards import is_sharded
 
 
 def main() -> int:
@@ -51,7 +42,7 @@ def main() -> int:
         raise UserError(f"shards in {rules.root}: what can be checked is the frame folders that they were made of: name"
                         " those with --root_path")
     for name in files if args.fix else ():
-        refuse_unwritable(clean_list(args.fix, name, len(files)))
+        check_writable(clean_list(args.fix, name, len(files)))
     report = check_lists(files, rules, args.workers)
     report.findings = [finding for finding in report.findings if finding.kind not in ignored]
     print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(page(report)))
@@ -105,20 +96,20 @@ def is_name(args: Namespace) -> bool:
 
 def tell_no_effect(parser: Parser, args: Namespace, named: bool) -> None:
     if named:
-        tell_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
+        warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
         if args.modality == "Flow":
-            tell_unused(parser, args, "flow lies in folders of pictures", "data_format")
+            warn_unused(parser, args, "flow lies in folders of pictures", "data_format")
         return
-    tell_unused(parser, args, "it is for a data set's name, these are list files", "modality", "root_dataset",
+    warn_unused(parser, args, "it is for a data set's name, these are list files", "modality", "root_dataset",
                 "dataset_file")
     if args.categories:
-        tell_unused(parser, args, "--categories tells it", "num_class")
+        warn_unused(parser, args, "--categories tells it", "num_class")
 
 
 def by_name(args: Namespace) -> tuple[dict[str, Path], Rules]:
     """The lists of a data set, and what they are held against."""
-    data = locate(args.what[0], args.modality, args.root_dataset, root_path=str(args.root_path or ""),
-                  dataset_file=args.dataset_file)
+    data = resolve_dataset(args.what[0], args.modality, args.root_dataset, root_path=str(args.root_path or ""),
+                           dataset_file=args.dataset_file)
     rules = Rules(data.frames, data.template, data.num_class, data.class_names, args.min_frames, args.full,
                   "frames" if args.modality == "Flow" else args.data_format)
     own = None if data.name in DATASETS else user_datasets(args.dataset_file)[data.name]

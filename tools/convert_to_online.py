@@ -12,11 +12,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops import cli  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.online_format import FRAME_RATE, Opened, bare_content, clip_content, online_content, open_model  # noqa: E402
-from ops.temporal_shift import DIRECTIONS  # noqa: E402
-from ops.weights import save_checkpoint  # noqa: E402
+from ops.checkpoints.online_format import FRAME_RATE, Opened, bare_content, clip_content, online_content, open_model
+from ops.common import cli
+from ops.common.errors import UserError
+from ops.temporal_shift import DIRECTIONS
+from ops.weights import save_checkpoint
 
 log = logging.getLogger("convert_to_online")
 FLAGS = ("arch", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")

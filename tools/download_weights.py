@@ -14,15 +14,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.released import RELEASED, Released, base_url, cached_file, fetch  # noqa: E402
+from ops.checkpoints.model_zoo import MODEL_ZOO, ZooModel, base_url, cached_file, fetch
+from ops.common.cli import Parser, run
+from ops.common.errors import UserError
 
 
 def main() -> None:
     args = build_parser().parse_args()
     if args.list:
-        rows = [describe(row, args.url) for row in RELEASED]
+        rows = [describe(row, args.url) for row in MODEL_ZOO]
         print(json.dumps(rows, indent=2) if args.json else "\n".join(map(in_words, rows)))
         return
     if not args.name:
@@ -41,7 +41,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def describe(row: Released, url: str | None) -> dict[str, Any]:
+def describe(row: ZooModel, url: str | None) -> dict[str, Any]:
     path = cached_file(row.name)
     return {"name": row.name, "dataset": row.dataset, "model": row.model, "segments": row.segments,
             "published": [vars(score) for score in row.scores], "url": f"{base_url(url)}/{row.name}",

@@ -15,14 +15,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops import cli  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.export_onnx import export_step, exported_path, write_exported  # noqa: E402
-from ops.online import OnlineTSM  # noqa: E402
-from ops.online_format import FRAME_RATE, frame_rate_of  # noqa: E402
-from ops.quantize import quantize_step  # noqa: E402
-from ops.stream import frame_transform  # noqa: E402
-from ops.stream_sources import Ticks, open_source  # noqa: E402
+from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
+from ops.common import cli
+from ops.common.errors import UserError
+from ops.runtimes.export import export_step, exported_path, write_exported
+from ops.runtimes.quantize import quantize_step
+from ops.streaming.online import OnlineTSM
+from ops.streaming.sources import Ticks, open_source
+from ops.streaming.stream import frame_transform
 
 log = logging.getLogger("export_onnx")
 

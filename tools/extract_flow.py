@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
-from ops.extract import EXTENSIONS, report  # noqa: E402
-from ops.flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY  # noqa: E402
-from ops.flow_extract import extract_flow_folder, write_flow_list  # noqa: E402
+from ops.common.cli import Parser, run
+from ops.prepare.extract import EXTENSIONS, report
+from ops.prepare.extract_flow import extract_flow_folder, write_flow_list
+from ops.prepare.optical_flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 
 
 def main() -> int:

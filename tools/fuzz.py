@@ -18,10 +18,10 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, progress, run  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from tools.fuzzing import KINDS  # noqa: E402
-from tools.fuzzing.process import Outcome, attempts  # noqa: E402
+from ops.common.cli import Parser, progress, run
+from ops.common.errors import UserError
+from tools.fuzzing import KINDS
+from tools.fuzzing.process import Outcome, attempts
 
 INPUTS = {"lists": 4000, "pictures": 4000, "videos": 1600, "labels": 4000}
 

@@ -17,8 +17,8 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import run  # noqa: E402
-from ops.label_files import command_line, write_sthv2_lists  # noqa: E402
+from ops.common.cli import run
+from ops.prepare.annotations import command_line, write_sthv2_lists
 
 
 def main() -> Optional[int]:

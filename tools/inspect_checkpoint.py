@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.inspection import VIDEO, Inspection, inspect_file  # noqa: E402
+from ops.checkpoints.inspect import VIDEO, Inspection, inspect_file
+from ops.common.cli import Parser, run
+from ops.common.errors import UserError
 
 UNKNOWN = ("num_segments", "shift", "shift_place", "shift_div", "shift_direction", "consensus_type")
 

@@ -22,8 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run, tell_unused  # noqa: E402
-from ops.custom_datasets import (  # noqa: E402
+from ops.common.cli import Parser, run, warn_unused
+from ops.common.errors import UserError
+from ops.common.files import check_writable
+from ops.common.pool import cores
+from ops.dataset_config import DATASET_FILE, DATASETS
+from ops.prepare.own_dataset import (
     Checked,
     Item,
     balance,
@@ -36,13 +40,9 @@ from ops.custom_datasets import (  # noqa: E402
     split_items,
     write_lists,
 )
-from ops.dataset_config import DATASET_FILE, DATASETS  # noqa: E402
-from ops.dataset_file import refuse_name, register  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.pool import cores  # noqa: E402
-from ops.runtime import refuse_unwritable  # noqa: E402
-from ops.splitting import WAYS, compile_pattern  # noqa: E402
-from ops.video_source import is_video_name  # noqa: E402
+from ops.prepare.splitting import WAYS, compile_pattern
+from ops.prepare.user_file import check_name, register
+from ops.video.discovery import is_video_name
 
 
 def main() -> int:
@@ -99,20 +99,20 @@ def check_arguments(args: Namespace, out: Path) -> None:
     if not args.root.is_dir():
         raise UserError(f"there is no folder {args.root}: name the one that holds your videos")
     compile_pattern(args.source_pattern)
-    refuse_name(args.dataset_file, args.name, list_file(out, "train"), DATASETS, args.replace)
+    check_name(args.dataset_file, args.name, list_file(out, "train"), DATASETS, args.replace)
     for path, flag in ((list_file(out, "train"), "out"), (args.dataset_file, "dataset_file")):
         try:
-            refuse_unwritable(path)
+            check_writable(path)
         except UserError as error:
             raise UserError(f"{error}: name another with --{flag}") from None
 
 
 def tell_no_effect(parser: Parser, args: Namespace, items: list[Item]) -> None:
     if any(item.split == "val" for item in items):
-        tell_unused(parser, args, f"{'the csv' if args.csv else 'a folder'} says which videos are for validation", "val",
+        warn_unused(parser, args, f"{'the csv' if args.csv else 'a folder'} says which videos are for validation", "val",
                     "split_by", "seed")
     if not args.extract:
-        tell_unused(parser, args, "no frames are written without --extract", "height")
+        warn_unused(parser, args, "no frames are written without --extract", "height")
 
 
 def look(args: Namespace, items: list[Item], out: Path) -> Checked:

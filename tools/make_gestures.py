@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ops.cli import Parser, run  # noqa: E402
-from ops.gestures import FORMATS, SIZE, VIDEOS, make_gestures  # noqa: E402
+from ops.common.cli import Parser, run
+from ops.prepare.gestures.make import FORMATS, VIDEOS, make_gestures
+from ops.prepare.gestures.render import SIZE
 
 
 def parse_size(text: str) -> Tuple[int, int]:

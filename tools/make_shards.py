@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import Parser, run  # noqa: E402
-from ops.dataset import read_list  # noqa: E402
-from ops.shards import PER_SHARD, pack  # noqa: E402
+from ops.common.cli import Parser, run
+from ops.data.list_files import read_list
+from ops.video.shards import PER_SHARD, pack
 
 
 def main() -> int:

@@ -16,12 +16,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.backbones import BACKBONES  # noqa: E402
-from ops.cli import Parser, run  # noqa: E402
-from ops.flops import COUNTED, count_multiply_adds, count_parameters, view_shape  # noqa: E402
-from ops.non_local import NON_LOCAL_TYPES  # noqa: E402
-from ops.settings import ModelSettings, build_model  # noqa: E402
-from ops.temporal_shift import DIRECTIONS, shift_layers  # noqa: E402
+from ops.backbones import BACKBONES
+from ops.common.cli import Parser, run
+from ops.flops import COUNTED, count_multiply_adds, count_parameters, view_shape
+from ops.non_local import NON_LOCAL_TYPES
+from ops.spec import ModelSpec, build_model
+from ops.temporal_shift import DIRECTIONS, shift_layers
 
 
 def main() -> None:
@@ -56,12 +56,12 @@ def build_parser() -> Parser:
     return parser
 
 
-def settings_of(args: Namespace, arch: str) -> ModelSettings:
+def settings_of(args: Namespace, arch: str) -> ModelSpec:
     options = {key: value for key, value in vars(args).items() if key not in ("arch", "json")}
-    return ModelSettings(arch=arch, **options)
+    return ModelSpec(arch=arch, **options)
 
 
-def describe(settings: ModelSettings) -> dict[str, Any]:
+def describe(settings: ModelSpec) -> dict[str, Any]:
     """One model's numbers; UserError for options that do not work together."""
     with torch.device("meta"):  # shapes without memory
         model = build_model(settings)

@@ -17,11 +17,14 @@ from typing import Any, Iterator, Optional, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torch import Tensor  # noqa: E402
+from torch import Tensor
 
-from ops.cli import Parser, run, tell_unused  # noqa: E402
-from ops.errors import UserError, shown  # noqa: E402
-from ops.predict import (  # noqa: E402
+from ops.common.cli import Parser, run, warn_unused
+from ops.common.device import pick_device
+from ops.common.errors import UserError, shown
+from ops.common.files import atomic_write, check_writable
+from ops.data.test_protocol import PROTOCOLS
+from ops.evaluation.predict import (
     Classifier,
     Video,
     answer,
@@ -34,9 +37,7 @@ from ops.predict import (  # noqa: E402
     whole_clips,
     windows_of,
 )
-from ops.protocol import PROTOCOLS  # noqa: E402
-from ops.runtime import atomic_write, pick_device, refuse_unwritable  # noqa: E402
-from ops.timeline import draw_timelines, spans  # noqa: E402
+from ops.evaluation.timeline import draw_timelines, spans
 
 
 def main() -> int:
@@ -103,7 +104,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.window is None and (args.stride is not None or args.plot is not None):
         raise UserError(f"--{'plot' if args.plot else 'stride'} needs --window: without it a video has one answer")
     if args.plot is not None:
-        refuse_unwritable(args.plot)
+        check_writable(args.plot)
 
 
 def default_weights() -> Path:
@@ -119,11 +120,11 @@ def default_weights() -> Path:
 
 def tell_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) -> None:
     if args.window is None:
-        tell_unused(parser, args, "without --window a video is one clip", "batch_size")
+        warn_unused(parser, args, "without --window a video is one clip", "batch_size")
         if len(paths) == 1:
-            tell_unused(parser, args, "one whole video is one clip", "workers")
+            warn_unused(parser, args, "one whole video is one clip", "workers")
     if not any(path.is_dir() for path in paths):
-        tell_unused(parser, args, "it is for frame folders, video files tell their own", "fps")
+        warn_unused(parser, args, "it is for frame folders, video files tell their own", "fps")
 
 
 def videos_of(name: str) -> Union[list[Path], UserError]:

@@ -14,10 +14,10 @@ from typing import Any, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from ops.cli import Parser, run  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.runtime import atomic_write  # noqa: E402
-from tools.quickstart_steps import Steps, writing  # noqa: E402
+from ops.common.cli import Parser, run
+from ops.common.errors import UserError
+from ops.common.files import atomic_write
+from tools.showcase.steps import Steps, writing
 
 SEGMENTS = 4
 # The same for all models.
@@ -121,7 +121,7 @@ def clips(steps: Steps, out: Path, data: Path, args: Any) -> None:
         train(steps, out, data, model, args)
     for model in CLIPS:
         test(steps, out, data, model, args)
-    new = steps.run("report", ["tools/quickstart_report.py", "--runs", out, "--root_dataset", data],
+    new = steps.run("report", ["tools/showcase/report.py", "--runs", out, "--root_dataset", data],
                     out / "report.html", after=[f"test {model}" for model in CLIPS])
     if new:  # else the results hold more already
         write_results(steps, out, CLIPS)
@@ -137,12 +137,12 @@ def stream(steps: Steps, out: Path, data: Path, args: Any) -> None:
     online, folder = out / "demo_online.pth.tar", out / "stream"
     steps.run("convert", ["tools/convert_to_online.py", checkpoint(out, "uni", args.epochs), "-o", online,
                           "--frame_rate", FRAME_RATE], online, after=["train uni"])
-    steps.run("long video", ["tools/quickstart_stream.py", "--out", folder, "--gestures", args.gestures],
+    steps.run("long video", ["tools/showcase/stream.py", "--out", folder, "--gestures", args.gestures],
               folder / "truth.json")
     steps.run("demo", ["online_demo/main.py", folder / "gestures.mp4", "--weights", online, "--device", args.device,
                        "--smooth", "none", "--headless", "--output", out / "annotated.mp4", "--json"],
               out / "annotated.mp4", after=["convert", "long video"], to=folder / "answers.jsonl")
-    steps.run("report with stream", ["tools/quickstart_report.py", "--runs", out, "--root_dataset", data, "--stream"],
+    steps.run("report with stream", ["tools/showcase/report.py", "--runs", out, "--root_dataset", data, "--stream"],
               folder / "score.json", after=["report", "test uni", "demo"])
     score = json.loads((folder / "score.json").read_text())
     seconds = write_results(steps, out, MODELS, streaming_top1=score["top1"], streaming_frames=score["frames"])

@@ -17,17 +17,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import opts  # noqa: E402
-from ops.augment import make_mix  # noqa: E402
-from ops.cli import Parser, run  # noqa: E402
-from ops.dataset_config import locate  # noqa: E402
-from ops.engine import make_prepare  # noqa: E402
-from ops.errors import UserError  # noqa: E402
-from ops.loader import make_loader, set_epoch  # noqa: E402
-from ops.models import TSN  # noqa: E402
-from ops.runtime import atomic_write, seed_everything  # noqa: E402
-from ops.settings import ModelSettings, build_model  # noqa: E402
-from ops.training_data import training_set  # noqa: E402
+import opts
+from ops.common.cli import Parser, run
+from ops.common.device import seed_everything
+from ops.common.errors import UserError
+from ops.common.files import atomic_write
+from ops.data.augment import make_mix
+from ops.data.loader import make_loader, set_epoch
+from ops.dataset_config import resolve_dataset
+from ops.evaluation.evaluate import make_preprocessor
+from ops.models import TSN
+from ops.spec import ModelSpec, build_model
+from ops.training.train_set import training_set
 
 log = logging.getLogger("show_batch")
 GAP, LINE = 4, 16  # pixels: between pictures, height of a line of text
@@ -36,9 +37,9 @@ MILLISECONDS = 250  # a frame of the .gif
 
 def main() -> Optional[int]:
     own, args = parse()
-    data = locate(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
-                  args.dataset_file)
-    settings = ModelSettings(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
+    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
+                           args.dataset_file)
+    settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
     model = build_model(settings, "none")
     videos = training_set(model, settings, data, args.flip, args.augment, args.random_erasing, args.dense_sample,
                           args.skip_bad, args.seed, args.data_format)
@@ -49,7 +50,7 @@ def main() -> Optional[int]:
         raise UserError(f"no video of the batch could be read; the first: {batch.bad[0].reason}")
     seed_everything(args.seed)
     mean, std = model.normalization
-    clips = make_prepare(mean, std, settings.bgr_255, torch.device("cpu"))(batch.clips)
+    clips = make_preprocessor(mean, std, settings.bgr_255, torch.device("cpu"))(batch.clips)
     labels = F.one_hot(batch.labels, data.num_class).float()
     mix = make_mix(data.num_class, args.mixup, args.cutmix)
     if mix is not None:
@@ -79,7 +80,7 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
     return own, args
 
 
-def to_pictures(clip: Tensor, model: TSN, settings: ModelSettings) -> list[Image.Image]:
+def to_pictures(clip: Tensor, model: TSN, settings: ModelSpec) -> list[Image.Image]:
     """The network's input (T*C, H, W) before it was normalised: a picture per segment, for Flow two (x, y)."""
     mean, std = [torch.tensor(values) for values in model.normalization]
     segments = clip.unflatten(0, (settings.num_segments, -1))

@@ -11,8 +11,8 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.cli import run  # noqa: E402
-from ops.extract import command_line  # noqa: E402
+from ops.common.cli import run
+from ops.prepare.extract import command_line
 
 
 def main() -> Optional[int]:

@@ -19,14 +19,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ops.dataset import TSNDataSet
-from ops.engine import make_prepare
-from ops.errors import UserError
-from ops.fast_crops import TrainingCrop
-from ops.loader import make_loader
-from ops.sampling import sample_train
-from ops.transforms import GroupMultiScaleCrop
-from ops.video_source import read_frames
+from ops.common.errors import UserError
+from ops.data.clip_transforms import GroupMultiScaleCrop
+from ops.data.loader import make_loader
+from ops.data.sampling import sample_train
+from ops.data.training_crop import TrainingCrop
+from ops.data.tsn_dataset import TSNDataSet
+from ops.evaluation.evaluate import make_preprocessor
+from ops.video.video_files import read_frames
 from tools.benchmarks.data_files import ENCODINGS, FRAMES, TEMPLATE, make_videos
 
 SEGMENTS, CROP, BATCH = 8, 224, 8
@@ -99,7 +99,7 @@ def make_ways(root: Path, names: list[str], clips: int, workers: int) -> dict[st
     published: DataLoader = DataLoader(PublishedLoading(root, chosen), BATCH, shuffle=True, num_workers=workers,
                                        persistent_workers=workers > 0)
     frames = our_loader(root, "frames", [f"{name} {FRAMES} 0" for name in chosen], workers)
-    prepare = make_prepare(MEAN, STD, False, torch.device("cpu"))
+    prepare = make_preprocessor(MEAN, STD, False, torch.device("cpu"))
     ways: dict[str, Callable[[], Iterable]] = {
         BASELINE: lambda: published, "frames": lambda: frames,
         "frames, normalised on this CPU": lambda: (prepare(batch.clips) for batch in frames)}

@@ -8,9 +8,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from ops.cli import progress
-from ops.extract import QUALITY
-from ops.video_reading import decoded_frames
+from ops.common.cli import progress
+from ops.prepare.extract import QUALITY
+from ops.video.decode import decoded_frames
 
 FRAMES, HEIGHT, TEMPLATE = 100, 256, "{:06d}.jpg"
 # name -> libx264's options, else its own defaults: CRF 23, key frames at most 250 apart, 3 B-frames, CABAC.

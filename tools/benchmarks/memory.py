@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from ops.errors import UserError
+from ops.common.device import pick_device
+from ops.common.errors import UserError
 from ops.models import TSN
-from ops.runtime import pick_device
-from ops.settings import ModelSettings, build_model
+from ops.spec import ModelSpec, build_model
 from tools.benchmarks.machine import interleaved_medians
 
 KINDS = ("none", "plain", "inplace")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> Optional[int]:
 def training_step(arch: str, place: str, kind: str, args: argparse.Namespace,
                   device: torch.device) -> Callable[[], None]:
     """A forward and a backward pass whose gradients are freed before the next. kind: of shift, one of KINDS."""
-    settings = ModelSettings(10, args.num_segments, arch=arch, shift=kind != "none", shift_place=place)
+    settings = ModelSpec(10, args.num_segments, arch=arch, shift=kind != "none", shift_place=place)
     model = build_model(settings, inplace=kind == "inplace").to(device).train()
     clips = torch.randn(args.batch_size, args.num_segments * 3, args.input_size, args.input_size, device=device)
     return lambda: _step(model, clips)

@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.cli import progress
-from ops.errors import UserError
-from ops.export_onnx import Exported, export_step
-from ops.online import OnlineTSM
-from ops.quantize import quantize_step
-from ops.runtimes import BACKENDS, EXPORTED, PRECISIONS, check, open_exported, open_runtime
-from ops.settings import ModelSettings, build_model
-from ops.stream import StepModel, Stream
+from ops.common.cli import progress
+from ops.common.errors import UserError
+from ops.runtimes.base import PRECISIONS
+from ops.runtimes.export import Exported, export_step
+from ops.runtimes.quantize import quantize_step
+from ops.runtimes.registry import BACKENDS, EXPORTED, check, open_exported, open_runtime
+from ops.spec import ModelSpec, build_model
+from ops.streaming.online import OnlineTSM
+from ops.streaming.stream import StepModel, Stream
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ class Row:
 def random_model(arch: str, size: int) -> OnlineTSM:
     """A one-way model whose random weights give logits of ordinary size: its norms have seen some frames."""
     torch.manual_seed(0)
-    model = build_model(ModelSettings(CLASSES, 2, arch=arch, shift=True, shift_direction="unidirectional",
-                                      input_size=size))
+    model = build_model(ModelSpec(CLASSES, 2, arch=arch, shift=True, shift_direction="unidirectional",
+                                  input_size=size))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean of what it sees
@@ -222,7 +223,7 @@ def soak(backends: Sequence[str], steps: int) -> None:
     """Print the memory of this process while one stream after another takes `steps` frames."""
     resident_megabytes()  # before anything else: not every system tells
     marks = sorted({max(1, steps * part // 100) for part in SOAK_PERCENT})
-    print(f"memory of the process in MB after so many frames through ops.stream.Stream (resnet18's first stage at"
+    print(f"memory of the process in MB after so many frames through ops.streaming.stream.Stream (resnet18's first stage at"
           f" {SOAK_SIZE} x {SOAK_SIZE})\n")
     print(f"| backend | {' | '.join(f'{mark:,}' for mark in marks)} | from first to last |")
     print("|---" * (len(marks) + 2) + "|", flush=True)
@@ -260,8 +261,8 @@ def one_core() -> Iterator[None]:
 
 def first_stage(size: int) -> OnlineTSM:
     """ResNet-18 up to its first pair of blocks: quick, and with all that a stream does around a larger one."""
-    model = build_model(ModelSettings(CLASSES, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
-                                      input_size=size))
+    model = build_model(ModelSpec(CLASSES, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
+                                  input_size=size))
     net = model.base_model
     net.layer2, net.layer3, net.layer4 = nn.Identity(), nn.Identity(), nn.Identity()
     model.new_fc = nn.Linear(net.bn1.num_features, CLASSES)

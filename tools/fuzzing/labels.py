@@ -6,10 +6,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from ops.custom_datasets import read_csv
-from ops.dataset import read_list
-from ops.dataset_file import read_dataset_file
-from ops.label_files import (
+from ops.data.list_files import read_list
+from ops.prepare.annotations import (
     write_hmdb51_lists,
     write_jester_lists,
     write_kinetics_lists,
@@ -17,6 +15,8 @@ from ops.label_files import (
     write_sthv2_lists,
     write_ucf101_lists,
 )
+from ops.prepare.own_dataset import read_csv
+from ops.prepare.user_file import read_dataset_file
 from tools.fuzzing.damage import Texts, damaged
 from tools.fuzzing.material import quiet
 from tools.fuzzing.process import Fault

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ops.dataset import TSNDataSet
-from ops.errors import UserError
-from ops.frame_index import frame_index
-from ops.loader import make_loader
-from ops.transforms import ToClipTensor
+from ops.common.errors import UserError
+from ops.data.clip_transforms import ToClipTensor
+from ops.data.loader import make_loader
+from ops.data.tsn_dataset import TSNDataSet
+from ops.video.frame_index import frame_index
 from tools.fuzzing.damage import Texts, damaged
 from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, frame_folder, quiet, video_file
 from tools.fuzzing.process import Fault

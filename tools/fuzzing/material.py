@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ops.video_io import encode_video
+from ops.video.encode import encode_video
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 12
 TEMPLATE = "{:06d}.jpg"

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ops.dataset import TSNDataSet
-from ops.errors import UserError
-from ops.video_look import look_at
+from ops.common.errors import UserError
+from ops.data.tsn_dataset import TSNDataSet
+from ops.prepare.inspect_video import inspect_video
 from tools.fuzzing.damage import damaged
 from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_folder, quiet
 from tools.fuzzing.process import Fault
@@ -51,7 +51,7 @@ class Pictures:
 
     def load(self, file: Path, frame: int) -> list[str]:
         indices = list(range(1, FRAMES + 1))
-        look = look_at(self.root, "video", TEMPLATE)  # what tools/check_dataset.py does; must not raise
+        look = inspect_video(self.root, "video", TEMPLATE)  # what tools/check_dataset.py does; must not raise
         try:
             clip, _ = self.data[0]
         except UserError as error:

@@ -5,7 +5,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
 
-from ops.errors import UserError
+from ops.common.errors import UserError
 
 LIMIT = 60  # seconds that an input may take
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ops.errors import UserError
-from ops.extract import extract_video
-from ops.frame_sources import FramesOrVideos
-from ops.video_look import look_at
+from ops.common.errors import UserError
+from ops.prepare.extract import extract_video
+from ops.prepare.inspect_video import inspect_video
+from ops.video.frames import FramesOrVideos
 from tools.fuzzing.damage import damaged
 from tools.fuzzing.material import TEMPLATE, quiet, real_videos, video_file
 from tools.fuzzing.process import Fault
@@ -44,7 +44,7 @@ class Videos:
     def load(self, name: str, rng: np.random.Generator, extract: bool) -> list[str]:
         if extract:
             self.extract(name)
-        look_at(self.root, name, TEMPLATE)  # what tools/check_dataset.py does; must not raise
+        inspect_video(self.root, name, TEMPLATE)  # what tools/check_dataset.py does; must not raise
         count = self.source.count(name)
         indices = np.sort(rng.integers(1, count + 1, 4)).tolist()
         clips = [self.source.load(name, indices) for _ in range(2)]

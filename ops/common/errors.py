@@ -1,0 +1,28 @@
+"""The one exception class that means "the user can mend this"."""
+import re
+from typing import Optional
+
+
+class UserError(ValueError):
+    """A wrong input, option or file: its text is one line that says what was got and what to do.
+
+    Programs show it as that line and exit with status 2 (`ops.common.cli.run`). Anything else that is raised is a
+    defect of ours and keeps its traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        # A DataLoader worker's error arrives rebuilt around the worker's whole traceback, with our own line
+        # at its end; a user needs only that line.
+        super().__init__(shown(str(message).rsplit("UserError: ", 1)[-1].strip()))
+
+
+def shown(name: object) -> str:
+    """A file's name, say, for a message: line breaks and undecodable bytes as escapes, so that one line stays one."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def worker_died(error: Exception) -> Optional[UserError]:
+    """PyTorch's error about a dead loader process as one line; None for other errors."""
+    died = re.search(r"worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
+    return UserError(f"a worker process of the loader {died[1]}: where memory (or /dev/shm) is short, choose fewer"
+                     " --workers or a smaller batch; with --workers 0 the error itself shows") if died else None

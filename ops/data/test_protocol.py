@@ -1,0 +1,71 @@
+"""Test protocols: how many clips and crops of a video are scored, and their transforms (TSM, sec. 5.1)."""
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from torchvision import transforms
+from ops.common.errors import UserError
+from ops.data.sampling import DENSE_CLIPS
+from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupOverSample, GroupScale, ToClipTensor
+
+
+CROPS = (1, 3, 5, 10)
+
+
+@dataclass(frozen=True)
+class TestProtocol:
+    """crops: 1 center; 3 left, right, center; 5 corners and center; 10 those and their mirrors.
+
+    full_res: crops of the scaled frames' whole shorter side (256 of 256 rather than 224). dense: 10 clips of 64
+    neighbouring frames. twice: 2 clips of frames from the whole video. Neither: 1 such clip.
+    """
+    __test__: ClassVar = False  # its name is no reason for pytest to collect it
+    crops: int = 1
+    full_res: bool = False
+    dense: bool = False
+    twice: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crops not in CROPS:
+            raise UserError(f"--test_crops {self.crops}: choose {', '.join(map(str, CROPS))}")
+        if self.dense and self.twice:
+            raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
+
+    @property
+    def clips(self) -> int:
+        return DENSE_CLIPS if self.dense else 2 if self.twice else 1
+
+    @property
+    def words(self) -> str:
+        kind = "64-frame" if self.dense else "whole-video"
+        return (f"{self.clips} {kind} clip{'s' * (self.clips > 1)} x {self.crops} crop{'s' * (self.crops > 1)}"
+                f"{' at full resolution' * self.full_res}")
+
+    @property
+    def mirrored(self) -> list[bool]:
+        """Of each view, in the order in which `transform` gives them, whether it is a mirror image."""
+        return [self.crops == 10 and crop % 2 == 1 for crop in range(self.crops) for _ in range(self.clips)]
+
+    def size(self, scale_size: int, crop_size: int) -> int:
+        """Height and width of a view, pixels."""
+        return scale_size if self.full_res else crop_size
+
+    @property
+    def views(self) -> int:
+        """How many times the network runs on a video."""
+        return self.crops * self.clips
+
+    def transform(self, scale_size: int, crop_size: int, roll: bool) -> transforms.Compose:
+        """PIL frames to one uint8 tensor (views * T * C, H, W), crop-major; roll: BGR."""
+        size = self.size(scale_size, crop_size)
+        steps: list[Any]
+        if self.crops == 1:
+            steps = [GroupScale(scale_size), GroupCenterCrop(size)]
+        elif self.crops == 3:
+            steps = [GroupFullResSample(size, scale_size, flip=False)]
+        else:
+            steps = [GroupOverSample(size, scale_size, flip=self.crops == 10)]
+        return transforms.Compose(steps + [ToClipTensor(roll)])
+
+
+# The published settings: Something-Something's two, and the non-local networks' on Kinetics.
+PROTOCOLS = {"efficient": TestProtocol(), "accurate": TestProtocol(crops=3, full_res=True, twice=True),
+             "kinetics-dense": TestProtocol(crops=3, full_res=True, dense=True)}

@@ -1,0 +1,132 @@
+"""Videos as samples: a list file's records, the frames that the sampler asks for, one transformed clip."""
+from ops.data.list_files import VideoRecord
+from ops.data.list_files import read_list
+import logging
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+from ops.data import sampling
+from ops.common.errors import UserError
+from ops.video.frames import make_source
+from ops.common.device import local_seed, mix_seeds
+from ops.data.clip_transforms import mirror
+
+
+log = logging.getLogger(__name__)
+
+
+class BadVideo(NamedTuple):
+    """Stands where a sample would be, when its video cannot be read and `skip_bad` is set."""
+    path: str
+    reason: str
+
+
+class TSNDataSet(Dataset):
+    """Clips of a list file's videos: item -> (transformed clip, label).
+
+    num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based. transform: gets a
+    list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode); if it has
+    `takes_arrays` (`ops.data.training_crop`), arrays, and whether to mirror them.
+    data_format: frames (folders of pictures), video (files, of which only the frames asked for are decoded), or auto:
+    a file where the list's path ends like one.
+    random_shift: training's random frames; else the fixed ones. test_mode: the test protocols' frames.
+    modality: RGB; Flow (two grey pictures per frame, x and y); RGBDiff (one more picture per segment, of which the
+    network takes differences). num_class: labels are checked against it.
+    mirror_labels: a training clip is mirrored by a coin toss, and its label becomes mirror_labels[label].
+    skip_bad: an unreadable video becomes a `BadVideo`.
+    seed: an item asked for as (epoch, index) is a function of (seed, epoch, index) alone, in whatever worker
+    process it is made; an item asked for by index draws from torch's generator.
+    remove_missing, force_grayscale: accepted as in the published class; the former did the list's work here.
+    """
+
+    def __init__(self, root_path: Union[str, Path], list_file: Union[str, Path], num_segments: int = 3,
+                 new_length: int = 1, modality: str = "RGB", image_tmpl: str = "img_{:05d}.jpg",
+                 transform: Optional[Callable] = None, force_grayscale: bool = False, random_shift: bool = True,
+                 test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
+                 twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
+                 seed: int = 0, mirror_labels: Optional[Sequence[int]] = None, data_format: str = "auto") -> None:
+        if num_segments < 1:
+            raise UserError(f"{num_segments} segments: choose 1 or more frames per clip (published: 8 or 16)")
+        if dense_sample and twice_sample:
+            raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
+        self.root_path, self.list_file = Path(root_path), Path(list_file)
+        self.num_segments, self.new_length = num_segments, new_length + (modality == "RGBDiff")
+        self.mirror_labels = mirror_labels
+        self.modality, self.image_tmpl, self.transform = modality, image_tmpl, transform
+        self.random_shift, self.test_mode = random_shift, test_mode
+        self.dense_sample, self.twice_sample = dense_sample, twice_sample
+        self.skip_bad, self.seed = skip_bad, seed
+        self.video_list = read_list(list_file, num_class)
+        self.source = make_source(data_format, modality, self.root_path, image_tmpl)
+        if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
+            for record in self.video_list:
+                if record.num_frames == 1:
+                    raise UserError(f"{list_file}: {record.path!r} has 1 file, but flow lists of this data set count x and"
+                                    " y files, two per picture: leave it out of the list, or make the list anew")
+                record.num_frames //= 2
+
+    def __len__(self) -> int:
+        return len(self.video_list)
+
+    def __getitem__(self, key: Union[int, tuple[int, int]]) -> Union[tuple[Any, int], BadVideo]:
+        if not isinstance(key, tuple):
+            return self._sample(self.video_list[key])
+        epoch, index = key
+        with local_seed(mix_seeds(self.seed, epoch, index)):
+            return self._sample(self.video_list[index])
+
+    def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
+        try:
+            return self._clip(record)
+        except UserError as error:
+            if not self.skip_bad:
+                raise
+            return BadVideo(record.path, str(error))
+
+    def _clip(self, record: VideoRecord) -> tuple[Any, int]:
+        """Read and transformed; frames of video files are converted only while they are transformed."""
+        as_arrays = getattr(self.transform, "takes_arrays", False)
+        indices = self.segment_frames(record.num_frames or self.source.count(record.path))
+        clip: Any = (self.source.load_arrays if as_arrays else self.source.load)(record.path, indices)
+        mirrored = self.mirror_labels is not None and bool(torch.randint(2, (1,)))
+        label = self.mirror_labels[record.label] if mirrored and self.mirror_labels else record.label
+        if as_arrays and self.transform:
+            return self.transform(clip, mirrored), label
+        clip = mirror(clip, is_flow=self.modality == "Flow") if mirrored else clip
+        return (self.transform(clip) if self.transform else clip), label
+
+    def segment_frames(self, num_frames: int) -> list[int]:
+        """The frames of one item: `new_length` from each segment's first one on, the video's last one repeated."""
+        return [min(first + i, num_frames) for first in self.segment_indices(num_frames)
+                for i in range(self.new_length)]
+
+    def segment_indices(self, num_frames: int) -> list[int]:
+        """The 1-based first frames of one item's segments; see `ops.data.sampling`."""
+        t, length = self.num_segments, self.new_length
+        if self.test_mode and self.twice_sample:
+            return sampling.sample_twice(num_frames, t, length)
+        if self.dense_sample:
+            return (sampling.sample_dense_test(num_frames, t) if self.test_mode
+                    else sampling.sample_dense_train(num_frames, t) if self.random_shift
+                    else sampling.sample_dense_val(num_frames, t))
+        if self.test_mode or not self.random_shift:
+            return sampling.sample_test(num_frames, t, length)
+        return sampling.sample_train(num_frames, t, length)
+
+
+class Batch(NamedTuple):
+    """clips: (N, T*C, H, W) uint8 (None when every video was bad), labels: (N,), bad: what was left out."""
+    clips: Optional[Tensor]
+    labels: Tensor
+    bad: list[BadVideo]
+
+
+def collate(samples: list[Union[tuple[Tensor, int], BadVideo]]) -> Batch:
+    """A batch of what could be read; an unreadable video makes it smaller and is never replaced by another."""
+    good = [sample for sample in samples if not isinstance(sample, BadVideo)]
+    bad = [sample for sample in samples if isinstance(sample, BadVideo)]
+    # In a worker process default_collate stacks straight into the memory that the processes share.
+    clips = default_collate([clip for clip, _ in good]) if good else None
+    return Batch(clips, torch.tensor([label for _, label in good], dtype=torch.long), bad)

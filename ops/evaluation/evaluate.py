@@ -1,0 +1,61 @@
+"""The evaluation loop: the predictions of a model for a list of videos."""
+from typing import Callable, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ops.common.cli import progress
+from ops.data.clip_transforms import normalize_clips
+from ops.data.tsn_dataset import Batch
+from ops.evaluation.metrics import Predictions
+
+Preprocessor = Callable[[Tensor], Tensor]
+
+
+def make_preprocessor(mean: Sequence[float], std: Sequence[float], bgr_255: bool, device: torch.device) -> Preprocessor:
+    """A function from a batch's uint8 clips (N, T*C, H, W) to the network's input on `device`."""
+    def prepare(clips: Tensor) -> Tensor:
+        return normalize_clips(clips.to(device, non_blocking=True), mean, std, div=not bgr_255)
+    return prepare
+
+
+def clip_scores(output: Tensor) -> Tensor:
+    """(N, num_class), whatever the consensus."""
+    return output.mean(dim=1) if output.dim() == 3 else output
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loader: DataLoader, prepare: Preprocessor, mirrored: Sequence[bool] = (False,),
+             mirror_labels: Optional[Sequence[int]] = None, softmax: bool = False, max_steps: Optional[int] = None,
+             desc: str = "test") -> Predictions:
+    """Scores of every video of `loader`, in its order.
+
+    mirrored: of each of an item's views (crops x clips, in its channels) whether it is a mirror image; the views'
+    scores are averaged. mirror_labels: label -> the mirrored video's, so that a mirror image's score for "left" counts
+    as one for "right". softmax: of the average.
+    """
+    model.eval()
+    views = len(mirrored)
+    flipped = torch.tensor(mirrored)
+    logits, labels = [], []
+    total = min(len(loader), max_steps or len(loader))
+    for batch in progress(_first(loader, total), total=total, desc=desc, unit="batch"):
+        clips = batch.clips.unflatten(1, (views, -1)).flatten(0, 1)  # (N * views, T*C, H, W)
+        output = clip_scores(model(prepare(clips))).float()
+        output = output.unflatten(0, (-1, views))  # (N, views, num_class)
+        if mirror_labels is not None and any(mirrored):
+            output[:, flipped] = output[:, flipped][:, :, list(mirror_labels)]
+        output = output.mean(dim=1)
+        logits.append((output.softmax(dim=1) if softmax else output).cpu())
+        labels.append(batch.labels)
+    return Predictions(torch.cat(logits), torch.cat(labels), probabilities=softmax)
+
+
+def _first(loader: DataLoader, count: int):
+    """The first `count` batches."""
+    for i, batch in enumerate(loader):
+        assert isinstance(batch, Batch)
+        yield batch
+        if i + 1 == count:
+            return

@@ -1,0 +1,27 @@
+"""The gestures data set from nothing to lists, by the steps that any Something-Something-V2 user takes."""
+import logging
+from pathlib import Path
+
+from ops.common.errors import UserError
+from ops.prepare.annotations import write_sthv2_lists
+from ops.prepare.extract import extract_folder
+from ops.prepare.gestures.make import VIDEOS, make_gestures
+
+log = logging.getLogger(__name__)
+
+
+def prepare_gestures(root: Path) -> None:
+    """Make videos, frames and lists under root/gestures, unless they are there; resumes what was interrupted."""
+    folder = root / "gestures"
+    if all((folder / f"{split}_videofolder.txt").exists() for split in ("train", "val")):
+        return
+    log.info("data set gestures is not in %s yet: making its %d videos", folder, VIDEOS)
+    make_gestures(folder, VIDEOS)
+    # The videos are small: extracted at their own height, not scaled up to the real data set's 256 pixels.
+    summary = extract_folder(folder / "videos", folder / "frames", height=0)
+    if summary.failures:
+        raise UserError(f"{len(summary.failures)} gesture videos could not be extracted, the first:"
+                        f" {summary.failures[0]}: delete {folder} and start again")
+    lists = write_sthv2_lists(folder, folder / "frames", folder)
+    if any(lists.missing.values()):
+        raise UserError(f"gesture videos without frames: {lists.missing}: delete {folder} and start again")

@@ -1,0 +1,227 @@
+"""The embedded data set: real video files of eight gestures that only their order in time tells apart.
+
+On disk it looks like Something-Something-V2: `videos/<id>.mp4`, `labels.json`, `train.json`, `validation.json`.
+A model that ignores the order of frames cannot score above 50% on it: see ops.prepare.gestures.render for why the
+frames do not tell, and `_make_video` for why the files do not.
+"""
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+import cv2
+import numpy as np
+
+from ops.common.cli import progress
+from ops.common.errors import UserError
+from ops.common.pool import cores, end_with_parent
+from ops.prepare.gestures.render import CLASSES, SIZE, TWIN, Size, render_clip, render_stream, thing_of_clip
+from ops.video.encode import encode_video
+
+__all__ = ["CLASSES", "FORMATS", "FPS", "SIZE", "TWIN", "VIDEOS", "make_gestures", "render_clip", "render_stream"]
+
+VERSION = 2  # of the pictures: raise it whenever the same seed gives other files
+VIDEOS = 1800  # wherever nothing else is asked for: the quickstart and `main.py gestures` share a data set
+FPS = 12  # Something-Something-V2's rate: clips of 20 to 60 frames last 1.7 to 5 seconds
+FORMATS = ("mp4", "webm")
+# The published label tools drop the brackets of a template and look the rest up in labels.json.
+TEMPLATES = tuple(name.replace("Hand", "[Hand]") for name in CLASSES)
+BATCH = 8  # videos per task of a worker: a quarter of a second, so that Ctrl-C is quick
+
+
+class Settings(NamedTuple):
+    """What decides the content of a data set; stored beside it as gestures.json."""
+
+    videos: int
+    seed: int
+    size: Size
+    val: float  # fraction of the videos
+    fmt: str
+    version: int = VERSION
+
+    @property
+    def validation(self) -> int:
+        return round(self.videos * self.val)
+
+    def labels(self) -> List[int]:
+        """The class of every video; train comes first, both parts balanced to within one video per class."""
+        rng = _rng(self.seed, 0)
+        return [int(label) for count in (self.videos - self.validation, self.validation)
+                for label in np.concatenate([rng.permutation(len(CLASSES)) for _ in range(count // 8 + 1)])[:count]]
+
+
+def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, size: Size = SIZE, val: float = 0.2,
+                  fmt: str = "mp4", workers: Optional[int] = None) -> Dict[str, Any]:
+    """Write the data set into the folder `out`; videos that an earlier, interrupted call finished are kept.
+
+    size: (width, height), even. val: fraction for validation. fmt: mp4 (H.264) or webm (VP9).
+    workers: processes, default one per core; the files are the same bytes for any number of them.
+    Returns a summary: out, videos, train, validation, made, kept, bytes, seconds.
+    Raises UserError for impossible settings, and for a folder made with other ones.
+    """
+    began, out = time.monotonic(), Path(out)
+    settings = Settings(videos, seed, (int(size[0]), int(size[1])), val, fmt)
+    workers = cores() if workers is None else workers
+    _check(settings, workers)
+    labels = settings.labels()
+    try:
+        _claim(out, settings)
+        missing = [index for index in range(1, videos + 1) if not _is_made(_video(out, settings, index))]
+        _make_videos(out, settings, labels, missing, workers)
+        _write_lists(out, settings, labels)
+        size_on_disk = sum(_video(out, settings, index).stat().st_size for index in range(1, videos + 1))
+    except OSError as error:
+        raise UserError(f"{out}: cannot write the data set there ({error.strerror or error})") from error
+    except BrokenProcessPool as error:
+        raise UserError(f"{out}: a worker process was killed (memory?); start again to go on, with a smaller -j"
+                        ) from error
+    return {"out": str(out), "videos": videos, "train": videos - settings.validation,
+            "validation": settings.validation, "made": len(missing), "kept": videos - len(missing),
+            "bytes": size_on_disk, "seconds": time.monotonic() - began}
+
+
+def _check(settings: Settings, workers: int) -> None:
+    width, height = settings.size
+    if settings.videos < len(CLASSES):
+        raise UserError(f"--videos {settings.videos}: at least {len(CLASSES)}, one for each class")
+    if not (0 < settings.val < 1 and 0 < settings.validation < settings.videos):
+        raise UserError(f"--val {settings.val}: a fraction between 0 and 1 that leaves at least one of the "
+                        f"{settings.videos} videos on either side")
+    if not (32 <= min(width, height) and max(width, height) <= 1024) or width % 2 or height % 2:
+        raise UserError(f"--size {width}x{height}: two even numbers from 32 to 1024, such as {SIZE[0]}x{SIZE[1]}")
+    if settings.fmt not in FORMATS:
+        raise UserError(f"--format {settings.fmt!r}: choose {' or '.join(FORMATS)}")
+    if settings.seed < 0:
+        raise UserError(f"--seed {settings.seed}: a whole number from 0")
+    if workers < 1:
+        raise UserError(f"-j {workers}: at least one process")
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Make `out` a folder for these settings, or refuse to mix them with what is there."""
+    record, wanted = out / "gestures.json", json.loads(json.dumps(settings._asdict()))
+    if record.exists():
+        try:
+            found = json.loads(record.read_text())
+        except ValueError:
+            found = None
+        if found != wanted:
+            raise UserError(f"{out}: holds gestures made with other settings ({_difference(found, wanted)}); "
+                            "choose another folder, or delete this one")
+    else:
+        strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json")
+                     if (out / name).exists()]
+        if strangers:
+            raise UserError(f"{out}: holds {strangers[0]}, but no gestures.json, so it is not ours to write into; "
+                            "choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(record, wanted)  # first of all: whenever a kill comes from here on, the folder is known as ours
+    (out / "videos").mkdir(exist_ok=True)
+
+
+def _difference(found: Any, wanted: Dict[str, Any]) -> str:
+    if not isinstance(found, dict):
+        return "its gestures.json is unreadable"
+    return ", ".join(f"{key} {found.get(key)} there, {value} now" for key, value in wanted.items()
+                     if found.get(key) != value) or "more of them there"
+
+
+def _video(out: Path, settings: Settings, index: int) -> Path:
+    return out / "videos" / f"{index}.{settings.fmt}"
+
+
+def _is_made(path: Path) -> bool:
+    """A video has its name only once it is complete; an empty one is what a power cut leaves."""
+    return path.exists() and path.stat().st_size > 0
+
+
+def _make_videos(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int],
+                 workers: int) -> None:
+    workers = min(workers, max(1, len(indices) // BATCH))
+    with progress(total=len(indices), unit="video", desc="gestures") as bar:
+        if workers == 1:
+            for index in indices:
+                _make_video(out, settings, index, labels[index - 1])
+                bar.update()
+            return
+        batches = [indices[start:start + BATCH] for start in range(0, len(indices), BATCH)]
+        with _pool(workers) as pool:
+            with _ctrl_c_ignored():  # the workers start here and inherit it: only this process handles Ctrl-C
+                tasks = [pool.submit(_make_batch, out, settings, batch, [labels[index - 1] for index in batch])
+                         for batch in batches]
+            for task in as_completed(tasks):
+                bar.update(task.result())
+
+
+def _make_batch(out: Path, settings: Settings, indices: Sequence[int], labels: Sequence[int]) -> int:
+    for index, label in zip(indices, labels):
+        _make_video(out, settings, index, label)
+    return len(indices)
+
+
+def _make_video(out: Path, settings: Settings, index: int, label: int) -> None:
+    """Render and encode video number `index`: the same bytes whichever process does it, and when.
+
+    Coded with key frames only. An ordinary encoder spends its bits by position in the file: sharp at the key
+    frame, then differences. The pose a clip starts from would be its sharpest, and give the direction away.
+    """
+    frames = render_clip(label, _rng(settings.seed, index), settings.size)
+    encode_video(_video(out, settings, index), frames, FPS, intra_only=True)
+
+
+def _rng(seed: int, index: int) -> np.random.Generator:
+    """The generator of video `index` (from 1); 0 is that of the labels."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+
+
+def _write_lists(out: Path, settings: Settings, labels: Sequence[int]) -> None:
+    entries = []
+    for index, label in enumerate(labels, start=1):
+        thing = thing_of_clip(label, _rng(settings.seed, index))
+        template = TEMPLATES[label]
+        entries.append({"id": str(index), "label": template.replace("[Hand]", thing).lower(),
+                        "template": template, "placeholders": [thing] if "[Hand]" in template else []})
+    train = settings.videos - settings.validation
+    _write_json(out / "train.json", entries[:train])
+    _write_json(out / "validation.json", entries[train:])
+    _write_json(out / "labels.json", {name: str(index) for index, name in enumerate(CLASSES)})
+
+
+def _write_json(path: Path, content: Any) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block; when it is left by an error or Ctrl-C, after their current task."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # one process per core is enough
+    end_with_parent()
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

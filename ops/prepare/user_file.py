@@ -1,0 +1,203 @@
+"""`datasets.yaml`: a user's own data sets, read by main.py and test_models.py, written by tools/make_dataset.py.
+
+    my_actions:                            # the name for `python main.py my_actions RGB`
+      root: /videos/actions                # folder of the videos, or of the frame folders, that the lists name
+      train_list: lists/train.txt          # see ops.data.list_files.read_list for the form
+      val_list: lists/val.txt
+      test_list: lists/test.txt            # may be left out; tools/check_dataset.py looks at it too
+      categories: lists/category.txt       # class names, one a line; or num_class: 12
+      template: "img_{:05d}.jpg"           # frame folders only: file name of a frame, 1-based (default {:06d}.jpg)
+
+Relative paths start at the folder of the yaml file. Every value is text, so `no` and `007` are names like others.
+"""
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Collection, Iterator, Mapping, Optional
+
+import yaml
+
+from ops.common.errors import UserError
+from ops.common.files import atomic_write
+from ops.video.discovery import TEMPLATE, is_template
+
+KEYS = ("root", "train_list", "val_list", "test_list", "categories", "num_class", "template")
+_HEADER = "# Data sets of this machine's user; the form is told in ops/prepare/user_file.py.\n"
+
+
+@dataclass(frozen=True)
+class UserDataSet:
+    """One data set of the file, its paths absolute. Either categories or num_class is None."""
+    name: str
+    root: Path
+    train_list: Path
+    val_list: Path
+    categories: Optional[Path] = None
+    num_class: Optional[int] = None
+    template: str = TEMPLATE
+    test_list: Optional[Path] = None
+    place: str = field(default="", compare=False)  # file and line, for messages
+
+    def check_paths(self, *unused: str) -> None:
+        """UserError for the first file or folder that is not there; `unused` keys are not looked at."""
+        for key in ("root", "train_list", "val_list", "categories"):
+            path = getattr(self, key)
+            if path is None or key in unused:
+                continue
+            if not (path.is_dir() if key == "root" else path.is_file()):
+                kind = "folder" if key == "root" else "file"
+                raise UserError(f"{self.place}: data set {self.name!r}: {key}: there is no {kind} {path}: correct the"
+                                " path, or make the data set again with tools/make_dataset.py")
+
+
+def read_dataset_file(path: Path, taken: Collection[str] = ()) -> dict[str, UserDataSet]:
+    """The data sets of a yaml file by name. taken: names that it must not use.
+
+    UserError that names the file and the line: unreadable, not yaml, an unknown, repeated or missing key, a value of
+    another kind than text, a bad number or template.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the data set file {path}: {reason}") from None
+    return _parse(text, Path(path), taken)
+
+
+def _parse(text: str, path: Path, taken: Collection[str] = ()) -> dict[str, UserDataSet]:
+    return {key: _entry(key, node, path, line, taken) for key, node, line in _pairs(_compose(text, path), path)}
+
+
+def _compose(text: str, path: Path) -> Optional[yaml.Node]:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not yaml: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: not yaml: {str(error).splitlines()[0]}") from None
+
+
+def _pairs(node: Optional[yaml.Node], path: Path, what: str = "the file") -> Iterator[tuple[str, yaml.Node, int]]:
+    """(key, value, line from 1) of a mapping."""
+    if node is None:
+        return
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}:{node.start_mark.line + 1}: {what} must hold `name: value` lines")
+    seen = set()
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or not key.value:
+            raise UserError(f"{path}:{line}: a name must be text")
+        if key.value in seen:
+            raise UserError(f"{path}:{line}: {key.value!r} is there twice: remove one")
+        seen.add(key.value)
+        yield key.value, value, line
+
+
+def _entry(name: str, node: yaml.Node, path: Path, line: int, taken: Collection[str]) -> UserDataSet:
+    place = f"{path}:{line}"
+    if reason := unusable_name(name, taken):
+        raise UserError(f"{place}: {reason}")
+    values: dict[str, Any] = {}
+    for key, value, number in _pairs(node, path, f"data set {name!r}"):
+        if key not in KEYS:
+            raise UserError(f"{path}:{number}: unknown key {key!r} of data set {name!r}: choose of {', '.join(KEYS)}")
+        if not isinstance(value, yaml.ScalarNode) or not value.value:
+            raise UserError(f"{path}:{number}: {key} of data set {name!r} must be text (in quotes if it holds braces)")
+        values[key] = _value(key, value.value, path, number)
+    missing = [key for key in KEYS[:3] if key not in values]
+    if ("categories" in values) == ("num_class" in values):
+        missing.append("either categories or num_class")
+    if missing:
+        raise UserError(f"{place}: data set {name!r} needs {', '.join(missing)}")
+    return UserDataSet(name, **values, place=place)
+
+
+def _value(key: str, text: str, path: Path, line: int) -> Any:
+    if key == "num_class":
+        if not re.fullmatch("[1-9][0-9]{0,8}", text):
+            raise UserError(f"{path}:{line}: num_class {text[:40]!r}: choose a number of classes, 1 or more")
+        return int(text)
+    if key == "template":
+        if not is_template(text):
+            raise UserError(f"{path}:{line}: template {text[:60]!r}: must have one number, as img_{{:05d}}.jpg has")
+        return text
+    return Path(os.path.abspath(path)).parent / Path(text).expanduser()
+
+
+def unusable_name(name: str, taken: Collection[str] = ()) -> str:
+    """Why a data set cannot be called `name`; "" if it can. Runs and checkpoints carry the name in theirs."""
+    if name in taken:
+        return f"{name!r} is a data set of the table: choose another name"
+    if not re.fullmatch(r"[\w][\w.+-]{0,79}", name):
+        return f"{name[:80]!r} cannot be a data set's name: choose letters, digits and any of _ . + -"
+    if re.search(r"_(RGBDiff|RGB|Flow)(_|$)", name):
+        return f"{name!r} cannot be a data set's name: _RGB, _RGBDiff and _Flow end it in the names of checkpoints"
+    return ""
+
+
+# ---- writing ------------------------------------------------------------------------------------------------
+
+def check_name(path: Path, name: str, train_list: Path, taken: Collection[str] = (),
+               replace: bool = False) -> dict[str, UserDataSet]:
+    """The file's data sets. UserError when it cannot be read, when no data set can have this name, or when one with
+    another list has it (unless `replace`)."""
+    if reason := unusable_name(name, taken):
+        raise UserError(reason)
+    entries = read_dataset_file(path, taken) if Path(path).exists() else {}
+    if name in entries and entries[name].train_list != train_list and not replace:
+        raise UserError(f"{entries[name].place}: {name!r} is the name of the data set with the list"
+                        f" {entries[name].train_list} already: choose another name, or --replace it")
+    return entries
+
+
+def register(path: Path, entry: UserDataSet, taken: Collection[str] = (), replace: bool = False) -> None:
+    """Add `entry` to the file, or put it in the place of the entry of that name; everything else stays as it is.
+
+    UserError as for `refuse_name`, or when the file cannot be edited.
+    """
+    path = Path(path)
+    entries = check_name(path, entry.name, entry.train_list, taken, replace)
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else _HEADER
+    block = _block(entry, path)
+    text = _with_block(text, entry.name, block, path)
+    try:
+        written = _parse(text, path, taken)
+    except UserError:
+        written = {}
+    if written != {**entries, entry.name: entry}:
+        raise UserError(f"{path} is not of the plain form that can be added to: write this into it by hand: "
+                        + " / ".join(block.split("\n")))
+    try:
+        with atomic_write(path) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}: name another with --dataset_file") from None
+
+
+def _block(entry: UserDataSet, path: Path) -> str:
+    """The entry as yaml; a path within the file's own folder is written relative to it."""
+    base = Path(os.path.abspath(path)).parent
+    values: Mapping[str, Any] = {key: asdict(entry)[key] for key in KEYS}
+    plain = {key: _shortened(value, base) if isinstance(value, Path) else value
+             for key, value in values.items() if value is not None and (key, value) != ("template", TEMPLATE)}
+    return yaml.safe_dump({entry.name: plain}, sort_keys=False, allow_unicode=True, width=1 << 20)
+
+
+def _shortened(path: Path, base: Path) -> str:
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def _with_block(text: str, name: str, block: str, path: Path) -> str:
+    lines = text.splitlines(keepends=True)
+    start = next((line - 1 for key, _, line in _pairs(_compose(text, path), path) if key == name), None)
+    if start is None:
+        return text + ("\n" if lines and not text.endswith("\n") else "") + block
+    end = start + 1
+    while end < len(lines) and (lines[end][0] in " \t" or not lines[end].strip()):
+        end += 1
+    while not lines[end - 1].strip():  # blank lines belong to what follows
+        end -= 1
+    return "".join([*lines[:start], block, *lines[end:]])

@@ -1,0 +1,207 @@
+"""How early does it know: whole videos streamed frame by frame, and the accuracy after every frame. Percent, 0-100."""
+import csv
+import logging
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ops.common.cli import progress
+from ops.common.errors import UserError
+from ops.common.files import atomic_write
+from ops.data.list_files import VideoRecord
+from ops.data.loader import Loader
+from ops.data.sampling import DENSE_SPAN
+from ops.data.tsn_dataset import TSNDataSet
+from ops.evaluation.metrics import Predictions
+from ops.streaming.online import OnlineTSM
+
+log = logging.getLogger(__name__)
+
+Video = tuple[Tensor, int]  # frames (F, 3, H, W) uint8, label
+
+
+@dataclass
+class OnlineScores:
+    """The scores of a list of videos when they end, and on the way there.
+
+    scores: the mean of each video's logits over all its streamed frames, in the list's order. top1: (frames,),
+    after n + 1 frames; a video that has ended keeps its last answer. running: (frames,), videos that have such a
+    frame. stride: of a video's frames, every stride-th is streamed.
+    """
+    scores: Predictions
+    top1: np.ndarray
+    running: np.ndarray
+    stride: int
+
+    @property
+    def source_frames(self) -> np.ndarray:
+        """(frames,), the 1-based number in the video of the n-th streamed frame."""
+        return 1 + self.stride // 2 + self.stride * np.arange(len(self.top1))
+
+
+def trained_stride(videos: Sequence[VideoRecord], num_segments: int, dense: bool = False) -> int:
+    """The gap between neighbouring frames that a clip model knows: the list's median length / T, at least 1.
+
+    Training spreads T frames over each video, whatever its length. A stream cannot know how long it will last, so
+    one gap serves all videos. dense: trained on clips of 64 neighbouring frames, so the gap is 64 / T.
+    UserError for a list that leaves counting to the video files (`count_frames` does it).
+    """
+    if not dense and not all(record.num_frames for record in videos):
+        raise UserError("the list does not say how many frames its videos have, and the gap between streamed frames"
+                        " follows from that: choose one with --online_stride")
+    length = DENSE_SPAN if dense else statistics.median(record.num_frames for record in videos)
+    return max(1, round(length / num_segments))
+
+
+def count_frames(videos: TSNDataSet) -> list[VideoRecord]:
+    """A list's records; how many frames a video has that it does not count is read from the file, once for all."""
+    for record in progress(videos.video_list, desc="counting frames", leave=False):
+        record.num_frames = record.num_frames or videos.source.count(record.path)
+    return videos.video_list
+
+
+def streamed_indices(num_frames: int, stride: int) -> list[int]:
+    """The 1-based frames of a video that are streamed: the middles of its runs of `stride`, so that a video of T *
+    stride frames gives exactly the frames of the clip model's test protocol. A shorter video gives its middle one.
+    """
+    return list(range(1 + stride // 2, num_frames + 1, stride)) or [1 + num_frames // 2]
+
+
+def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, streams: int = 1,
+                 workers: int = 0) -> OnlineScores:
+    """Stream every video of the list from zero memory.
+
+    videos: its list, frame source and transform are used; the transform must give one view per frame. stride:
+    stream one of every `stride` frames (`trained_stride`). streams: videos at a time, in one batch. workers:
+    processes that load frames.
+    """
+    if stride < 1:
+        raise UserError(f"--online_stride {stride}: choose 1 (every frame) or more")
+    log.info("streaming one of every %d frames of %d videos, %d at a time", stride, len(videos), streams)
+    loader = Loader(_WholeVideos(videos, stride), batch_size=streams, num_workers=workers, collate_fn=list)
+    answers: list[Tensor] = []
+    labels: list[int] = []
+    for batch in progress(loader, desc="online", unit="batch"):
+        answers += running_means(online, [frames for frames, _ in batch])
+        labels += [label for _, label in batch]
+    return _summarise(answers, torch.tensor(labels), stride)
+
+
+def running_means(online: OnlineTSM, videos: Sequence[Tensor]) -> list[Tensor]:
+    """Stream videos side by side. videos: uint8 (F, 3, H, W), F their own, equal H and W.
+
+    Returns for each (F, num_class): row n is the mean of the logits of frames 0 to n.
+    """
+    order = sorted(range(len(videos)), key=lambda i: -len(videos[i]))  # those still running are the first ones
+    rows: list[list[Tensor]] = [[] for _ in videos]
+    state = online.initial_state(len(videos), *videos[0].shape[-2:])
+    for t in range(len(videos[order[0]])):
+        running = [i for i in order if t < len(videos[i])]
+        state = tuple(memory[:len(running)] for memory in state)
+        logits, state = online.step(online.prepare(torch.stack([videos[i][t] for i in running])), state)
+        for i, row in zip(running, logits.float().cpu()):
+            rows[i].append(row)
+    return [torch.stack(video).cumsum(dim=0) / torch.arange(1, len(video) + 1)[:, None] for video in rows]
+
+
+class _WholeVideos(Dataset):
+    """Every streamed frame of each video of a list, transformed: item -> `Video`."""
+
+    def __init__(self, videos: TSNDataSet, stride: int) -> None:
+        self.videos = videos
+        self.stride = stride
+
+    def __len__(self) -> int:
+        return len(self.videos.video_list)
+
+    def __getitem__(self, index: int) -> Video:
+        record = self.videos.video_list[index]
+        indices = streamed_indices(record.num_frames or self.videos.source.count(record.path), self.stride)
+        assert self.videos.transform is not None
+        clip = self.videos.transform(self.videos.source.load(record.path, indices))
+        frames = clip.unflatten(0, (-1, 3))
+        if len(frames) != len(indices):
+            raise UserError("--online streams one view of each frame: leave out --test_crops")
+        return frames, record.label
+
+
+def _summarise(answers: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineScores:
+    longest = max(len(rows) for rows in answers)
+    hits = np.zeros(longest)
+    running = np.zeros(longest, dtype=int)
+    for rows, label in zip(answers, labels):
+        right = (rows.argmax(dim=1) == label).numpy()
+        hits += np.pad(right, (0, longest - len(right)), mode="edge")
+        running[:len(right)] += 1
+    last = torch.stack([rows[-1] for rows in answers])
+    return OnlineScores(Predictions(last, labels), 100 * hits / len(answers), running, stride)
+
+
+# ---- report -------------------------------------------------------------------------------------------------
+
+def write_online_report(result: OnlineScores, folder: Path) -> None:
+    """Into `folder`: accuracy_over_time.csv and accuracy_over_time.png."""
+    with atomic_write(folder / "accuracy_over_time.csv") as f:
+        writer = csv.writer(f)
+        writer.writerow(["frames", "source_frame", "top1", "videos_running"])
+        for n, row in enumerate(zip(result.source_frames, result.top1, result.running), 1):
+            writer.writerow([n, row[0], f"{row[1]:.2f}", row[2]])
+    with atomic_write(folder / "accuracy_over_time.png", "wb") as f:
+        draw_accuracy(result).save(f, "PNG")
+
+
+BOX = (64, 44, 764, 394)  # left, top, right, bottom of the axes, pixels
+SIZE = (800, 456)
+BLUE, GREY = (8, 48, 107), (176, 180, 188)
+
+
+def draw_accuracy(result: OnlineScores) -> Image.Image:
+    """A line of top-1 over streamed frames, and in grey the share of videos that still run."""
+    picture = Image.new("RGB", SIZE, "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(13)
+    frames, (left, top, right, bottom) = len(result.top1), BOX
+    for percent in range(0, 101, 20):
+        y = _place(0, percent, frames)[1]
+        draw.line((left, y, right, y), fill=(230, 232, 236))
+        draw.text((left - 8, y), str(percent), anchor="rm", font=font, fill="black")
+    for n in _ticks(frames):
+        x = _place(n - 1, 0, frames)[0]
+        draw.line((x, bottom, x, bottom + 5), fill="black")
+        draw.text((x, bottom + 8), str(n), anchor="mt", font=font, fill="black")
+    draw.line((left, top, left, bottom, right, bottom), fill="black")
+    _curve(draw, 100 * result.running / result.running[0], GREY, 2)
+    _curve(draw, result.top1, BLUE, 3)
+    draw.text((left, 8), f"top-1 after n frames, %: {result.top1[0]:.1f} at first, {result.top1[-1]:.1f} at the end,"
+              f" {len(result.scores.labels)} videos", font=font, fill=BLUE)
+    draw.text((left, 24), "videos that have not ended, %", font=font, fill=(120, 124, 132))
+    draw.text(((left + right) / 2, SIZE[1] - 20), f"frames streamed, one of every {result.stride} of the video",
+              anchor="mm", font=font, fill="black")
+    return picture
+
+
+def _place(index: int, percent: float, frames: int) -> tuple[float, float]:
+    """Where the value after index + 1 frames lies, pixels."""
+    left, top, right, bottom = BOX
+    return left + (right - left) * index / max(frames - 1, 1), bottom - (bottom - top) * percent / 100
+
+
+def _ticks(frames: int) -> Iterator[int]:
+    """At most about ten round numbers of frames, and the first."""
+    step = next(s * 10 ** e for e in range(12) for s in (1, 2, 5) if frames <= 10 * s * 10 ** e)
+    yield 1
+    yield from range(max(step, 2), frames + 1, step)
+
+
+def _curve(draw: ImageDraw.ImageDraw, percent: np.ndarray, color: tuple[int, int, int], width: int) -> None:
+    points = [_place(i, float(value), len(percent)) for i, value in enumerate(percent)]
+    draw.line(points, fill=color, width=width, joint="curve")
+    for x, y in points if len(points) <= 60 else []:
+        draw.ellipse((x - width, y - width, x + width, y + width), fill=color)

@@ -1,0 +1,192 @@
+"""A long video in which gestures follow one another, and how well the answers of an online model followed them."""
+import json
+from bisect import bisect_right
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ops.common.errors import UserError
+from ops.evaluation.timeline import tick
+
+GRACE = 0.5  # seconds: the shortest pause that ops.prepare.gestures.render.render_stream makes
+
+
+class Gesture(NamedTuple):
+    """What happens from `start` to `end`, seconds; its last frame is shown until `end`."""
+    start: float
+    end: float
+    name: str
+
+
+class Answer(NamedTuple):
+    """An answer, which stands from `time` (seconds) until the next one; None: no class."""
+    time: float
+    name: Optional[str]
+
+
+class Truth(NamedTuple):
+    """What a long video shows: gestures in order, not overlapping. fps: its frames per second. seconds: its length."""
+    fps: float
+    seconds: float
+    gestures: list[Gesture]
+
+
+class StreamScore(NamedTuple):
+    """How well answers followed gestures. All shares are percent, 0-100.
+
+    top1: of the gestures, those that were `known`: theirs was the answer at their last frame, or became it within
+    GRACE seconds after their end. frames: of the video's frames inside gestures, those at which the standing answer
+    was right. chance: the top1 that the same answers would have if they had nothing to do with the video: the mean
+    over all ways to turn the sequence of true names round. known: (gestures,).
+    """
+    top1: float
+    frames: float
+    chance: float
+    known: list[bool]
+
+
+def score_stream(truth: Truth, answers: Sequence[Answer]) -> StreamScore:
+    """UserError where there is nothing to score."""
+    if not truth.gestures or not answers:
+        raise UserError(f"{len(truth.gestures)} gestures and {len(answers)} answers: a score needs both")
+    names = [gesture.name for gesture in truth.gestures]
+    given = [_given_at_end(gesture, answers, truth.fps) for gesture in truth.gestures]
+    known = [name in near for name, near in zip(names, given)]
+    turned = [[name in near for name, near in zip(names[k:] + names[:k], given)] for k in range(1, len(names))]
+    right = [standing(answers, frame / truth.fps) == gesture.name
+             for gesture in truth.gestures for frame in _frames(gesture, truth.fps)]
+    return StreamScore(100 * float(np.mean(known)), 100 * float(np.mean(right)),
+                       100 * float(np.mean(turned)) if turned else 0.0, known)
+
+
+def standing(answers: Sequence[Answer], seconds: float) -> Optional[str]:
+    """The answer that stands at this time: the last one given until then. None before the first."""
+    index = bisect_right(answers, seconds + 1e-6, key=lambda answer: answer.time)  # written with four digits
+    return answers[index - 1].name if index else None
+
+
+def _frames(gesture: Gesture, fps: float) -> range:
+    """The numbers (from 0) of its frames."""
+    return range(round(gesture.start * fps), round(gesture.end * fps))
+
+
+def _given_at_end(gesture: Gesture, answers: Sequence[Answer], fps: float) -> set[Optional[str]]:
+    """The answer at the gesture's last frame, and those given up to GRACE seconds after its end."""
+    last = gesture.end - 1 / fps
+    return {standing(answers, last), *(a.name for a in answers if last < a.time < gesture.end + GRACE - 1e-6)}
+
+
+# ---- files --------------------------------------------------------------------------------------------------
+
+def truth_of(segments: Sequence[tuple[int, int, int]], names: Sequence[str], frames: int, fps: float) -> Truth:
+    """From `ops.prepare.gestures.render.render_stream`'s segments (first frame, last frame, label), 0-based."""
+    return Truth(fps, frames / fps, [Gesture(first / fps, (last + 1) / fps, names[label])
+                                     for first, last, label in segments])
+
+
+def truth_to_json(truth: Truth) -> dict[str, Any]:
+    return {"fps": truth.fps, "seconds": truth.seconds,
+            "gestures": [{"start": start, "end": end, "class": name} for start, end, name in truth.gestures]}
+
+
+def read_truth(path: Path) -> Truth:
+    """The file of `truth_to_json`. UserError when it is none."""
+    try:
+        found = json.loads(path.read_text())
+        return Truth(float(found["fps"]), float(found["seconds"]),
+                     [Gesture(float(g["start"]), float(g["end"]), str(g["class"])) for g in found["gestures"]])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as the truth of a stream ({error}): make it with"
+                        " tools/showcase/stream.py") from None
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """The lines that `online_demo/main.py --json` prints, ordered by time. UserError when they are none."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return sorted((Answer(float(row["time"]), row["class"]) for row in rows), key=lambda answer: answer.time)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as answers of a stream ({error}): write it with"
+                        " online_demo/main.py ... --json") from None
+
+
+# ---- picture ------------------------------------------------------------------------------------------------
+
+_COLOURS = ("#8ecae6", "#1d6fa5", "#b7e4c7", "#2d8a57", "#ffd6a5", "#d9772b", "#d8bbff", "#7b4bb7")  # pairs alike
+_RIGHT, _WRONG, _NOTHING, _FAINT = "#1a7f37", "#c62828", "#eceef1", "#8a8f98"
+_ROW = 30.0  # seconds in a row
+_SCALE = 2  # drawn twice as large as it is meant to be shown: sharp on any screen
+_LEFT, _WIDTH, _BAND, _TICK, _AXIS, _SPACE = 74, 940, 24, 8, 18, 16
+
+
+def draw_stream(truth: Truth, answers: Sequence[Answer], known: Sequence[bool], names: Sequence[str]) -> Image.Image:
+    """Truth above answers in rows of 30 seconds, each class in its colour; between them, green under a gesture that
+    was known and red under one that was not. names: of all classes, which decide the colours. Twice its shown size.
+    """
+    rows = int(np.ceil(truth.seconds / _ROW))
+    height = rows * (2 * _BAND + _TICK + _AXIS + _SPACE)
+    picture = Image.new("RGB", (_SCALE * (_LEFT + _WIDTH + 16), _SCALE * height), "white")
+    colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
+    for row in range(rows):
+        top = row * (2 * _BAND + _TICK + _AXIS + _SPACE)
+        _Row(picture, row * _ROW, min((row + 1) * _ROW, truth.seconds), top, colours).draw(truth, answers, known)
+    return picture
+
+
+class _Row:
+    """One row of the picture: the seconds from `begin` to `end`, its upper edge at `top`."""
+
+    def __init__(self, picture: Image.Image, begin: float, end: float, top: int, colours: dict[str, str]) -> None:
+        self.pen, self.begin, self.end, self.top, self.colours = ImageDraw.Draw(picture), begin, end, top, colours
+        self.font: Any = ImageFont.load_default(12 * _SCALE)
+
+    def draw(self, truth: Truth, answers: Sequence[Answer], known: Sequence[bool]) -> None:
+        middle, below = self.top + _BAND, self.top + _BAND + _TICK
+        self.bar(self.begin, self.end, self.top, _BAND, _NOTHING)
+        for gesture, right in zip(truth.gestures, known):
+            self.bar(gesture.start, gesture.end, self.top, _BAND, self.colours[gesture.name], gesture.name)
+            self.bar(gesture.start, gesture.end, middle + 2, _TICK - 4, _RIGHT if right else _WRONG)
+        for start, end, name in stretches(answers, truth.seconds):
+            self.bar(start, end, below, _BAND, self.colours.get(name or "", _NOTHING), name or "")
+        for label, y in (("truth", self.top), ("answer", below)):
+            self.text(_LEFT - 10, y + _BAND / 2, label, "rm", "black")
+        self.axis(below + _BAND)
+
+    def x(self, seconds: float) -> float:
+        return _LEFT + _WIDTH * (seconds - self.begin) / _ROW
+
+    def bar(self, start: float, end: float, y: float, height: float, colour: str, name: str = "") -> None:
+        """The part of start-end (seconds) that lies in this row; with its name's last word where that fits."""
+        start, end = max(start, self.begin), min(end, self.end)
+        if start >= end:
+            return
+        left, right = (round(_SCALE * self.x(seconds)) for seconds in (start, end))
+        self.pen.rectangle((left, _SCALE * y, max(left, right - _SCALE), _SCALE * (y + height) - 1), fill=colour)
+        word = name.split()[-1] if name else ""
+        if word and self.font.getlength(word) + 3 * _SCALE < right - left:
+            self.text((left + right) / 2 / _SCALE, y + height / 2, word, "mm", _ink(colour))
+
+    def text(self, x: float, y: float, text: str, anchor: str, colour: str) -> None:
+        self.pen.text((_SCALE * x, _SCALE * y), text, font=self.font, anchor=anchor, fill=colour)
+
+    def axis(self, y: float) -> None:
+        step = tick(_ROW / 2)
+        for i in range(int((self.end - self.begin) / step + 1e-9) + 1):
+            x = round(_SCALE * self.x(self.begin + i * step))
+            self.pen.line((x, _SCALE * y, x, _SCALE * (y + 4)), fill=_FAINT, width=_SCALE)
+            self.text(x / _SCALE, y + 5, f"{self.begin + i * step:g} s", "ma", _FAINT)
+
+
+def stretches(answers: Sequence[Answer], seconds: float) -> list[tuple[float, float, Optional[str]]]:
+    """(start, end, answer): equal answers that follow one another as one, until the video's end."""
+    merged = [answer for i, answer in enumerate(answers) if not i or answer.name != answers[i - 1].name]
+    ends = [answer.time for answer in merged[1:]] + [seconds]
+    return [(answer.time, end, answer.name) for answer, end in zip(merged, ends)]
+
+
+def _ink(colour: str) -> str:
+    """Black on light colours, white on dark ones."""
+    red, green, blue = (int(colour[i:i + 2], 16) for i in (1, 3, 5))
+    return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "white"

@@ -1,0 +1,269 @@
+"""tools/inspect_checkpoint.py: every form of weight file, by metadata, by name and by tensors alone."""
+import json
+from functools import lru_cache
+
+import pytest
+import torch
+import torchvision
+
+from ops.backbones import BACKBONES
+from ops.checkpoints.checkpoint import parse_name
+from ops.checkpoints.inspect import IMAGE, ONLINE, VIDEO, inspect_file, read_tensors, recognise
+from ops.checkpoints.online_format import to_online_names
+from ops.spec import ModelSpec, build_model
+from tests.helpers.programs import assert_refused, run
+
+SETTINGS = ModelSpec(5, 4, arch="resnet18", shift=True, shift_div=4, shift_place="blockres")
+CONTRACT_NAMES = [
+    "TSM_kinetics_RGB_resnet50_avg_segment5_e50.pth",
+    "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense_nl.pth",
+    "TSM_kinetics_RGB_mobilenetv2_shift8_blockres_avg_segment8_e100_dense.pth",
+    "TSM_kinetics_Flow_resnet50_shift8_blockres_avg_segment8_e50.pth",
+    "TSM_something_RGB_resnet101_shift8_blockres_avg_segment8_e45.pth",
+    "TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment16_e45.pth",
+]
+
+
+def flat(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The model's keys and shapes, each tensor one number repeated: files of a few kB."""
+    return {key: torch.full((), 0.5).to(value.dtype).expand(value.shape) for key, value in model.state_dict().items()}
+
+
+@lru_cache(maxsize=None)
+def _weights(settings: ModelSpec) -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        model = build_model(settings)
+    return flat(model)
+
+
+def weights(settings: ModelSpec = SETTINGS) -> dict[str, torch.Tensor]:
+    return dict(_weights(settings))
+
+
+def ours(settings: ModelSpec = SETTINGS, **more) -> dict:
+    """What main.py writes."""
+    state = {f"module.{key}": value for key, value in weights(settings).items()}
+    return {"version": 1, "epoch": 7, "arch": settings.arch, "state_dict": state, "best_prec1": 61.5, "optimizer": None,
+            "settings": settings.to_dict(), "dataset": "gestures", "class_names": list("abcde"), **more}
+
+
+def saved(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def values(report) -> dict:
+    return {key: fact.value for key, fact in report.facts.items()}
+
+
+# ---- by the tensors alone ------------------------------------------------------------------------------------
+
+def test_every_published_layout_is_recognised_by_its_tensors_alone(golden):
+    shift = {"tsn": {"shift": False}, "block": {"shift": True, "shift_place": "block"}}
+    for name, rows in golden("state_dict_keys").items():
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in rows}
+        kind, arch, score = recognise(tensors)
+        facts = read_tensors(tensors, kind, arch)
+        first = name.split("_")[0]
+        if first == "online":
+            assert (kind, arch, score, facts) == (ONLINE, "mobilenetv2", 1, {"num_class": 27, "modality": "RGB"})
+            continue
+        assert (kind, arch, score) == (VIDEO, {"bninception": "BNInception"}.get(first, first), 1), name
+        expected = {"num_class": 11, "modality": "Flow" if name.endswith("flow") else "RGB",
+                    "temporal_pool": name.endswith("tpool"), "non_local": name.endswith("nl")}
+        if first != "bninception":  # whose shift has no name of its own
+            expected |= shift.get(name.split("_")[-1], {"shift": True, "shift_place": "blockres"})
+        if name.endswith("nodropout"):
+            expected["dropout"] = 0.0
+        assert facts == expected, name
+
+
+@pytest.mark.parametrize("arch", ["resnet34", "resnet152"])
+@pytest.mark.parametrize("options", [
+    dict(shift_place="block", temporal_pool=True, non_local=True, non_local_type="gaussian"),
+    dict(modality="RGBDiff", dropout=0.0),
+])
+def test_options_show_in_the_tensors_also_together(arch, options):
+    settings = ModelSpec(3, 8, arch=arch, shift=True, **options)
+    with torch.device("meta"):
+        state = build_model(settings).state_dict()
+    kind, found, score = recognise(state)
+    assert (kind, found, score) == (VIDEO, arch, 1)
+    facts = read_tensors(state, kind, found)
+    assert facts == {key: value for key, value in settings.with_(shift_place=settings.place).to_dict().items()
+                     if key in facts}
+    assert set(options) <= set(facts)
+
+
+# ---- files ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", CONTRACT_NAMES)
+def test_released_files_by_their_names(tmp_path, name):
+    dataset, options = parse_name(tmp_path / name)
+    path = saved(tmp_path / "temporal-shift-module" / name,
+                 {"state_dict": {f"module.{k}": v for k, v in weights(ModelSpec(6, **options)).items()}})
+    report = inspect_file(path)
+    assert report.kind == VIDEO and report.loads.startswith("test_models.py") and not report.notes
+    assert values(report).items() >= {"dataset": dataset, "num_class": 6, "arch": options["arch"],
+                                      "num_segments": options["num_segments"], "shift": options["shift"],
+                                      "non_local": name.endswith("nl.pth"), "modality": options["modality"]}.items()
+    assert report.facts["arch"].source == "file name and tensors" and report.facts["num_class"].source == "tensors"
+
+
+def test_our_checkpoint_says_everything_itself(tmp_path, monkeypatch, capfd):
+    path = saved(tmp_path / "ckpt.pth.tar", ours())
+    report = inspect_file(path)
+    facts = values(report)
+    assert facts.items() >= {**SETTINGS.to_dict(), "epoch": 7, "best_prec1": 61.5, "dataset": "gestures",
+                             "class_names": list("abcde")}.items()
+    assert report.facts["shift_div"].source == "metadata" and report.facts["arch"].source == "metadata and tensors"
+    words = run(monkeypatch, capfd, "tools.inspect_checkpoint", path).out
+    assert "video model, 122 tensors" in words and "shift_div        4 (by its metadata)" in words
+    assert "class_names      5: a, b, c, ... (by its metadata)" in words and "unknown" not in words
+    assert "loads into: test_models.py" in words
+
+
+def test_metadata_wins_over_the_name(tmp_path):
+    path = saved(tmp_path / CONTRACT_NAMES[0], ours())
+    report = inspect_file(path)
+    assert values(report)["arch"] == "resnet18" and report.facts["arch"].source == "metadata and tensors"
+    assert report.loads and not report.notes
+
+
+@pytest.mark.parametrize("form", ["bare", "wrapped", "module", "without .net", "published checkpoint"])
+def test_a_renamed_file_is_known_by_its_tensors(tmp_path, monkeypatch, capfd, form):
+    state = weights()
+    content = {
+        "bare": state, "wrapped": {"state_dict": state}, "module": {f"module.{k}": v for k, v in state.items()},
+        "without .net": {k.replace(".net.", "."): v for k, v in state.items()},
+        "published checkpoint": {"epoch": 45, "arch": "resnet18", "state_dict": {
+            f"module.{k}": v for k, v in state.items()}, "optimizer": {}, "best_prec1": torch.tensor(45.5)},
+    }[form]
+    path = saved(tmp_path / "foo.pth", content)
+    report = inspect_file(path)
+    shift = {"shift": False} if form == "without .net" else {"shift": True, "shift_place": "blockres"}
+    assert values(report).items() >= {"arch": "resnet18", "num_class": 5, "modality": "RGB", **shift}.items()
+    assert "shift_div" not in report.facts and "num_segments" not in report.facts
+    if form == "published checkpoint":
+        assert values(report).items() >= {"epoch": 45, "best_prec1": 45.5}.items()
+    name = f"TSM_<dataset>_RGB_resnet18{'_shift<div>_blockres' * shift['shift']}_<consensus>_segment<frames>_e<epochs>"
+    assert report.loads == f"main.py --tune_from; test_models.py once it is named {name}.pth"
+    words = run(monkeypatch, capfd, "tools.inspect_checkpoint", path).out
+    assert "num_segments     unknown" in words and ("shift_div        unknown" in words) == shift["shift"]
+
+
+def test_a_name_that_is_wrong_is_noticed(tmp_path, monkeypatch, capfd):
+    path = saved(tmp_path / "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth", weights())
+    done = run(monkeypatch, capfd, "tools.inspect_checkpoint", path)
+    assert done.status == 0
+    assert "note: arch is 'resnet50' by its file name, 'resnet18' by its tensors" in done.out
+    assert "note: it fits a model as its tensors say, not as its file name says" in done.out
+    assert "does not load: " in done.out and "base_model.layer1.0.conv1.net.weight is (64, 64, 3, 3)" in done.out
+
+
+def test_names_without_net_are_no_contradiction(tmp_path):
+    content = ours()
+    content["state_dict"] = {key.replace(".net.", "."): value for key, value in content["state_dict"].items()}
+    report = inspect_file(saved(tmp_path / "ckpt.pth.tar", content))
+    assert values(report)["shift"] is True and report.loads and not report.notes
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    state = weights()
+    state["base_model.layer1.0.conv2.weight"] = torch.zeros(64, 64, 5, 5)
+    del state["base_model.layer4.1.bn2.bias"]
+    report = inspect_file(saved(tmp_path / "foo.pth", state))
+    assert report.notes == ["resnet18 is a guess: 98% of the tensors are resnet18's"] and not report.loads
+    assert "1 shapes differ: base_model.layer1.0.conv2.weight is (64, 64, 5, 5), the model's is" in report.problem
+    assert "1 keys missing: base_model.layer4.1.bn2.bias" in report.problem
+
+
+def test_numbers_that_are_none_are_noticed(tmp_path):
+    state = weights()
+    state["new_fc.bias"] = torch.tensor([0, 1, float("nan"), 2, float("inf")])
+    assert inspect_file(saved(tmp_path / "foo.pth", state)).notes == [
+        "1 tensors hold NaN or Inf, the first is new_fc.bias"]
+
+
+# ---- online models and image networks ------------------------------------------------------------------------
+
+def test_the_released_online_file(tmp_path, golden):
+    rows = golden("state_dict_keys")["online_mobilenetv2"]
+    state = {key: torch.zeros(()).to(torch.long if key.endswith("tracked") else torch.float32).expand(shape)
+             for key, shape in rows}
+    report = inspect_file(saved(tmp_path / "mobilenetv2_jester_online.pth.tar", state))
+    assert report.kind == ONLINE and report.loads == "the online demo"
+    assert values(report) == {"arch": "mobilenetv2", "modality": "RGB", "num_class": 27, "dataset": "jester",
+                              "shift": True, "shift_place": "blockres", "shift_div": 8,
+                              "shift_direction": "unidirectional"}
+
+
+@pytest.mark.parametrize("arch", ["mobilenetv2", "resnet18"])
+def test_our_online_files(tmp_path, arch):
+    settings = ModelSpec(5, 8, arch=arch, shift=True, shift_direction="unidirectional")
+    content = ours(settings, online=True, state_dict=to_online_names(weights(settings), settings))
+    report = inspect_file(saved(tmp_path / "online.pth.tar", content))
+    assert report.kind == ONLINE and report.loads == "the online demo" and not report.notes
+    assert report.facts["arch"].source == "metadata and tensors"
+
+
+@pytest.mark.parametrize("arch, model", [("resnet34", "resnet34"), ("mobilenetv2", "mobilenet_v2")])
+def test_imagenet_files_of_torchvision(tmp_path, arch, model):
+    with torch.device("meta"):
+        image_network = torchvision.models.get_model(model, weights=None)
+    state = flat(image_network)
+    report = inspect_file(saved(tmp_path / "image.pth", state))
+    assert (report.kind, values(report)["arch"], values(report)["num_class"]) == (IMAGE, arch, 1000)
+    assert report.loads == f"main.py --arch {arch} --pretrain"
+
+
+def test_the_public_file_of_bninception(tmp_path):
+    with torch.device("meta"):
+        network = BACKBONES["BNInception"].build()
+    state = {key.replace("fc.", "last_linear."): value[None] if "_bn." in key and value.dim() else value
+             for key, value in flat(network).items()}
+    report = inspect_file(saved(tmp_path / "bn_inception.pth", state))
+    assert (report.kind, report.loads) == (IMAGE, "main.py --arch BNInception --pretrain")
+    assert values(report) == {"arch": "BNInception", "modality": "RGB", "num_class": 1000}
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("content, words", [
+    ({"0.weight": torch.zeros(64, 3, 3, 3), "0.bias": torch.zeros(64)}, ["no network known", "0.weight"]),
+    ({}, ["no weights"]),
+    ({"epoch": 3, "loss": 0.5}, ["no weights", "epoch, loss"]),
+    ([1, 2], ["not a dict"]),
+])
+def test_other_content_is_refused(tmp_path, monkeypatch, capfd, content, words):
+    path = saved(tmp_path / "other.pth", content)
+    done = run(monkeypatch, capfd, "tools.inspect_checkpoint", path)
+    assert_refused(done, str(path), *words)
+    assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"root:x:0:0:root:/root\n" * 9, b"PK\x03\x04" + bytes(99),
+                                     b"\x80\x02"], ids=["empty", "word", "text", "zip", "pickle"])
+def test_other_files_are_refused(tmp_path, monkeypatch, capfd, content):
+    (tmp_path / "file.pth").write_bytes(content)
+    assert_refused(run(monkeypatch, capfd, "tools.inspect_checkpoint", tmp_path / "file.pth"), "file.pth")
+
+
+def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, capfd):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").write_text, ("yes",))
+    path = saved(tmp_path / "trap.pth", {"state_dict": weights(), "trap": Trap()})
+    assert_refused(run(monkeypatch, capfd, "tools.inspect_checkpoint", path), "safely")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_one_bad_file_does_not_hide_the_others(tmp_path, monkeypatch, capfd):
+    good = saved(tmp_path / "good.pth", weights())
+    done = run(monkeypatch, capfd, "tools.inspect_checkpoint", tmp_path / "none.pth", good, "--json")
+    assert_refused(done, "no such checkpoint", "none.pth")
+    [report] = json.loads(done.out)
+    assert report["file"] == str(good) and report["loads"] is True
+    assert report["facts"]["arch"] == {"value": "resnet18", "source": "tensors"}
+    assert report["parameters"] == sum(p.numel() for p in build_model(SETTINGS).parameters())

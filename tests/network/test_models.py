@@ -1,0 +1,162 @@
+"""TSN against the published implementation's numbers, and what the constructor refuses."""
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from ops.common.errors import UserError
+from ops.models import TSN
+from ops.temporal_shift import shift_layers
+from tests.helpers.golden_model import clip, fill
+
+
+def make(**changes):
+    options = dict(num_class=11, num_segments=8, modality="RGB", base_model="resnet50", pretrain="", is_shift=True,
+                   shift_div=8, shift_place="blockres", partial_bn=False, dropout=0.5, consensus_type="avg",
+                   print_spec=False)
+    return TSN(**{**options, **changes})
+
+
+def empty(**changes):
+    """The model in shapes alone: first random weights would take longer than what is tested."""
+    with torch.device("meta"):
+        return make(**changes)
+
+
+CONFIGURATIONS = {
+    "resnet18_tsn": dict(base_model="resnet18", is_shift=False),
+    "resnet18_blockres": dict(base_model="resnet18"),
+    "resnet18_block": dict(base_model="resnet18", shift_place="block"),
+    "resnet50_tsn": dict(is_shift=False),
+    "resnet50_blockres": dict(),
+    "resnet50_block": dict(shift_place="block"),
+    "resnet50_blockres_div4": dict(shift_div=4),
+    "resnet50_blockres_nodropout": dict(dropout=0),
+    "resnet50_identity": dict(consensus_type="identity"),
+    "resnet101_blockres": dict(base_model="resnet101"),
+    "resnet50_blockres_nl": dict(non_local=True),
+    "resnet50_blockres_tpool": dict(temporal_pool=True),
+    "resnet50_flow": dict(modality="Flow"),
+    "bninception_tsn": dict(base_model="BNInception", is_shift=False),
+    "bninception_block": dict(base_model="BNInception", shift_place="block"),
+    "bninception_mask": dict(base_model="BNInception", shift_place="011111111111"),
+    "mobilenetv2_tsn": dict(base_model="mobilenetv2", is_shift=False),
+    "mobilenetv2_shift": dict(base_model="mobilenetv2"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_keys_and_logits_are_the_published_ones(name, golden):
+    model = empty(**CONFIGURATIONS[name]).to_empty(device="cpu").eval()  # the weights come below
+    keys = [[key, list(value.shape)] for key, value in model.state_dict().items()]
+    assert keys == golden("state_dict_keys")[name]
+    model.load_state_dict(fill(model.state_dict()))
+    with torch.no_grad():
+        # Huge attention scores make the non-local row ill-conditioned: float32 rounding differs between machines.
+        precision = torch.float64 if name == "resnet50_blockres_nl" else torch.float32
+        frames = clip(1, 8, 3, 224) if "bninception" in name else clip(2, 8, 10 if "flow" in name else 3, 64)
+        logits = model.to(precision)(frames.to(precision)).float()
+    wanted = torch.tensor(golden("logits")[name])
+    assert logits.shape == wanted.shape
+    assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+POLICIES = {
+    "resnet50_blockres_npb": dict(),
+    "resnet50_blockres_pbn": dict(partial_bn=True),
+    "resnet50_fc_lr5": dict(fc_lr5=True),
+    "mobilenetv2": dict(base_model="mobilenetv2", fc_lr5=True),
+    "resnet50_flow": dict(modality="Flow", fc_lr5=True),
+    "resnet50_nl": dict(non_local=True, fc_lr5=True),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_optimizer_groups_are_the_published_ones(name, golden):
+    groups = empty(**POLICIES[name]).get_optim_policies()
+    found = [{"name": g["name"], "lr_mult": g["lr_mult"], "decay_mult": g["decay_mult"],
+              "tensors": len(g["params"]), "numel": sum(p.numel() for p in g["params"])} for g in groups]
+    assert found == golden("optim_policies")[name]
+
+
+def test_every_parameter_is_in_one_group():
+    model = empty(base_model="resnet18")
+    listed = [id(p) for group in model.get_optim_policies() for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for p in model.parameters())
+
+
+def test_input_forms_agree():
+    model = make(base_model="resnet18").eval()
+    frames = clip(2, 8, 3, 32)
+    with torch.no_grad():
+        packed = model(frames)
+        assert torch.equal(packed, model(frames.view(16, 3, 32, 32)))
+        assert torch.equal(packed, model(frames.view(16, 3, 32, 32), no_reshape=True))
+        assert torch.equal(packed, model(frames.view(2, 8, 3, 32, 32)))
+
+
+def test_softmax_before_consensus_averages_probabilities():
+    model = make(base_model="resnet18", before_softmax=False, is_shift=False).eval()
+    frames = clip(1, 8, 3, 32)
+    with torch.no_grad():
+        features = model.base_model(frames.view(8, 3, 32, 32))
+        wanted = model.new_fc(features).softmax(1).mean(0)
+        assert torch.allclose(model(frames)[0], wanted, atol=1e-6)
+
+
+def test_partial_bn_freezes_all_but_the_first_and_thaws():
+    model = make(base_model="resnet18", partial_bn=True)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    model.train()
+    assert [m.training for m in norms] == [True] + [False] * (len(norms) - 1)
+    assert [m.weight.requires_grad for m in norms] == [True] + [False] * (len(norms) - 1)
+    model.partialBN(False)
+    model.train()
+    assert all(m.training and m.weight.requires_grad and m.bias.requires_grad for m in norms)
+    model.eval()
+    assert not any(m.training for m in norms)
+
+
+def test_sizes_follow_the_input_size():
+    assert (empty(base_model="resnet18").crop_size, empty(base_model="resnet18").scale_size) == (224, 256)
+    model = empty(base_model="resnet18", input_size=64)
+    assert (model.crop_size, model.scale_size) == (64, 73)
+
+
+def test_shift_layers_tell_where_and_how_much():
+    rows = list(shift_layers(empty(base_model="resnet18")))
+    assert rows[0] == ("base_model.layer1.0.conv1", 64, 8)
+    assert len(rows) == 8
+    assert len(list(shift_layers(empty(base_model="mobilenetv2")))) == 10
+    # every second block from 23 blocks in layer3 on: 2 + 2 + 12 + 2
+    assert len(list(shift_layers(empty(base_model="resnet101")))) == 18
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(shift_place="nowhere"), "choose block or blockres"),
+    (dict(base_model="mobilenetv2", shift_place="nowhere"), "choose block or blockres"),
+    (dict(shift_div=65), "does not fit 64 channels"),
+    (dict(shift_div=1), "choose 2 to"),
+    (dict(num_segments=0), "1 or more frames"),
+    (dict(base_model="vgg16"), "choose one of resnet18"),
+    (dict(consensus_type="max"), "choose avg or identity"),
+    (dict(dropout=1.0), "0 (none) to below 1"),
+    (dict(before_softmax=False, consensus_type="identity"), "avg consensus only"),
+    (dict(shift_direction="backwards"), "choose bidirectional or unidirectional"),
+])
+def test_refusals_say_what_is_allowed(changes, words):
+    with pytest.raises(UserError, match=words.replace("(", r"\(").replace(")", r"\)")):
+        make(**changes)
+
+
+def test_nothing_prints(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # programs that ran before this test set one
+    make(base_model="resnet18", print_spec=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_batch_of_broken_clips_is_refused():
+    model = make(base_model="resnet18").eval()
+    with pytest.raises(ValueError, match="do not divide into clips of 8"):
+        model(torch.zeros(7, 3, 32, 32))

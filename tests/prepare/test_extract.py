@@ -1,0 +1,291 @@
+"""The vid2img programs: odd names, broken files, refusals, kills and resumption, on real videos."""
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from ops.common.errors import UserError
+from ops.prepare.extract import extract_folder, extract_video
+from tests.helpers.clips import clip, encode, number_of, pictures_in
+
+ROOT = Path(__file__).resolve().parents[2]
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks processes up in /proc")
+posix = pytest.mark.skipif(os.name != "posix", reason="process groups and their signals")
+
+
+def tree(folder):
+    """Every file below `folder`, hidden ones too, with its content."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def leftovers(folder):
+    return [path.name for path in folder.rglob(".*") if path.name != ".vid2img.json"]
+
+
+def start(tool, *args):
+    return subprocess.Popen([sys.executable, str(ROOT / "tools" / tool), *map(str, args)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def call(tool, *args):
+    process = start(tool, *args)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_quality_sets_the_jpeg_tables(tmp_path):
+    clip(tmp_path / "v.mp4", 1)
+    for quality in (40, 92):
+        extract_video(tmp_path / "v.mp4", tmp_path / str(quality), quality=quality)
+    Image.new("RGB", (8, 8)).save(tmp_path / "reference.jpg", quality=92)
+    reference = Image.open(tmp_path / "reference.jpg").quantization
+    assert Image.open(tmp_path / "92" / "000001.jpg").quantization == reference
+    assert Image.open(tmp_path / "40" / "000001.jpg").quantization != reference
+
+
+def audio_only(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Good and bad videos: names of the good ones, and of the bad ones with a word of the reason."""
+    source = tmp_path / "videos"
+    source.mkdir()
+    good = ["plain", "with space", "it's \"quoted\"", "$(touch hacked)", "-rf", "--height", "ünï-日本", "a.b.c",
+            "a;b&c|d", "%06d", "concat:x", "new\nline"]
+    for number, name in enumerate(good):
+        clip(source / (name + (".mp4" if number % 2 else ".mkv")), 3)
+    (source / "plain.mkv").rename(source / "plain.MKV")
+    (source / "text.mp4").write_text("this is no video\n" * 30)
+    (source / "empty.mp4").write_bytes(b"")
+    (source / "playlist.mp4").write_text("ffconcat version 1.0\nfile a.b.c.mp4\n")
+    (source / "cut.mkv").write_bytes((source / "ünï-日本.mkv").read_bytes()[:-200])
+    (source / "dangling.webm").symlink_to("nowhere.webm")
+    audio_only(source / "sound.mp4")
+    os.mkfifo(source / "pipe.mp4")
+    bad = {"text.mp4": "Invalid data", "empty.mp4": "empty", "playlist.mp4": "cannot be read as a video",
+           "cut.mkv": "truncated", "dangling.webm": "No such file", "sound.mp4": "no video stream",
+           "pipe.mp4": "regular file"}
+    (source / "notes.txt").write_text("not asked for")
+    (source / ".hidden.mp4").write_text("a file system's own")
+    (source / "folder.mp4").mkdir()
+    return source, good, bad
+
+
+@posix
+def test_odd_names_and_broken_videos_through_the_tool(mixed, tmp_path):
+    source, good, bad = mixed
+    status, out, err = call("vid2img_sthv2.py", source, tmp_path / "frames", "-j", 2, "--height", 32)
+    assert status == 2 and "Traceback" not in err
+    assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == sorted(good + [".vid2img.json"])
+    for name in good:
+        assert [number_of(picture) for picture in pictures_in(tmp_path / "frames" / name)] == [0, 1, 2]
+    failures = dict(line[len("failed: "):].split(": ", 1) for line in err.splitlines())
+    assert sorted(failures) == sorted(bad)
+    for name, word in bad.items():
+        assert word in failures[name]
+    assert out.startswith(f"{len(good) + len(bad)} videos: {len(good)} extracted, 0 already there, {len(bad)} failed;"
+                          f" {3 * len(good)} frames;")
+    assert not (tmp_path / "hacked").exists() and not (ROOT / "hacked").exists()
+
+
+@posix
+def test_names_that_are_no_utf8(tmp_path):
+    source = tmp_path / "videos"
+    source.mkdir()
+    clip(tmp_path / "v.mp4", 2).rename(os.fsdecode(os.fsencode(source) + b"/\xff\xfe.mp4"))
+    (source / os.fsdecode(b"\xfd.mp4")).write_text("broken")
+    summary = extract_folder(source, tmp_path / "frames", workers=1)
+    assert (summary.extracted, summary.frames) == (1, 2)
+    assert len(list((tmp_path / "frames" / os.fsdecode(b"\xff\xfe")).iterdir())) == 2
+    summary.failures[0][0].encode("utf-8")  # can be printed
+    assert summary.failures[0][0] == r"\udcfd.mp4"
+
+
+def test_kinetics_keeps_the_class_folders(tmp_path):
+    for name in ("riding a bike/x_000001_000011.mp4", "riding a bike/-y.webm", "yoga/x_000001_000011.mp4"):
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        clip(tmp_path / "src" / name, 4)
+    (tmp_path / "src" / "stray.mp4").write_text("in no class")
+    status, out, err = call("vid2img_kinetics.py", tmp_path / "src", tmp_path / "dst")
+    assert (status, err) == (0, "") and out.startswith("3 videos: 3 extracted, 0 already there, 0 failed; 12 frames;")
+    assert sorted(set(tree(tmp_path / "dst")) - {".vid2img.json"}) == sorted(
+        f"{name}/img_{n:05d}.jpg" for name in ("riding a bike/x_000001_000011", "riding a bike/-y",
+                                               "yoga/x_000001_000011") for n in (1, 2, 3, 4))
+    assert Image.open(tmp_path / "dst/yoga/x_000001_000011/img_00001.jpg").size == (497, 331)  # 96 x 331 / 64 = 496.5
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------
+
+def test_two_videos_for_one_folder_are_refused_before_anything_is_written(tmp_path):
+    clip(tmp_path / "a.mp4", 2)
+    clip(tmp_path / "a.webm", 2)
+    status, out, err = call("vid2img_sthv2.py", tmp_path, tmp_path / "frames")
+    assert status == 2 and err.count("\n") == 1 and "a.mp4 and a.webm" in err
+    assert not (tmp_path / "frames").exists()
+    assert call("vid2img_sthv2.py", tmp_path, tmp_path / "frames", "--ext", "webm", "-j", 1)[0] == 0
+
+
+@pytest.mark.parametrize("changed", [{"height": 33}, {"quality": 50}, {"template": "img_{:05d}.jpg"}])
+def test_other_settings_do_not_mix(tmp_path, changed):
+    (tmp_path / "v").mkdir()
+    clip(tmp_path / "v" / "a.mp4", 2)
+    extract_folder(tmp_path / "v", tmp_path / "f", height=32, workers=1)
+    before = tree(tmp_path / "f")
+    with pytest.raises(UserError, match="holds frames made with .*height 32"):
+        extract_folder(tmp_path / "v", tmp_path / "f", **{"height": 32, "workers": 1, **changed})
+    assert tree(tmp_path / "f") == before
+
+
+def test_frames_of_another_program_do_not_mix(tmp_path):
+    (tmp_path / "v").mkdir()
+    clip(tmp_path / "v" / "a.mp4", 2)
+    (tmp_path / "f" / "a").mkdir(parents=True)
+    (tmp_path / "f" / "a" / "000001.jpg").write_text("from ffmpeg")
+    with pytest.raises(UserError, match="by another program"):
+        extract_folder(tmp_path / "v", tmp_path / "f", workers=1)
+
+
+def test_an_empty_folder_is_filled_and_a_strange_one_is_kept(tmp_path):
+    (tmp_path / "v").mkdir()
+    for name in ("a", "b", "c"):
+        clip(tmp_path / "v" / f"{name}.mp4", 2)
+        (tmp_path / "f" / name).mkdir(parents=True)
+    (tmp_path / "f" / "b" / "notes.txt").write_text("mine")
+    (tmp_path / "f" / "c").rmdir()
+    (tmp_path / "f" / "c").write_text("a file")
+    summary = extract_folder(tmp_path / "v", tmp_path / "f", workers=1)
+    assert summary.extracted == 1 and [name for name, _ in summary.failures] == ["b.mp4", "c.mp4"]
+    assert all("exists already" in reason for _, reason in summary.failures)
+    assert (tmp_path / "f" / "b" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("args, words", [
+    (["nowhere", "f"], "cannot read the folder"), (["empty", "f"], "no videos"), (["v", "v/a.mp4"], "cannot write"),
+    (["v", "f", "--height", "-1"], "height -1"), (["v", "f", "--quality", "0"], "quality 0"),
+    (["v", "f", "-j", "0"], "workers 0"), (["v", "f", "--height", "x"], "invalid int"), (["v"], "required")])
+def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, args, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "empty").mkdir()
+    clip(tmp_path / "v" / "a.mp4", 2)
+    status, out, err = call("vid2img_sthv2.py", *args)
+    assert (status, out) == (2, "") and err.count("\n") == 1 and words in err
+    assert not (tmp_path / "f").exists()
+
+
+@posix
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    import fcntl
+    (tmp_path / "v").mkdir()
+    (tmp_path / "f").mkdir()
+    clip(tmp_path / "v" / "a.mp4", 2)
+    handle = os.open(tmp_path / "f", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another run is extracting"):
+        extract_folder(tmp_path / "v", tmp_path / "f", workers=1)
+    os.close(handle)
+    assert extract_folder(tmp_path / "v", tmp_path / "f", workers=1).extracted == 1
+
+
+# ---- interruptions -------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory):
+    """Thirty short videos and the folder that an undisturbed run makes of them."""
+    base = tmp_path_factory.mktemp("thirty")
+    (base / "videos").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    for number in range(30):
+        pictures = [np.roll(noise, (number, 3 * n), (0, 1)) for n in range(12)]
+        encode(base / "videos" / f"clip {number}.mp4", pictures)
+    status, _, err = call("vid2img_sthv2.py", base / "videos", base / "whole", "-j", 2)
+    assert (status, err) == (0, "")
+    return base / "videos", base / "whole"
+
+
+def wait_for(condition, seconds=30.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.002)
+
+
+def finished(frames):
+    return sum(not entry.name.startswith(".") for entry in os.scandir(frames)) if frames.is_dir() else 0
+
+
+@posix
+def test_killed_and_started_again_equals_an_undisturbed_run(thirty, tmp_path):
+    videos, whole = thirty
+    seed = random.SystemRandom().randrange(2 ** 32)  # other moments each time; a failure names them
+    frames, rng, midway = tmp_path / "frames", random.Random(seed), 0
+    for target in (0, 0, 3, 12, 22):
+        process = start("vid2img_sthv2.py", videos, frames, "-j", 2)
+        wait_for(lambda: process.poll() is not None or frames.is_dir() and finished(frames) >= target)
+        time.sleep(rng.uniform(0, 0.05 if target else 0.6))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        midway += 0 < finished(frames) < 30
+        for folder in frames.iterdir():  # what has its name is complete, at any moment
+            if not folder.name.startswith("."):
+                assert tree(folder) == tree(whole / folder.name), f"Random({seed})"
+    assert midway >= 2, f"Random({seed})"
+    status, out, err = call("vid2img_sthv2.py", videos, frames, "-j", 2)
+    assert (status, err) == (0, "") and tree(frames) == tree(whole), f"Random({seed})"
+    assert sorted(path.name for path in frames.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert call("vid2img_sthv2.py", videos, frames)[1].startswith("30 videos: 0 extracted, 30 already there, 0 failed;")
+
+
+def children(pid):
+    listed = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in listed if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@linux
+def test_a_worker_that_dies_ends_the_run_with_a_reason(thirty, tmp_path):
+    videos, whole = thirty
+    process = start("vid2img_sthv2.py", videos, tmp_path / "frames", "-j", 2)
+    wait_for(lambda: finished(tmp_path / "frames") >= 3)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 2 and err.count("\n") == 1 and "a worker process died" in err and "clip " in err
+    assert call("vid2img_sthv2.py", videos, tmp_path / "frames", "-j", 1)[0] == 0
+    assert tree(tmp_path / "frames") == tree(whole)
+
+
+@linux
+def test_workers_end_when_only_their_parent_is_killed(thirty, tmp_path):
+    process = start("vid2img_sthv2.py", thirty[0], tmp_path / "frames", "-j", 2)
+    wait_for(lambda: finished(tmp_path / "frames") >= 3)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists()
+                             and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text() for pid in workers), 10)
+
+
+@posix
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_clean(thirty, tmp_path, workers):
+    process = start("vid2img_sthv2.py", thirty[0], tmp_path / "frames", "-j", workers)
+    wait_for(lambda: finished(tmp_path / "frames") >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "vid2img_sthv2.py: interrupted\n")
+    assert 0 < finished(tmp_path / "frames") < 30 and not leftovers(tmp_path / "frames")

@@ -1,0 +1,219 @@
+"""The scripts of scripts/: their command lines parse, agree with the data sets' table, and give the published names."""
+import os
+import re
+import shlex
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import opts
+from main import model_settings
+from ops.checkpoints.checkpoint import store_name
+from ops.checkpoints.model_zoo import MODEL_ZOO, find_model
+from ops.data.test_protocol import PROTOCOLS
+from ops.dataset_config import DATASETS, resolve_dataset
+from ops.spec import build_model
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+TRAINING = [
+    "train_tsm_kinetics_rgb_8f", "train_tsm_kinetics_rgb_16f", "train_tsm_kinetics_rgb_8f_dense",
+    "train_tsm_kinetics_rgb_8f_dense_nl", "train_tsm_kinetics_mobilenetv2_8f_dense", "train_tsn_kinetics_rgb_5f",
+    "train_tsm_something_rgb_8f", "train_tsm_something_rgb_16f", "train_tsm_somethingv2_rgb_8f",
+    "train_tsm_somethingv2_rgb_16f", "train_tsn_something_rgb_8f", "train_tsm_something_flow_8f",
+    "train_tsm_jester_rgb_8f", "finetune_tsm_ucf101_rgb_8f", "finetune_tsm_hmdb51_rgb_8f"]
+TESTING = ["test_tsm_kinetics_rgb_8f", "test_two_stream_something"]
+PUBLISHED_NAMES = {  # where the released file's name tells the whole recipe
+    "train_tsm_kinetics_rgb_8f": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50",
+    "train_tsm_kinetics_rgb_16f": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment16_e50",
+    "train_tsm_kinetics_rgb_8f_dense": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense",
+    "train_tsm_kinetics_rgb_8f_dense_nl": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense_nl",
+    "train_tsm_kinetics_mobilenetv2_8f_dense": "TSM_kinetics_RGB_mobilenetv2_shift8_blockres_avg_segment8_e100_dense",
+    "train_tsn_kinetics_rgb_5f": "TSM_kinetics_RGB_resnet50_avg_segment5_e50"}
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """command(script, *more): the argv that it starts python with; run from elsewhere, in a folder with a space."""
+    folder = tmp_path_factory.mktemp("some where")
+    stub = folder / "a python"
+    stub.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    env = {**os.environ, "PYTHON": str(stub), "TSM_CACHE": str(folder / "my cache")}
+
+    @lru_cache(maxsize=None)
+    def start(script, *more):
+        done = subprocess.run(["bash", str(SCRIPTS / f"{script}.sh"), *more], env=env, cwd=folder, text=True,
+                              capture_output=True, check=True)
+        started_in, *argv = done.stdout.splitlines()
+        assert Path(started_in) == SCRIPTS.parent
+        return argv
+    return start
+
+
+@pytest.fixture(scope="module")
+def training_args(command):
+    def parse(script, *more):
+        program, *argv = command(script, *more)
+        assert program == "main.py"
+        return opts.parse_train(argv)
+    return parse
+
+
+@pytest.mark.parametrize("script", TRAINING)
+def test_training_recipes_parse_and_build(script, tmp_path, training_args):
+    args = training_args(script)
+    data = resolve_dataset(args.dataset, args.modality, str(tmp_path))
+    settings = model_settings(args, data.num_class)
+    assert settings.shift == ("tsn" not in script) and settings.num_segments == int(re.search(r"_(\d+)f", script)[1])
+    assert args.dense_sample == ("dense" in script) and settings.non_local == script.endswith("nl")
+    name = store_name(settings, args.dataset, args.epochs, args.pretrain, args.lr_type, args.dense_sample)
+    assert name == PUBLISHED_NAMES.get(script, name)
+    if script in PUBLISHED_NAMES:
+        find_model(name)
+    if settings.num_segments == 8:  # the others differ in T alone
+        with torch.device("meta"):
+            assert build_model(settings).num_class == settings.num_class
+
+
+@pytest.mark.parametrize("script", TRAINING)
+def test_training_recipes_hold_the_published_numbers(script, training_args):
+    args = training_args(script)
+    kinetics, fine = args.dataset == "kinetics", script.startswith("finetune")
+    assert (args.batch_size, args.lr, args.weight_decay) == (
+        (128, 0.02, 1e-4) if kinetics else (64, 0.001, 5e-4) if fine else (64, 0.01, 5e-4))
+    assert (args.epochs, args.lr_steps) == ((100, [40, 80]) if args.dense_sample else
+                                            (25, [10, 20]) if fine else (50, [20, 40]))
+    assert (args.clip_gradient, args.eval_freq, args.dropout) == (20, 1, 0.8 if fine else 0.5)
+    assert args.no_partialbn != fine
+    assert bool(args.tune_from) == fine
+
+
+@pytest.mark.parametrize("script", TRAINING + TESTING)
+def test_recipes_say_what_to_expect_and_how_to_scale(script):
+    text = (SCRIPTS / f"{script}.sh").read_text()
+    comment = [line for line in text.splitlines()[1:] if line.startswith("#")]
+    assert text.startswith("#!/usr/bin/env bash\n# ") and "\nset -eu\n" in text and text.endswith('    "$@"\n')
+    assert re.search(r"\d\d\.\d%|about 42%", " ".join(comment))
+    if script in TRAINING:
+        [rule] = [line for line in comment if line.startswith("# The learning rate goes with the batch: ")]
+        batch, rate = int(re.search(r"--batch-size (\d+)", text.split("set -eu")[1])[1]), float(
+            re.search(r"--lr (\S+)", text.split("set -eu")[1])[1])
+        scaled = re.findall(r"--batch-size (\d+) --lr ([\d.]+[\d])", rule)
+        assert len(scaled) == 2
+        assert all(float(lr) / int(size) == pytest.approx(rate / batch) for size, lr in scaled)
+
+
+def test_what_is_passed_on_wins(training_args):
+    more = ("--lr", "0.04", "--batch-size", "256", "--suffix", "a b")
+    args = training_args("train_tsm_kinetics_rgb_8f", *more)
+    assert (args.lr, args.batch_size, args.suffix) == (0.04, 256, "a b")
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "gestures"])
+def test_the_table_of_data_sets_agrees_with_its_scripts(name, training_args):
+    recipe = DATASETS[name].recipe
+    assert recipe is not None
+    args = training_args(Path(recipe.script).stem)
+    assert args.dataset == name
+    assert (recipe.lr, recipe.weight_decay, recipe.epochs, recipe.batch_size, recipe.no_partialbn) == (
+        args.lr, args.weight_decay, args.epochs, args.batch_size, args.no_partialbn)
+
+
+@pytest.mark.parametrize("script", [s for s in TRAINING + TESTING if not s.startswith("train")])
+def test_released_weights_are_taken_from_the_cache(script, command):
+    program, *argv = command(script)
+    args = opts.parse_train(argv) if program == "main.py" else opts.parse_test(argv)
+    first = Path(args.tune_from if program == "main.py" else args.weights[0])
+    assert first.parent.name == "my cache" and first.name in [row.name for row in MODEL_ZOO]
+    text = (SCRIPTS / f"{script}.sh").read_text()
+    assert f"python tools/download_weights.py {first.name.removesuffix('.pth')}" in text
+
+
+def test_testing_recipes_parse(tmp_path, command, training_args):
+    program, *argv = command("test_tsm_kinetics_rgb_8f")
+    args = opts.parse_test(argv)
+    assert (program, args.dataset, args.test_segments) == ("test_models.py", "kinetics", [8])
+    assert args.protocol == PROTOCOLS["efficient"]
+    program, *argv = command("test_two_stream_something")
+    args = opts.parse_test(argv)
+    assert (program, args.dataset, args.test_segments, args.coeff) == ("test_models.py", "something", [8, 8], [1, 1])
+    flow = training_args("train_tsm_something_flow_8f")
+    settings = model_settings(flow, resolve_dataset("something", "Flow", str(tmp_path)).num_class)
+    assert args.weights[1] == f"checkpoint/{store_name(settings, 'something', flow.epochs)}/ckpt.best.pth.tar"
+
+
+# ---- docs/models.md ------------------------------------------------------------------------------------------
+
+def documented():
+    """(published accuracy or "", the command's words) of every command in docs/models.md."""
+    text = (SCRIPTS.parent / "docs" / "models.md").read_text()
+    for block in re.findall(r"```bash\n(.*?)```", text, re.S):
+        lines = re.sub(r"\\\n\s*", "", block).splitlines()
+        for before, line in zip(["", *lines], lines):
+            accuracy = re.match(r"# ([\d.]+)%: ", before)
+            yield accuracy[1] if accuracy else "", shlex.split(line, comments=True)
+
+
+def test_every_published_accuracy_has_its_command():
+    found, own = set(), {}
+    for accuracy, words in documented():
+        if words[:2] != ["python", "test_models.py"]:
+            continue
+        args = opts.parse_test(words[2:])
+        released = re.fullmatch(r"\$\(python tools/download_weights.py (\S+)\)", args.weights[0])
+        if released:
+            row = find_model(released[1])
+            assert (args.dataset, args.test_segments) == (row.dataset, [row.segments])
+            found.add((row.name, float(accuracy), args.protocol))
+        else:
+            assert args.protocol == PROTOCOLS["accurate"]
+            own[args.dataset, "shift" in args.weights[0]] = float(accuracy)
+    published = {(row.name, score.top1, opts.parse_test(["x", "--weights=x", *score.flags.split()]).protocol)
+                 for row in MODEL_ZOO for score in row.scores}
+    assert found == published and len(found) == 20
+    assert own == {("something", False): 20.5, ("ucf101", False): 91.7, ("ucf101", True): 95.9, ("hmdb51", False): 64.7,
+                   ("hmdb51", True): 73.5, ("jester", False): 83.9, ("jester", True): 97.0}  # of the paper's table 1
+
+
+def test_checkpoints_in_the_document_are_those_that_its_recipes_leave(tmp_path, training_args):
+    names = set()
+    for _, words in documented():
+        if words and (re.match(r"scripts/(train|finetune)", words[0]) or words[:2] == ["python", "main.py"]):
+            args = (opts.parse_train(words[2:]) if words[0] == "python" else
+                    training_args(Path(words[0]).stem, *words[1:]))
+            settings = model_settings(args, resolve_dataset(args.dataset, args.modality, str(tmp_path)).num_class)
+            names.add(store_name(settings, args.dataset, args.epochs))
+    text = (SCRIPTS.parent / "docs" / "models.md").read_text()
+    assert set(re.findall(r"checkpoint/(TSM_\w+)/ckpt.best.pth.tar", text)) == names and len(names) == 8
+
+
+def test_the_commands_without_shift_are_the_recipes_but_for_the_shift(training_args):
+    found = {}
+    for _, words in documented():
+        if words[:2] == ["python", "main.py"]:
+            args = vars(opts.parse_train(words[2:]))
+            recipe = DATASETS[args["dataset"]].recipe
+            assert recipe is not None
+            shifted = vars(training_args(Path(recipe.script).stem))
+            found[args["dataset"]] = {key: args[key] for key in args if args[key] != shifted[key]}
+    tuned = {"shift": False, "shift_place": None, "tune_from":
+             "$(python tools/download_weights.py TSM_kinetics_RGB_resnet50_avg_segment5_e50)"}
+    assert found == {"ucf101": tuned, "hmdb51": tuned, "jester": {"shift": False, "shift_place": None}}
+
+
+def test_the_two_stream_command_of_the_document(command):
+    (accuracy, words), = [row for row in documented() if row[1][:1] == ["scripts/test_two_stream_something.sh"]]
+    program, *argv = command("test_two_stream_something", *words[1:])
+    args = opts.parse_test(argv)
+    assert (program, accuracy, args.test_segments, args.weights) == (
+        "test_models.py", "52.6", [16, 16], ["$rgb", "$flow"])
+
+
+def test_the_scripts_and_files_in_the_document_exist():
+    text = (SCRIPTS.parent / "docs" / "models.md").read_text()
+    assert all((SCRIPTS / name).is_file() for name in re.findall(r"scripts/(\w+\.sh)", text))
+    assert all((SCRIPTS.parent / "tools" / name).is_file() for name in re.findall(r"tools/(\w+\.py)", text))
+    assert all(row.name in text for row in MODEL_ZOO)

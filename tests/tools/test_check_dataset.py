@@ -1,0 +1,331 @@
+"""tools/check_dataset.py: each fault is found, named and left out of the clean list; nothing else is."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ops import dataset_config
+from ops.common.errors import UserError
+from ops.data.list_files import read_list
+from ops.dataset_config import resolve_dataset
+from ops.prepare.check import KINDS, Report, Rules, read_entries
+from ops.prepare.inspect_video import inspect_video
+from tests.helpers.clips import clip, coded_picture, encode, real_video
+from tests.helpers.programs import assert_refused, make_frames, make_somethingv2, run, write_list
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("TSM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(dataset_config, "DATASET_FILE", tmp_path / "default.yaml")
+
+
+def check(monkeypatch, capfd, *argv):
+    return run(monkeypatch, capfd, "tools.check_dataset", *argv, "-j", 2)
+
+
+def found(monkeypatch, capfd, *argv):
+    """(status, {(line, kind): detail}) by --json."""
+    done = check(monkeypatch, capfd, *argv, "--json")
+    report = json.loads(done.out)
+    assert report["clean"] == (not report["findings"]) == (done.status == 0)
+    assert sum(report["counts"].values()) == len(report["findings"])
+    return done.status, {(f"{f['list']}:{f['line']}", f["kind"]): f["detail"] for f in report["findings"]}
+
+
+def frames(tmp_path, count=3, length=9):
+    """Good videos v0, v1, ... and their list."""
+    make_frames(tmp_path / "f", {f"v{i}": (length, 0) for i in range(count)})
+    return write_list(tmp_path / "list.txt", {f"v{i}": (length, i % 2) for i in range(count)})
+
+
+def recode(file, mode, **options):
+    with Image.open(file) as picture:
+        changed = picture.convert(mode)
+    changed.save(file, **options)
+
+
+FAULTS = {
+    "missing": (lambda v: shutil.rmtree(v), "no folder"),
+    "empty": (lambda v: [file.unlink() for file in v.iterdir()], "no pictures"),
+    "empty frame": (lambda v: (v / "000005.jpg").write_bytes(b""), "000005.jpg has no bytes"),
+    "truncated": (lambda v: (v / "000009.jpg").write_bytes((v / "000009.jpg").read_bytes()[:-300]), "000009.jpg"),
+    "unreadable": (lambda v: (v / "000001.jpg").write_bytes(b"no picture" * 50), "000001.jpg: cannot identify"),
+    "gap": (lambda v: (v / "000004.jpg").unlink(), "000004.jpg is missing, though 8 pictures are there"),
+    "count": (lambda v: (v / "000009.jpg").unlink(), "the list says 9 frames, there are 8"),
+    "count more": (lambda v: shutil.copy(v / "000001.jpg", v / "000010.jpg"), "the list says 9 frames, there are 10"),
+    "short": (lambda v: [(v / f"{i:06d}.jpg").unlink() for i in range(8, 10)], "7 frames, fewer than 8"),
+    "colour": (lambda v: recode(v / "000005.jpg", "L"), "000005.jpg is grayscale"),
+    "colour cmyk": (lambda v: recode(v / "000009.jpg", "CMYK"), "000009.jpg is CMYK"),
+    "colour rgba": (lambda v: recode(v / "000001.jpg", "RGBA", format="PNG"), "000001.jpg is RGBA"),
+    "sizes": (lambda v: Image.new("RGB", (50, 40)).save(v / "000009.jpg"), "48x40 and of 50x40"),
+    "missing names": (lambda v: [f.rename(v / f"img_{f.name}") for f in v.iterdir()], "the first is img_000001.jpg"),
+}
+
+
+def from_zero(folder):
+    for file in sorted(folder.iterdir()):
+        file.rename(folder / f"{int(file.stem) - 1:06d}.jpg")
+
+
+@pytest.mark.parametrize("name", [*FAULTS, "index_base"])
+def test_each_fault_of_a_frame_folder_is_found_alone(tmp_path, monkeypatch, capfd, name):
+    file = frames(tmp_path)
+    damage, words = FAULTS.get(name, (from_zero, "its first frame is 000000.jpg"))
+    damage(tmp_path / "f" / "v1")
+    status, findings = found(monkeypatch, capfd, file, "--root_path", tmp_path / "f")
+    kind = name.split(" ")[0]
+    wanted = {("list:2", kind)} | ({("list:2", "count")} if kind == "short" else set())
+    assert status == 2 and set(findings) == wanted
+    assert words in findings["list:2", kind]
+
+
+def test_only_a_full_check_sees_every_frame(tmp_path, monkeypatch, capfd):
+    file = frames(tmp_path)
+    (tmp_path / "f" / "v1" / "000003.jpg").write_bytes(b"")
+    assert found(monkeypatch, capfd, file, "--root_path", tmp_path / "f") == (0, {})
+    assert set(found(monkeypatch, capfd, file, "--root_path", tmp_path / "f", "--full")[1]) == {("list:2", "empty")}
+
+
+def test_video_files_and_their_faults(tmp_path, monkeypatch, capfd):
+    for name in ("a.mp4", "b.webm", "cut.mkv", "d.avi", "grey.mp4"):
+        clip(tmp_path / name, 12)
+    whole = (tmp_path / "cut.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "void.mp4").touch()
+    (tmp_path / "text.mp4").write_text("words")
+    shutil.copy(real_video("bikes.mp4"), tmp_path)
+    (tmp_path / "l.txt").write_text("a.mp4 0\nb.webm 12 0\ncut.mkv 12 0\nd.avi 11 0\nvoid.mp4 0\ntext.mp4 0\n"
+                                    "gone.mp4 0\nbikes.mp4 250 0\n")
+    status, findings = found(monkeypatch, capfd, tmp_path / "l.txt")
+    assert status == 2
+    # the coded clips a, b and d show the same pictures, but lossy codecs store them differently
+    assert {key: detail for key, detail in findings.items() if key[1] != "duplicate"} == {
+        ("l:3", "truncated"): findings["l:3", "truncated"], ("l:5", "empty"): "the file is empty",
+        ("l:4", "count"): "the list says 11 frames, there are 12", ("l:7", "missing"): f"no file {tmp_path}/gone.mp4",
+        ("l:6", "unreadable"): findings["l:6", "unreadable"]}
+    assert "truncated" in findings["l:3", "truncated"]
+
+
+def test_damage_in_the_middle_of_a_video_is_seen_by_a_full_check(tmp_path, monkeypatch, capfd):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (40, 64, 96, 3), np.uint8)
+    content = bytearray(encode(tmp_path / "v.mp4", list(noise), options={"g": "5", "bf": "0"}).read_bytes())
+    assert inspect_video(tmp_path, "v.mp4", "", full=True).faults == {}
+    place = len(content) // 8
+    content[place:place + 60] = bytes(60)
+    (tmp_path / "v.mp4").write_bytes(content)
+    faults = inspect_video(tmp_path, "v.mp4", "", full=True).faults
+    assert set(faults) & {"unreadable", "truncated"}
+
+
+def test_labels_outside_the_classes_or_against_the_folder(tmp_path, monkeypatch, capfd):
+    make_frames(tmp_path, {f"{name}/v": (9, 0) for name in ("pick_up", "Put Down", "other", "x")})
+    (tmp_path / "category.txt").write_text("pick up\nput down\n")
+    (tmp_path / "l.txt").write_text("pick_up/v 9 0\nPut Down/v 9 0\nother/v 9 2\nx/v 9 -1\n")
+    flags = [tmp_path / "l.txt", "--categories", tmp_path / "category.txt"]
+    assert found(monkeypatch, capfd, *flags) == (2, {
+        ("l:2", "label"): "label 0 is 'pick up', the folder says 'put down' (1)",
+        ("l:3", "label"): "label 2 is outside the classes 0 to 1",
+        ("l:4", "label"): "label -1 is outside the classes 0 to 1"})
+    (tmp_path / "l.txt").write_text("other/v 9 1\nx/v 9 2\n")
+    assert found(monkeypatch, capfd, *flags)[1] == {
+        ("l:2", "label"): "label 2 is outside the classes 0 to 1: the list counts from 1, it must count from 0"}
+
+
+def test_copies_within_a_list_and_across_lists(tmp_path, monkeypatch, capfd):
+    for i in range(8):
+        make_frames(tmp_path, {f"v{i}": (9, i % 2)}, seed=i)
+    for copy, original in (("copy of 0", "v0"), ("copy of 2", "v2"), ("copy of 3", "v3")):
+        shutil.copytree(tmp_path / original, tmp_path / copy)
+    for folder in ("dark 1", "dark 2"):  # pictures of one colour tell nothing
+        (tmp_path / folder).mkdir()
+        for i in range(1, 10):
+            Image.new("RGB", (48, 40)).save(tmp_path / folder / f"{i:06d}.jpg")
+    train = ["v0 9 0", "v1 9 1", "copy of 0 9 0", "v2 9 0", "v3 9 1", "v4 9 0", "v4 9 0", "v5 9 1", "v5 9 0",
+             "dark 1 9 0"]
+    (tmp_path / "train.txt").write_text("\n".join(train))
+    (tmp_path / "val.txt").write_text("v1 9 1\ncopy of 2 9 0\ncopy of 3 9 0\nv6 9 0\ndark 2 9 1\n")
+    flags = [tmp_path / "train.txt", tmp_path / "val.txt"]
+    assert found(monkeypatch, capfd, *flags) == (2, {
+        ("train:3", "duplicate"): "shows the first and middle picture of train:1 v0 too",
+        ("train:7", "duplicate"): "stands in train:6 too", ("train:9", "duplicate"): "stands in train:8 too",
+        ("train:8", "label"): "label 1, but train:9 has label 0",
+        ("train:9", "label"): "label 0, but train:8 has label 1",
+        ("train:2", "leak"): "stands in val:1 too",
+        ("train:4", "leak"): "shows the first and middle picture of val:2 copy of 2 too",
+        ("train:5", "leak"): "shows the first and middle picture of val:3 copy of 3 too",
+        ("train:5", "label"): "label 1, but val:3 copy of 3 has label 0",
+        ("val:3", "label"): "label 0, but train:5 v3 has label 1"})
+    done = check(monkeypatch, capfd, *flags, "--fix", tmp_path / "clean.txt")
+    assert done.status == 2 and f"{tmp_path}/clean_train.txt: 3 videos of train" in done.err
+    assert (tmp_path / "clean_train.txt").read_text() == "v0 9 0\nv4 9 0\ndark 1 9 0\n"
+    assert (tmp_path / "clean_val.txt").read_text() == "v1 9 1\ncopy of 2 9 0\nv6 9 0\ndark 2 9 1\n"
+    assert found(monkeypatch, capfd, tmp_path / "clean_train.txt", tmp_path / "clean_val.txt") == (0, {})
+
+
+def test_a_fixed_list_has_the_right_numbers_and_loads(tmp_path, monkeypatch, capfd):
+    file = frames(tmp_path, count=9)
+    for i, name in enumerate(("missing", "gap", "count", "count more", "truncated", "short", "colour")):
+        FAULTS[name][0](tmp_path / "f" / f"v{i}")
+    clip(tmp_path / "f" / "film.mp4", 11)
+    file.write_text(file.read_text() + "not a line\nfilm.mp4 1\n\n")
+    before = file.read_text()
+    done = check(monkeypatch, capfd, file, "--root_path", tmp_path / "f", "--fix", tmp_path / "new" / "clean.txt")
+    assert done.status == 2 and "Traceback" not in done.err
+    assert "line (1): not of the form" in done.out and "    list:10 not a line: not: path" in done.out
+    records = read_list(tmp_path / "new" / "clean.txt")
+    assert {r.path: (r.num_frames, r.label) for r in records} == {
+        "v2": (8, 0), "v3": (10, 1), "v6": (9, 0), "v7": (9, 1), "v8": (9, 0), "film.mp4": (11, 1)}
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["clean.txt"] and file.read_text() == before
+    again = [tmp_path / "new" / "clean.txt", "--root_path", tmp_path / "f"]
+    assert set(found(monkeypatch, capfd, *again)[1]) == {("clean:3", "colour")}
+    assert found(monkeypatch, capfd, *again, "--ignore", "colour") == (0, {})
+
+
+def test_a_data_set_by_its_name(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path, train=6, val=4, classes=2)
+    flags = ["somethingv2", "--root_dataset", tmp_path, "--min_frames", 3]
+    done = check(monkeypatch, capfd, *flags)
+    assert done.status == 0 and done.out.splitlines()[-1] == "clean: 10 videos"
+    assert "6 videos; 2 of 2 classes of 3 to 3 videos; 3 to 13 frames, median 8; " in done.out
+    assert "pixels: 48x40 (6)" in done.out
+    base = tmp_path / "something/v2/20bn-something-something-v2-frames"
+    shutil.rmtree(base / "clip 0")
+    shutil.copytree(base / "clip 9", base / "clip 0")
+    status, findings = found(monkeypatch, capfd, *flags)
+    assert status == 2 and ("train:1", "leak") in findings and ("train:1", "label") in findings
+    page = check(monkeypatch, capfd, *flags).out
+    assert "leak (1): the same video in two lists\n    train:1 clip 0: shows the first and middle picture of" in page
+
+
+def test_no_list_is_written_where_another_would_be_empty(tmp_path, monkeypatch, capfd):
+    train = frames(tmp_path)
+    val = write_list(tmp_path / "val.txt", {"gone": (9, 0)})
+    flags = [train, val, "--root_path", tmp_path / "f", "--fix"]
+    assert_refused(check(monkeypatch, capfd, *flags, tmp_path / "clean.txt"), "--fix", "val.txt")
+    assert not list(tmp_path.glob("clean*"))
+    done = check(monkeypatch, capfd, *flags, train / "clean.txt")  # before anything is looked at
+    assert_refused(done, "cannot write", "list.txt is no folder")
+    assert not done.out
+
+
+def test_a_test_list_is_looked_at_too(tmp_path, monkeypatch, capfd):
+    make_frames(tmp_path, {f"v{i}": (9, 0) for i in range(3)})
+    for name, video in (("train", "v0"), ("val", "v1"), ("test", "v2")):
+        write_list(tmp_path / f"{name}.txt", {video: (9, 0)})
+    entry = "mine: {root: ., train_list: train.txt, val_list: val.txt, num_class: 1%s}\n"
+    (tmp_path / "own.yaml").write_text(entry % ", test_list: test.txt")
+    flags = ["mine", "--dataset_file", tmp_path / "own.yaml"]
+    done = check(monkeypatch, capfd, *flags, "--ignore", "duplicate,leak")
+    assert done.status == 0 and "test: " in done.out and done.out.splitlines()[-1] == "clean: 3 videos"
+    shutil.rmtree(tmp_path / "v2")
+    shutil.copytree(tmp_path / "v0", tmp_path / "v2")
+    findings = found(monkeypatch, capfd, *flags)[1]
+    assert findings["train:1", "leak"] == "shows the first and middle picture of test:1 v2 too"
+    (tmp_path / "own.yaml").write_text(entry % "")
+    assert check(monkeypatch, capfd, *flags).out.splitlines()[-1] == "clean: 2 videos"
+
+
+def test_options_without_effect_are_told(tmp_path, monkeypatch, capfd):
+    file = frames(tmp_path)
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    flags = [file, "--root_path", tmp_path / "f"]
+    assert "no effect" not in check(monkeypatch, capfd, *flags, "--num_class", 2).err
+    done = check(monkeypatch, capfd, *flags, "--num_class", 3, "--categories", tmp_path / "names.txt",
+                 "--modality", "Flow", "--root_dataset", tmp_path)
+    assert done.status == 0 and [line for line in done.err.splitlines() if "no effect" in line] == [
+        "warning: --modality has no effect: it is for a data set's name, these are list files",
+        "warning: --root_dataset has no effect: it is for a data set's name, these are list files",
+        "warning: --num_class has no effect: --categories tells it"]
+    make_somethingv2(tmp_path, train=2, val=2, classes=2)
+    done = check(monkeypatch, capfd, "somethingv2", "--root_dataset", tmp_path, "--num_class", 9,
+                 "--template", "{:03d}.png")
+    assert done.err.splitlines()[-2:] == ["warning: --template has no effect: a data set has its own",
+                                          "warning: --num_class has no effect: a data set has its own"]
+
+
+def test_flow_of_every_layout(tmp_path, monkeypatch, capfd):
+    rng = np.random.default_rng(0)
+
+    def save(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (40, 48), np.uint8)).save(file)
+
+    base = tmp_path / "something" / "v1"
+    for video in (7, 8):
+        for i in range(1, 9):
+            for axis in "xy":
+                save(base / "20bn-something-something-v1-flow" / f"{video:06d}" / f"{video:06d}-{axis}_{i:05d}.jpg")
+    for name in ("train", "val"):
+        (base / f"{name}_videofolder_flow.txt").write_text("7 16 0\n" if name == "train" else "8 16 1\n")
+    flags = ["something", "--modality", "Flow", "--root_dataset", tmp_path]
+    assert found(monkeypatch, capfd, *flags) == (0, {})
+    (base / "20bn-something-something-v1-flow" / "000008" / "000008-y_00004.jpg").unlink()
+    assert found(monkeypatch, capfd, *flags)[1] == {
+        ("val:1", "gap"): "000008-y_00004.jpg is missing, though 15 pictures are there"}
+    frame = tmp_path / "UCF101" / "jpg" / "v"
+    for i in range(1, 10):
+        for axis in "xy":
+            save(frame / f"flow_{axis}_{i:05d}.jpg")
+    assert inspect_video(tmp_path / "UCF101/jpg", "v", resolve_dataset("ucf101", "Flow").template, 9).faults == {}
+
+
+def test_a_whole_page_stays_a_page(tmp_path, monkeypatch, capfd):
+    (tmp_path / "l.txt").write_text("".join(f"gone{i} 9 0\n" for i in range(500)))
+    done = check(monkeypatch, capfd, tmp_path / "l.txt")
+    assert done.status == 2 and len(done.out.splitlines()) < 10 and "and 497 more" in done.out
+    assert "500 findings in 500 of 500 lines" in done.out and "--root_path" in done.err
+    assert_refused(check(monkeypatch, capfd, tmp_path / "l.txt", "--fix", tmp_path / "c.txt"), "--fix", "every video")
+    assert not (tmp_path / "c.txt").exists()
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["nothing"], "unknown data set 'nothing'"), (["/dev/null"], "is empty"),
+    (["a.txt", "b.txt"], "cannot read the list"),
+    (["ucf101", "--ignore", "x"], "--ignore x"), (["ucf101", "--data_format", "x"], "--data_format"),
+    (["ucf101", "--modality", "Sound"], "Sound"), (["ucf101", "--min_frames", "-1"], "--min_frames"),
+    (["/dev/null", "--template", "x"], "--template"), (["/dev/null", "--categories", "/nowhere"], "--categories"),
+    (["ucf101"], "ucf101_rgb_train_split_1.txt")])
+def test_wrong_use_is_one_line(tmp_path, monkeypatch, capfd, argv, words):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(check(monkeypatch, capfd, *argv), words)
+
+
+line = st.one_of(st.text(max_size=30), st.builds("{} {} {}".format, st.text("ab .4\t", max_size=8),
+                                                 st.integers(-5, 99), st.integers(-2, 9)),
+                 st.builds("{} {}".format, st.sampled_from(["a.mp4", "b c.webm", "d"]), st.integers(-2, 9)))
+
+
+@given(st.lists(line, max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_lists_are_read_as_training_reads_them(tmp_path_factory, lines):
+    file = tmp_path_factory.getbasetemp() / "fuzzed.txt"
+    file.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    report = Report(Rules(file.parent, ""), {"l": file})
+    try:
+        read_entries("l", file, report)
+    except UserError:
+        with pytest.raises(UserError):
+            read_list(file)
+        return
+    mine = [(e.path, e.num_frames or 0, e.label) for e in report.entries]
+    try:
+        theirs = [(r.path, r.num_frames, r.label) for r in read_list(file)]
+    except UserError:  # the loader stops at what is told here as a finding, now or when the video is looked at
+        assert report.findings or not mine or any(n < 1 or label < 0 for _, n, label in mine)
+    else:
+        assert mine == theirs and not report.findings
+
+
+def test_a_coded_video_and_its_frames_are_told_apart_by_kind(tmp_path):
+    encode(tmp_path / "v.mp4", [coded_picture(i) for i in range(9)])
+    look = inspect_video(tmp_path, "v.mp4", "{:06d}.jpg", num_frames=9, min_frames=8)
+    assert (look.count, look.faults, dict(look.sizes)) == (9, {}, {(96, 64): 3}) and look.digest
+    assert inspect_video(tmp_path, "v.mp4", "{:06d}.jpg", data_format="frames").faults.keys() == {"missing"}
+    assert inspect_video(tmp_path, "v", "{:06d}.jpg", data_format="video").count == 9
+    assert set(KINDS) >= set(inspect_video(tmp_path, "gone", "{:06d}.jpg").faults)

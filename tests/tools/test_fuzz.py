@@ -1,0 +1,121 @@
+"""A small run of tools/fuzz.py: no input may end in anything but a loaded clip or one line that names the file."""
+import importlib
+import multiprocessing
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ops.common.errors import UserError
+from ops.video import frames as frame_sources
+from tests.helpers import programs
+from tools.fuzzing import KINDS, process
+from tools.fuzzing.damage import WAYS, Texts, damaged
+from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_folder
+from tools.fuzzing.process import Fault, attempt, attempts
+
+INPUTS = {"lists": 60, "pictures": 90, "videos": 42, "labels": 64}
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch):
+    """Fuzzing sets these for its own process."""
+    monkeypatch.setenv("TSM_CACHE", "")
+    threads, level = torch.get_num_threads(), cv2.utils.logging.getLogLevel()
+    yield
+    torch.set_num_threads(threads)
+    cv2.utils.logging.setLogLevel(level)
+
+
+def outcomes(kind, folder, seed=1):
+    work = importlib.import_module(f"tools.fuzzing.{kind}").make(folder, seed)
+    return [attempt(number, work) for number in range(INPUTS[kind])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_input_is_loaded_or_refused_in_one_line(kind, tmp_path):
+    found = outcomes(kind, tmp_path)
+    assert [outcome for outcome in found if outcome.kind == "fault"] == []
+    assert {outcome.kind for outcome in found} == {"loaded", "refused"}
+
+
+def test_a_loader_that_paints_over_damage_is_found_out(tmp_path, monkeypatch):
+    """As training once did: OpenCV for whatever begins like a JPEG."""
+    monkeypatch.setattr(frame_sources, "_is_plain_jpeg", lambda content: content.startswith(b"\xff\xd8"))
+    words = " ".join(outcome.words for outcome in outcomes("pictures", tmp_path) if outcome.kind == "fault")
+    assert "training and evaluation read frame" in words and "training reads what evaluation refuses" in words
+
+
+def test_a_loader_that_takes_another_video_is_found_out(tmp_path, monkeypatch):
+    load = frame_sources.FrameFolder.load
+    monkeypatch.setattr(frame_sources.FrameFolder, "load", lambda self, video, indices: load(
+        self, video if (self.root / video).is_dir() else "a", indices))
+    assert any("pictures (video, frame)" in o.words for o in outcomes("lists", tmp_path) if o.kind == "fault")
+
+
+# ---- its parts ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("error, kind, words", [
+    (None, "loaded", "7"), (UserError("x/file.mp4: cut off"), "refused", "cut off"),
+    (UserError("cut off"), "fault", "does not name the file"), (UserError(""), "fault", "not one line"),
+    (Fault("others"), "fault", "others"), (KeyError("b"), "fault", "KeyError: 'b'")])
+def test_outcomes(error, kind, words):
+    class Work:
+        names = ["file.mp4"]
+
+        def __call__(self, number):
+            if error:
+                raise error
+            return [str(number)]
+
+    outcome = attempt(7, Work())
+    assert (outcome.number, outcome.kind) == (7, kind) and words in outcome.words
+
+
+def test_processes_that_hang_or_die_are_faults(monkeypatch):
+    monkeypatch.setattr(process, "LIMIT", 0.05)
+    ours, theirs = multiprocessing.Pipe()
+    dead = SimpleNamespace(join=lambda: None, exitcode=-11)
+    assert process._receive(ours, dead, 3) == (3, "fault", "the process takes over 0.05 seconds")
+    theirs.close()
+    assert process._receive(ours, dead, 4) == (4, "fault", "the process died with exit code -11")
+
+
+def test_the_process_gives_what_this_one_does(tmp_path):
+    here = outcomes("labels", tmp_path / "labels")[:10]
+    assert list(attempts("labels", range(10), 1, tmp_path)) == here
+
+
+def test_damage_depends_on_the_seed_alone():
+    content = bytes(range(256)) * 20
+    made = [[damaged(content, np.random.default_rng((seed, i))) for i in range(50)] for seed in (0, 0, 1)]
+    assert made[0] == made[1] != made[2]
+    assert sum(one != content for one in made[0]) > 45
+    for way in WAYS:
+        assert way(content, np.random.default_rng(3)) != content
+        way(b"", np.random.default_rng(3))  # what was cut to nothing may be damaged again
+    read = [[Texts(seed, ["word"])[i] for i in (150, 3, 3)] for seed in (5, 5, 6)]
+    assert read[0] == read[1] != read[2] and read[0][1] == read[0][2] != read[0][0]
+
+
+def test_pictures_tell_their_video_and_frame(tmp_path):
+    frame_folder(tmp_path, 9)
+    for frame in (1, 7, FRAMES):
+        assert code_of(frame_sources.read_image(tmp_path / TEMPLATE.format(frame))) == (9, frame)
+    assert not np.array_equal(coded(9, 1), coded(9, 2))
+
+
+@pytest.mark.parametrize("flags, words", [(["--kinds", "sounds"], "--kinds sounds: choose of lists"),
+                                          (["--inputs", "0"], "--inputs"), (["--seed", "-1"], "--seed")])
+def test_wrong_flags(flags, words, monkeypatch, capfd):
+    programs.assert_refused(programs.run(monkeypatch, capfd, "tools.fuzz", *flags), words)
+
+
+def test_the_program_shows_one_input(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tools.fuzz.attempts", lambda kind, numbers, seed, folder: outcomes(kind, folder, seed)[4:5])
+    done = programs.run(monkeypatch, capfd, "tools.fuzz", "--kinds", "labels", "--only", 4, "--seed", 1,
+                        "--folder", tmp_path)
+    assert done.status == 0 and done.out.splitlines()[-1].startswith("| label files of six data sets")
+    assert "refused: " in done.err or "loaded: " in done.err

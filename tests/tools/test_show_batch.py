@@ -1,0 +1,89 @@
+"""The drawn batch shows the training set's own clips, under their labels."""
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import opts
+from ops.dataset_config import resolve_dataset
+from ops.models import TSN
+from ops.spec import ModelSpec
+from ops.training.train_set import training_set
+from tests.helpers.programs import assert_refused, make_somethingv2, run
+from tools.show_batch import GAP, LINE, label_text, to_pictures
+
+FLAGS = ["somethingv2", "RGB", "--num_segments", 3, "--input_size", 32, "--arch", "resnet18"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("root")
+    make_somethingv2(folder)
+    return folder
+
+
+def show(monkeypatch, capfd, root, out, *flags):
+    return run(monkeypatch, capfd, "tools.show_batch", *FLAGS, "--root_dataset", root, "--out", out, *flags)
+
+
+def clips_of(root, indices):
+    """The data set's own clips of epoch 0, (T, H, W, 3) uint8, by training item."""
+    args = opts.parse_train([*map(str, FLAGS), "--root_dataset", str(root)])
+    data = resolve_dataset("somethingv2", "RGB", args.root_dataset)
+    settings = ModelSpec(data.num_class, 3, arch="resnet18", input_size=32)
+    model = TSN(data.num_class, 3, "RGB", "resnet18", pretrain="none", input_size=32)
+    videos = training_set(model, settings, data)
+    return {index: videos[0, index][0].unflatten(0, (3, 3)).permute(0, 2, 3, 1).numpy() for index in indices}
+
+
+def test_the_picture_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd):
+    done = show(monkeypatch, capfd, root, tmp_path / "batch.png", "--clips", 4, "-b", 7)
+    assert done.status == 0, done.err
+    assert done.err.count("warning: --batch-size has no effect: --clips says how many") == 1
+    assert "4 clips of 3 pictures of 32x32" in done.out
+    sheet = np.asarray(Image.open(tmp_path / "batch.png"))
+    assert sheet.shape == (GAP + 4 * (LINE + 32 + GAP), GAP + 3 * (32 + GAP), 3)
+    wanted = clips_of(root, range(12))
+    for row in range(4):
+        top = GAP + row * (LINE + 32 + GAP) + LINE
+        tiles = [sheet[top:top + 32, GAP + t * (32 + GAP):][:, :32].astype(int) for t in range(3)]
+        assert any(all(np.abs(tile - frame).max() <= 1 for tile, frame in zip(tiles, clip)) for clip in wanted.values())
+        assert (sheet[top - LINE:top] < 128).any()  # a label
+    assert not [path for path in tmp_path.iterdir() if path.name != "batch.png"]
+
+
+def test_a_gif_moves(root, tmp_path, monkeypatch, capfd):
+    done = show(monkeypatch, capfd, root, tmp_path / "b.gif", "--clips", 5, "--mixup", 0.5)
+    assert done.status == 0 and "no effect" not in done.err
+    picture = Image.open(tmp_path / "b.gif")
+    assert picture.n_frames == 3 and picture.size == (GAP + 4 * (32 + GAP), GAP + 2 * (LINE + 32 + GAP))
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "BNInception"])
+@pytest.mark.parametrize("modality, per_segment, channels", [("RGB", 1, 3), ("Flow", 2, 10), ("RGBDiff", 1, 18)])
+def test_normalisation_is_taken_back(modality, per_segment, channels, arch):
+    from ops.evaluation.evaluate import make_preprocessor
+    settings = ModelSpec(4, 2, modality, arch, input_size=32)
+    model = TSN(4, 2, modality, arch, pretrain="none", input_size=32, print_spec=False)
+    clip = torch.randint(0, 256, (1, 2 * channels, 32, 32), dtype=torch.uint8)
+    prepared = make_preprocessor(*model.normalization, settings.bgr_255, torch.device("cpu"))(clip)[0]
+    pictures = to_pictures(prepared, model, settings)
+    assert len(pictures) == 2 * per_segment
+    first = clip[0, channels:channels + (1 if modality == "Flow" else 3)]  # of the second segment
+    shown = np.atleast_3d(np.asarray(pictures[per_segment])).transpose(2, 0, 1)
+    assert np.array_equal(shown, first.flip(0) if settings.bgr_255 and modality != "Flow" else first)
+
+
+def test_labels_tell_shares_where_there_are_two():
+    names = ["Left", "Right", "Up"]
+    assert label_text(torch.tensor([0.0, 1.0, 0.0]), names) == "Right"
+    assert label_text(torch.tensor([0.25, 0.0, 0.75]), names) == "0.75 Up + 0.25 Left"
+    assert label_text(torch.tensor([0.0, 0.0, 1.0]), None) == "class 2"
+
+
+def test_what_cannot_be_drawn(root, tmp_path, monkeypatch, capfd):
+    assert_refused(show(monkeypatch, capfd, root, tmp_path / "b.jpg"), "b.jpg", ".png or .gif")
+    assert_refused(show(monkeypatch, capfd, root, tmp_path / "b.png", "--clips", 0), "--clips 0")
+    assert_refused(show(monkeypatch, capfd, root, tmp_path / "no" / "\0.png"), "cannot write")
+    assert_refused(run(monkeypatch, capfd, "tools.show_batch", "nothing", "RGB"), "unknown data set 'nothing'")
+    assert not list(tmp_path.rglob("*.png"))

@@ -1,0 +1,168 @@
+"""Reading videos: every frame in order, upright, in its own colours; broken files are noticed."""
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import VideoReformatter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ops.prepare.extract import extract_video
+from ops.video.decode import BrokenVideo, frame_image, missing_bytes, upright_size
+from tests.helpers.clips import clip, encode, number_of, pictures_in, real_video
+
+
+@pytest.mark.parametrize("name, looked_at", [("bikes.mp4", (3, 77, 150, 246)), ("carphone_pristine.mp4", (3, 60, 110)),
+                                             ("bigbuckbunny.mp4", (3, 70, 128))])
+def test_real_videos_give_the_frames_of_a_full_decode(tmp_path, name, looked_at):
+    near = {m for n in looked_at for m in range(n - 2, n + 3)}
+    with av.open(str(real_video(name))) as container:
+        decoded = [frame.to_image() if n in near else None for n, frame in enumerate(container.decode(video=0))]
+
+    count = extract_video(real_video(name), tmp_path / "frames", height=64)
+
+    files = sorted(file.name for file in (tmp_path / "frames").iterdir())
+    assert files == [f"{number:06d}.jpg" for number in range(1, len(decoded) + 1)] and count == len(decoded)
+    width, height = decoded[looked_at[0]].size
+    wanted = {n: np.asarray(decoded[n].resize((round(width * 64 / height), 64), Image.BICUBIC), float) for n in near}
+    for n in looked_at:
+        picture = np.asarray(Image.open(tmp_path / "frames" / f"{n + 1:06d}.jpg"), float)
+        errors = {m: np.abs(picture - wanted[m]).mean() for m in range(n - 2, n + 3)}
+        assert errors[n] < 6 and errors[n] == min(errors.values())
+
+
+@pytest.mark.parametrize("suffix, options", [(".mp4", {"bf": "3", "g": "50"}), (".mp4", {"g": "1"}), (".mkv", {}),
+                                             (".avi", {"bf": "2"}), (".webm", {})])
+def test_every_frame_in_order(tmp_path, suffix, options):
+    clip(tmp_path / f"v{suffix}", 40, options=options)
+    assert extract_video(tmp_path / f"v{suffix}", tmp_path / "f") == 40
+    assert [number_of(picture) for picture in pictures_in(tmp_path / "f")] == list(range(40))
+
+
+def test_variable_frame_rate_repeats_and_drops_nothing(tmp_path):
+    steps = [1, 1, 90, 1, 400, 7, 7, 7, 250, 1, 3, 60]
+    clip(tmp_path / "v.mp4", 12, pts=list(np.cumsum(steps)), options={"bf": "2"})
+    extract_video(tmp_path / "v.mp4", tmp_path / "f")
+    assert [number_of(picture) for picture in pictures_in(tmp_path / "f")] == list(range(12))
+
+
+@pytest.mark.parametrize("width, height, target, wanted", [
+    (96, 64, 256, (384, 256)), (100, 64, 331, (517, 331)), (98, 64, 0, (98, 64)), (64, 96, 47, (31, 47)),
+    (98, 64, 16, (25, 16))])  # 517.19, 31.33 and 24.5: rounded, half up, as ffmpeg's scale=-1:H
+def test_height_keeps_the_aspect_ratio(tmp_path, width, height, target, wanted):
+    encode(tmp_path / "v.mp4", [np.full((height, width, 3), 90, np.uint8)] * 2)
+    extract_video(tmp_path / "v.mp4", tmp_path / "f", height=target)
+    assert [picture.size for picture in pictures_in(tmp_path / "f")] == [wanted] * 2
+
+
+def quadrants():
+    """64x96 (height, width): red and green above, blue and grey below."""
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:32, :48], picture[:32, 48:], picture[32:, :48], picture[32:, 48:] = (
+        (220, 0, 0), (0, 220, 0), (0, 0, 220), (128, 128, 128))
+    return picture
+
+
+@pytest.mark.parametrize("matrix, upright", [
+    (None, lambda p: p),
+    ((1, 0, 0, 1), lambda p: p),
+    ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),  # a phone held upright: shown a quarter turn clockwise
+    ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+    ((0, -1, 1, 0), lambda p: np.rot90(p, 1)),
+    ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    ((1, 0, 0, -1), lambda p: p[::-1]),
+    ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+    ((0, -1, -1, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2))])
+def test_display_matrices_are_applied(tmp_path, matrix, upright):
+    encode(tmp_path / "v.mp4", [quadrants()] * 3, rotate=matrix)
+    extract_video(tmp_path / "v.mp4", tmp_path / "f", height=48)
+    wanted = upright(quadrants())
+    for picture in pictures_in(tmp_path / "f"):
+        assert picture.size == (48 * wanted.shape[1] // wanted.shape[0], 48)
+        small = np.asarray(Image.fromarray(np.ascontiguousarray(wanted)).resize(picture.size), int)
+        assert np.abs(small - np.asarray(picture, int)).mean() < 10
+
+
+def test_rotation_as_pyav_writes_it(tmp_path):
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV cannot write display matrices")
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.set_display_rotation(90)  # counterclockwise
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(quadrants(), "rgb24")))
+        container.mux(stream.encode(None))
+    extract_video(tmp_path / "v.mp4", tmp_path / "f", height=0)
+    picture = np.asarray(pictures_in(tmp_path / "f")[0], int)
+    assert np.abs(np.rot90(quadrants().astype(int)) - picture).mean() < 10
+
+
+@pytest.mark.parametrize("colorspace, color_range, kr, kb", [
+    (2, 0, .299, .114), (1, 1, .2126, .0722), (5, 2, .299, .114), (9, 1, .2627, .0593)])
+def test_colours_follow_the_videos_own_matrix(colorspace, color_range, kr, kb):
+    frame = av.VideoFrame(32, 32, "yuv420p")
+    for plane, value in zip(frame.planes, (120, 90, 180)):
+        plane.update(bytes([value]) * plane.buffer_size)
+    frame.colorspace, frame.color_range = colorspace, color_range
+    y, u, v = (120, -38, 52) if color_range == 2 else (104 * 255 / 219, -38 * 255 / 224, 52 * 255 / 224)
+    kg = 1 - kr - kb
+    rgb = (y + 2 * (1 - kr) * v, y - 2 * kb * (1 - kb) / kg * u - 2 * kr * (1 - kr) / kg * v, y + 2 * (1 - kb) * u)
+    picture = frame_image(frame, upright_size(frame, 16), VideoReformatter())
+    assert np.abs(np.asarray(picture)[8, 8] - np.array(rgb)).max() < 1.1
+
+
+@pytest.mark.parametrize("name, options", [("v.mp4", {"movflags": "faststart"}), ("v.mp4", {}), ("v.mkv", {}),
+                                           ("v.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("v.webm", {}),
+                                           ("v.webm", {"live": "1"}), ("v.avi", {})])
+def test_a_truncated_video_leaves_no_folder(tmp_path, name, options):
+    whole = clip(tmp_path / name, 30, container_options=options).read_bytes()
+    assert extract_video(tmp_path / name, tmp_path / "whole", height=0) == 30
+    for fraction in (0.1, 0.35, 0.6, 0.85, 0.97):
+        (tmp_path / name).write_bytes(whole[:int(len(whole) * fraction)])
+        with pytest.raises(BrokenVideo):
+            extract_video(tmp_path / name, tmp_path / "f", height=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "whole"])
+
+
+def test_truncation_is_measured_and_what_follows_the_video_does_not_matter(tmp_path):
+    for name in ("v.mp4", "v.mkv", "v.webm", "v.avi"):
+        whole = clip(tmp_path / name).read_bytes()
+        assert missing_bytes(tmp_path / name) == 0
+        (tmp_path / name).write_bytes(whole + b"rubbish after the end" * 9)
+        assert missing_bytes(tmp_path / name) == 0
+        (tmp_path / name).write_bytes(whole[:-77])
+        assert missing_bytes(tmp_path / name) == 77 + (len(whole) % 2 if name == "v.avi" else 0)
+
+
+def test_a_damaged_frame_is_no_frame(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), np.uint8)
+    content = bytearray(encode(tmp_path / "v.mp4", list(noise)).read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 40] = bytes(40)
+    (tmp_path / "v.mp4").write_bytes(content)
+    with pytest.raises(BrokenVideo, match="frame [0-9]+"):
+        extract_video(tmp_path / "v.mp4", tmp_path / "f")
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_bytes_give_a_whole_folder_or_a_reason(data, tmp_path):
+    name = data.draw(st.sampled_from(["v.mp4", "v.webm", "v.avi", "v.mkv"]))
+    if not (tmp_path / name).exists():
+        clip(tmp_path / name, 6)
+    content = bytearray((tmp_path / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    start_of_hole = data.draw(st.integers(0, len(content)))
+    del content[start_of_hole:start_of_hole + data.draw(st.integers(0, 60))]
+    (tmp_path / f"damaged{name}").write_bytes(content)
+    target = tmp_path / "f"
+    try:
+        count = extract_video(tmp_path / f"damaged{name}", target, height=16)
+        assert sorted(file.name for file in target.iterdir()) == [f"{n:06d}.jpg" for n in range(1, count + 1)]
+        for file in target.iterdir():
+            file.unlink()
+        target.rmdir()
+    except BrokenVideo as error:
+        assert str(error) and "\n" not in str(error)
+    assert not target.exists()

@@ -1,0 +1,163 @@
+"""Frame folders in tar files: the same clips, packed whole or not at all, gone on with after a kill."""
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import pytest
+import torch
+
+from ops.common.errors import UserError
+from ops.data.clip_transforms import GroupMultiScaleCrop, Stack, ToTorchFormatTensor
+from ops.data.loader import make_loader
+from ops.data.training_crop import TrainingCrop
+from ops.data.tsn_dataset import TSNDataSet
+from ops.video.shards import INDEX, SHARD, Shards, find_folders, pack
+from tests.conftest import ROOT
+from tests.helpers.programs import assert_refused, make_frames, make_somethingv2, run, write_list
+
+VIDEOS = {"a b": (7, 0), "ü/x.mp4": (5, 1), "-c": (9, 2), "d" * 120: (3, 3), "e": (8, 1)}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("frames")
+    make_frames(root, VIDEOS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def shards(folders, tmp_path_factory):
+    root = tmp_path_factory.mktemp("shards")
+    summary = pack(folders, root, per_shard=2, workers=2)
+    assert (summary.videos, summary.shards, summary.pictures, summary.failures) == (5, 3, 32, [])
+    return root
+
+
+def data_set(root, lists, **options):
+    class ToTensor:
+        def __call__(self, pictures):
+            return ToTorchFormatTensor(div=False)(Stack()(pictures))
+
+    return TSNDataSet(root, lists, 4, image_tmpl="{:06d}.jpg", transform=options.pop("transform", ToTensor()), **options)
+
+
+@pytest.mark.parametrize("data_format", ["auto", "shards"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_clips_are_those_of_the_folders(folders, shards, tmp_path, data_format, fast):
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    options = {"transform": TrainingCrop(GroupMultiScaleCrop(32, [1, .875]))} if fast else {}
+    wanted = data_set(folders, lists, data_format="frames", **options)
+    packed = data_set(shards, lists, data_format=data_format, **options)
+    for i in range(len(VIDEOS)):
+        (clip, label), (other, same) = wanted[0, i], packed[0, i]
+        assert torch.equal(clip, other) and label == same
+
+
+def test_workers_read_apart(folders, shards, tmp_path):
+    """The parent reads first, so that its open files would be theirs too."""
+    lists = write_list(tmp_path / "list.txt", {name: (count, 0) for name, (count, _) in VIDEOS.items()})
+
+    def batches(root, workers):
+        videos = data_set(root, lists)
+        videos[0, 0]
+        return [batch.clips for batch in make_loader(videos, 2, workers, train=True, seed=1)]
+
+    assert all(map(torch.equal, batches(shards, 2), batches(folders, 0)))
+
+
+def test_flow_in_shards(tmp_path):
+    make_frames(tmp_path / "flow", {"v": (4, 0)})
+    for i in range(1, 5):
+        for axis in "xy":
+            (tmp_path / f"flow/v/flow_{axis}_{i:05d}.jpg").write_bytes((tmp_path / f"flow/v/{i:06d}.jpg").read_bytes())
+    pack(tmp_path / "flow", tmp_path / "shards")
+    lists = write_list(tmp_path / "list.txt", {"v": (4, 0)})
+    clips = [TSNDataSet(root, lists, 2, 2, "Flow", "flow_{}_{:05d}.jpg", Stack(), random_shift=False)[0][0]
+             for root in (tmp_path / "flow", tmp_path / "shards")]
+    assert clips[0].shape[2] == 8 and (clips[0] == clips[1]).all()
+
+
+def test_shards_are_ordinary_tar_files(folders, shards):
+    names = {}
+    for i in range(3):
+        with tarfile.open(shards / SHARD.format(i)) as tar:
+            names |= {member.name: tar.extractfile(member).read() for member in tar}
+    assert names == {path.relative_to(folders).as_posix(): path.read_bytes() for path in folders.rglob("*.jpg")}
+
+
+def content_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INDEX}
+
+
+def killed_midway(frames, out):
+    """Killed as soon as the first shard is there, while others are at work or waiting; False if it was over by then."""
+    command = [sys.executable, "tools/make_shards.py", frames, out, "--videos_per_shard", "1", "-j", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    while process.poll() is None and not (out / SHARD.format(0)).exists():
+        time.sleep(0.001)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL and not all((out / SHARD.format(i)).exists() for i in range(30))
+
+
+def test_killed_and_started_again_equals_an_undisturbed_run(tmp_path):
+    frames = tmp_path / "frames"
+    make_frames(frames, {f"v{i}": (20, 0) for i in range(30)}, size=(64, 48))
+    killed = next(out for i in range(5) if killed_midway(frames, out := tmp_path / f"killed {i}"))
+    assert not (killed / INDEX).exists()
+    summary = pack(frames, killed, per_shard=1, workers=1)
+    pack(frames, tmp_path / "undisturbed", per_shard=1, workers=1)
+    assert 0 < summary.existing < 30 and summary.pictures == 600
+    assert content_of(killed) == content_of(tmp_path / "undisturbed")
+    assert pack(frames, killed, per_shard=1).existing == 30
+
+
+def test_what_is_wrong_is_said(folders, shards, tmp_path, monkeypatch, capfd):
+    read = Shards(shards).read
+    with pytest.raises(FileNotFoundError, match="not in the shards"):
+        read(shards / "a b" / "000008.jpg")
+    lists = write_list(tmp_path / "list.txt", {"a b": (70, 0)})
+    with pytest.raises(UserError, match=r"missing frame: .*a b/0000.*jpg"):
+        data_set(shards, lists)[0]
+    with pytest.raises(UserError, match="no index.sqlite in"):
+        Shards(folders)
+    with pytest.raises(UserError, match="other videos"):
+        pack(folders, shards, per_shard=3)
+    cut = tmp_path / "cut"
+    pack(folders, cut)
+    os.truncate(cut / SHARD.format(0), 2000)
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    with pytest.raises(UserError, match="unreadable frame: .*shard-000000.tar is cut short"):
+        [data_set(cut, lists)[i] for i in range(5)]
+    (cut / INDEX).write_bytes(b"no data base, certainly, of any kind" * 100)
+    with pytest.raises(UserError, match="index.sqlite is damaged"):
+        data_set(cut, lists)[0]
+    lists = write_list(tmp_path / "list.txt", {"a b": (7, 0), "gone": (3, 0)})
+    done = run(monkeypatch, capfd, "tools.make_shards", folders, tmp_path / "some", "--list", lists)
+    assert done.status == 2 and "failed: gone: no pictures" in done.err and "1 of 2 videos, 7 pictures" in done.out
+    assert find_folders(folders) == sorted(VIDEOS)
+    assert_refused(run(monkeypatch, capfd, "tools.make_shards", tmp_path / "none", tmp_path / "x"), "no such folder")
+
+
+def test_main_trains_from_shards(tmp_path, monkeypatch, capfd):
+    make_somethingv2(tmp_path)
+    frames = tmp_path / "something/v2/20bn-something-something-v2-frames"
+    assert run(monkeypatch, capfd, "tools.make_shards", frames, tmp_path / "shards").status == 0
+
+    def losses(*more):
+        done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift", "--arch", "resnet18", "--num_segments", 2,
+                   "--pretrain", "none", "--input_size", 32, "-b", 4, "-j", 0, "--debug", "--root_dataset", tmp_path,
+                   "--root_log", tmp_path / "log", "--root_model", tmp_path / "model", *more)
+        assert done.status == 0, done.err
+        return [line.split("loss")[1] for line in (done.out + done.err).splitlines() if "loss" in line]
+
+    assert losses("--root_path", tmp_path / "shards") == losses() != []
+
+
+def test_checking_wants_the_folders(shards, tmp_path, monkeypatch, capfd):
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    assert_refused(run(monkeypatch, capfd, "tools.check_dataset", lists, "--root_path", shards), "shards in", "--root_path")
