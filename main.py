@@ -149,16 +149,17 @@ def resume(state: TrainState, model: TSN, settings: ModelSpec, found: checkpoint
 # ---- loop ---------------------------------------------------------------------------------------------------
 
 def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader, val_loader: DataLoader,
-          prepare: Preprocessor, mix: Optional[Mix], log_folder: Path, model_folder: Path, meta: dict[str, Any]) -> None:
+          prepare: Preprocessor, mix: Optional[Mix], log_directory: Path, model_directory: Path,
+          meta: dict[str, Any]) -> None:
     """Epochs from the state's on: train, validate when due, log, checkpoint."""
     if state.epoch >= args.epochs:
         log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
         return
-    check_writable(model_folder / "ckpt.pth.tar")
+    check_writable(model_directory / "ckpt.pth.tar")
     good = args.resume or "none yet"
-    count_best_anew(state, model_folder)
-    write_args(log_folder / "args.txt", {**vars(args), "command": opts.command_line(), "commit": meta["commit"]})
-    run_log = RunLog(log_folder, state.epoch)
+    count_best_anew(state, model_directory)
+    write_args(log_directory / "args.txt", {**vars(args), "command": opts.command_line(), "commit": meta["commit"]})
+    run_log = RunLog(log_directory, state.epoch)
     last = min(args.epochs, state.epoch + (args.run_epochs or args.epochs))
     for epoch in range(state.epoch, last):
         seed_everything(mix_seeds(args.seed, epoch))  # dropout; a resumed epoch draws what it would have drawn
@@ -170,25 +171,25 @@ def train(args: argparse.Namespace, state: TrainState, train_loader: DataLoader,
                                       DEBUG_STEPS if args.debug else None, log.info, mix)
         except NonFiniteLoss as error:
             raise UserError(f"{error}; this run's last good checkpoint: {good}") from None
-        log_skipped(trained, log_folder / "skipped_videos.txt")
+        log_skipped(trained, log_directory / "skipped_videos.txt")
         due = (epoch + 1) % args.eval_freq == 0 or epoch + 1 == last
         scores = validate(state, val_loader, prepare, args) if due else None
-        first = not (model_folder / "ckpt.best.pth.tar").exists()
+        first = not (model_directory / "ckpt.best.pth.tar").exists()
         best = scores is not None and (first or scores.top1 > state.best_prec1)
         state.best_prec1 = max(state.best_prec1, scores.top1 if scores else 0.0)
         state.epoch = epoch + 1
         run_log.add(log_row(epoch, lr, trained, scores), state.best_prec1)
-        good = save(state, meta, model_folder, best)
+        good = save(state, meta, model_directory, best)
         if scores:
             report(scores)
             log.info("best prec@1 %.3f", state.best_prec1)
     run_log.close()
 
 
-def count_best_anew(state: TrainState, folder: Path) -> None:
-    """A run that goes on in another folder (--epochs is in its name) has its own best checkpoint there."""
-    if state.best_prec1 and not (folder / "ckpt.best.pth.tar").exists():
-        log.info("no ckpt.best.pth.tar in %s: it will be the best from now on; before, prec@1 %.3f was", folder,
+def count_best_anew(state: TrainState, directory: Path) -> None:
+    """A run that goes on in another directory (--epochs is in its name) has its own best checkpoint there."""
+    if state.best_prec1 and not (directory / "ckpt.best.pth.tar").exists():
+        log.info("no ckpt.best.pth.tar in %s: it will be the best from now on; before, prec@1 %.3f was", directory,
                  state.best_prec1)
         state.best_prec1 = 0.0
 
@@ -209,15 +210,15 @@ def log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predic
     return row
 
 
-def save(state: TrainState, meta: dict[str, Any], folder: Path, best: bool) -> Path:
+def save(state: TrainState, meta: dict[str, Any], directory: Path, best: bool) -> Path:
     """ckpt.pth.tar, which is returned, and the same as ckpt.best.pth.tar when it is the best so far."""
     weights = {f"module.{key.removeprefix('module.')}": value for key, value in state.model.state_dict().items()}
     content = {**meta, "epoch": state.epoch, "state_dict": weights, "optimizer": state.optimizer.state_dict(),
                "best_prec1": state.best_prec1}
     if best:  # first, so that a run killed in between finds its best again
-        save_checkpoint(content, folder / "ckpt.best.pth.tar")
-    save_checkpoint(content, folder / "ckpt.pth.tar")
-    return folder / "ckpt.pth.tar"
+        save_checkpoint(content, directory / "ckpt.best.pth.tar")
+    save_checkpoint(content, directory / "ckpt.pth.tar")
+    return directory / "ckpt.pth.tar"
 
 
 # ---- words --------------------------------------------------------------------------------------------------

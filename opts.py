@@ -40,14 +40,14 @@ def _data_flags(group: Any) -> None:
     add = group.add_argument
     add("--train_list", default="", help="list file `path num_frames label`, instead of the table's")
     add("--val_list", default="", help="likewise, for validation")
-    add("--root_path", default="", help="folder of the frame folders, instead of the table's")
-    add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--root_path", default="", help="directory of the frame directories, instead of the table's")
+    add("--root_dataset", default=None, help="directory under which the table's paths lie (default: $TSM_ROOT, else data)")
     add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
     add("--dense_sample", action="store_true", help="clips of 64 neighbouring frames instead of the whole video")
     add("--flip", default="auto", help="mirror training clips: labels (left and right classes swap), none, or auto:"
         " labels where the data set has such classes, plain mirroring where it has none")
-    add("--data_format", default="auto", help="frames (folders of pictures), shards (of tools/make_shards.py), video (files;"
-        " only the frames needed are decoded), or auto: what is there")
+    add("--data_format", default="auto", help="frames (directories of images), shards (of tools/make_shards.py), video"
+        " (files; only the frames needed are decoded), or auto: what is there")
     add("--skip_bad", action="store_true", help="leave unreadable videos out of training, and list them")
     add("--input_size", type=int, default=224, help="height and width of the crops, pixels")
 
@@ -186,8 +186,8 @@ def test_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=1, help="videos at a time")
     add("-j", "--workers", type=int, default=8)
     add("--test_list", default=None, help="list file instead of the validation list, one per checkpoint, with commas")
-    add("--root_path", default=None, help="folder of the frame folders, instead of the table's, likewise")
-    add("--root_dataset", default=None, help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--root_path", default=None, help="directory of the frame directories, instead of the table's, likewise")
+    add("--root_dataset", default=None, help="directory under which the table's paths lie (default: $TSM_ROOT, else data)")
     add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
     add("--data_format", default="auto", help="frames, video, shards or auto, as in main.py")
     add("--csv_file", default=None, help="write `name;label` lines here")
@@ -205,7 +205,7 @@ def test_parser() -> argparse.ArgumentParser:
     add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
     add("--num_set_segments", type=int, default=None, help=argparse.SUPPRESS)
     add("--pretrain", default=None, help=argparse.SUPPRESS)
-    add("--out", default=None, help="folder of the report (default: log/test_<run>)")
+    add("--out", default=None, help="directory of the report (default: log/test_<run>)")
     _override_flags(parser.add_argument_group("model", "override what the checkpoint or its name says"))
     return parser
 

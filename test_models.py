@@ -58,23 +58,23 @@ def main() -> None:
         s = member.settings
         log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
                  f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
-    folder = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
-    for output in filter(None, (folder / "results.json", args.csv_file)):
+    directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
+    for output in filter(None, (directory / "results.json", args.csv_file)):
         check_writable(Path(output))
     if args.online:
         warn_no_effect(args)
-        stream(members[0], args, device, folder)
+        stream(members[0], args, device, directory)
         return
     log_protocol(protocol, members)
     scored = [run(member, protocol, args, device, gpus) for member in members]
     total = combine(scored, [member.coeff for member in members])
     names = members[0].data.class_names or members[0].found.class_names
-    write_report(total, folder, names, {
+    write_report(total, directory, names, {
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
         "segments": [m.settings.num_segments for m in members], "views": protocol.views})
     if args.csv_file:
         write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
-    print_results(total, names, folder)
+    print_results(total, names, directory)
 
 
 def build(args: argparse.Namespace, i: int) -> Member:
@@ -152,18 +152,18 @@ def run(member: Member, protocol: TestProtocol, args: argparse.Namespace, device
                     desc=member.found.path.name)
 
 
-def stream(member: Member, args: argparse.Namespace, device: torch.device, folder: Path) -> None:
+def stream(member: Member, args: argparse.Namespace, device: torch.device, directory: Path) -> None:
     """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
     videos = video_list(member, args.protocol, args)
     dense = bool(member.found.content.get("train", {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.settings.num_segments, dense)
     result = score_online(OnlineTSM(member.model).to(device), videos, stride, args.batch_size, args.workers)
     names = member.data.class_names or member.found.class_names
-    write_report(result.scores, folder, names, {"dataset": args.dataset, "weights": [str(member.found.path)],
-                                                "online_stride": stride, "online_top1": result.top1.tolist()})
-    write_online_report(result, folder)
+    write_report(result.scores, directory, names, {"dataset": args.dataset, "weights": [str(member.found.path)],
+                                                   "online_stride": stride, "online_top1": result.top1.tolist()})
+    write_online_report(result, directory)
     print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
-    print_results(result.scores, names, folder)
+    print_results(result.scores, names, directory)
 
 
 def warn_no_effect(args: argparse.Namespace) -> None:
@@ -184,7 +184,7 @@ def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Prediction
 
 
 def run_name(path: Path) -> str:
-    """What to call a checkpoint: its folder's name where the file is ckpt.best.pth.tar."""
+    """What to call a checkpoint: its directory's name where the file is ckpt.best.pth.tar."""
     if path.name.startswith("ckpt") and parse_name(path):
         return path.absolute().parent.name
     return path.name.split(".")[0]
@@ -208,12 +208,12 @@ def log_protocol(protocol: TestProtocol, members: Sequence[Member]) -> None:
              protocol.words, protocol.views, cost * protocol.views)
 
 
-def print_results(scores: Predictions, names: Sequence[str] | None, folder: Path) -> None:
+def print_results(scores: Predictions, names: Sequence[str] | None, directory: Path) -> None:
     """Per-class accuracies, where the report lies, and the two published last lines."""
     labels = names_or_numbers(names, scores.logits.shape[1])
     for name, value in zip(labels, scores.class_accuracies()):
         print(f"{value:6.2f}% {name}" if value == value else f"   none {name}")
-    print(f"confusion matrix, per-class table and results.json: {folder}")
+    print(f"confusion matrix, per-class table and results.json: {directory}")
     print(f"Class Accuracy {scores.class_accuracy:.2f}%")
     print(f"Overall Prec@1 {scores.top1:.2f}% Prec@5 {scores.top5:.2f}%", flush=True)
 

@@ -20,7 +20,7 @@ INPUT_SIZE = 224
 class Block(NamedTuple):
     """Widths of one inception block: four branches over the same input, concatenated in this order.
 
-    `one` and `proj` are 0 where the block halves the picture: it has no 1x1 branch, and its pooled input is
+    `one` and `proj` are 0 where the block halves the image: it has no 1x1 branch, and its pooled input is
     passed on as it is.
     """
 

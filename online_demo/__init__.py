@@ -1,1 +1,1 @@
-"""Streaming: a trained model behind a camera, a video file or a folder of frames."""
+"""Streaming: a trained model behind a camera, a video file or a directory of frames."""

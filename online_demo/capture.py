@@ -1,7 +1,7 @@
-"""How pictures reach the model: a source is read on a thread of its own, into a mailbox for one picture.
+"""How images reach the model: a source is read on a thread of its own, into a mailbox for one image.
 
 Live sources (and files played in real time) overwrite what nobody has taken, so the model always gets the newest
-picture, memory stays bounded and no delay builds up; other sources wait, so no picture is lost.
+image, memory stays bounded and no delay builds up; other sources wait, so no image is lost.
 """
 import logging
 import threading
@@ -20,9 +20,9 @@ RETRY = 2.0  # seconds between two attempts to reconnect
 
 
 class Frame(NamedTuple):
-    """A picture on its way. read: makes the RGB image, upright, as large as the source gives it.
+    """An image on its way. read: makes the RGB image, upright, as large as the source gives it.
 
-    time: seconds since the source's first picture. due: it is the model's turn. fresh: what was before does not
+    time: seconds since the source's first image. due: it is the model's turn. fresh: what was before does not
     belong to it. arrived: by `time.perf_counter`, when the model could first have had it.
     """
     read: Callable[[], Image.Image]
@@ -94,7 +94,7 @@ class Capture:
     def __init__(self, source: Source, rate: float, realtime: bool = False, reconnect: bool = False) -> None:
         self.source, self.realtime, self.reconnect = source, realtime, reconnect
         self._ticks, self._box, self._stop = Ticks(rate), Mailbox(), threading.Event()
-        self._begin: Optional[float] = None  # when the first picture came, by time.monotonic
+        self._begin: Optional[float] = None  # when the first image came, by time.monotonic
         self._last = -1.0  # time of the last frame
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 

@@ -1,4 +1,4 @@
-"""Run an online model on a camera, a video, a folder of frames or a network stream, and show what it sees.
+"""Run an online model on a camera, a video, a directory of frames or a network stream, and show what it sees.
 
     python online_demo/main.py webcam
     python online_demo/main.py clip.mp4 --weights ONLINE.pth.tar --headless --output annotated.mp4 --json
@@ -34,7 +34,7 @@ from ops.common.files import atomic_write
 from ops.runtimes.base import PRECISIONS
 from ops.runtimes.registry import BACKENDS, open_runtime
 from ops.streaming.online import OnlineTSM
-from ops.streaming.sources import Address, Camera, Folder, Source, open_source
+from ops.streaming.sources import Address, Camera, Directory, Source, open_source
 from ops.streaming.stream import SMOOTHINGS, Decision, Stream, frame_transform
 
 log = logging.getLogger("online_demo")
@@ -87,7 +87,7 @@ def default_smoothing(rate: float) -> str:
 def build_parser() -> Parser:
     parser = Parser(prog="main.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("source", help="webcam, webcam:1, a video file, a folder of frames, or an rtsp:// or http:// address")
+    add("source", help="webcam, webcam:1, a video file, a directory of frames, or an rtsp:// or http:// address")
     add("--weights", help="an online file or a clip checkpoint of a unidirectional model; demo: the quickstart's"
         " gestures (default: the released Jester model from the cache)")
     add("--output", type=Path, metavar="OUT.mp4", help="write what is shown to a video")
@@ -103,13 +103,13 @@ def build_parser() -> Parser:
         f" default from {SMOOTH_FROM:g} model frames per second on, below which that would lag for seconds); none")
     add("--threshold", type=float, default=0.0, help="an answer less probable than this, 0-1, is none")
     add("--topk", type=int, default=5, help="classes shown")
-    add("--mirror", action="store_true", help="show the picture mirrored; the model sees it as it is")
+    add("--mirror", action="store_true", help="show the image mirrored; the model sees it as it is")
     add("--fullscreen", action="store_true")
     add("--reconnect", action="store_true", help="when a camera or address fails, try again until it is back")
     add("--realtime", action="store_true", help="play files by their clock without a window too, dropping frames where"
         " this machine is too slow")
     add("--max_seconds", type=float, help="end after so many seconds of the source")
-    add("--folder_rate", type=float, help=f"frames per second of a folder of frames (default: {FRAME_RATE:g})")
+    add("--folder_rate", type=float, help=f"frames per second of a directory of frames (default: {FRAME_RATE:g})")
     return parser
 
 
@@ -133,7 +133,7 @@ def warn_of_ignored(args: Namespace, source: Source, window: Optional[Window]) -
                "--mirror": args.mirror and window is None and not args.output,
                "--realtime": args.realtime and (window is not None or isinstance(source, Camera)),
                "--reconnect": args.reconnect and not isinstance(source, (Camera, Address)),
-               "--folder_rate": args.folder_rate is not None and not isinstance(source, Folder)}
+               "--folder_rate": args.folder_rate is not None and not isinstance(source, Directory)}
     for option, useless in ignored.items():
         if useless:
             log.warning("%s does nothing here", option)
@@ -208,7 +208,7 @@ class Said:
 
 
 def say_json(said: Said) -> None:
-    """time: seconds of the source; latency: seconds from the picture's arrival to the decision."""
+    """time: seconds of the source; latency: seconds from the image's arrival to the decision."""
     print(json.dumps({"time": round(said.seconds, 4), "class": said.answer, "probability": round(said.probability, 5),
                       "latency": round(said.latency, 5),
                       "top": [[name, round(part, 5)] for name, part in said.top]}), flush=True)
@@ -319,7 +319,7 @@ class Demo:
         return True
 
     def _snapshot(self) -> None:
-        """What is shown as a PNG in the current folder, named by the time of day."""
+        """What is shown as a PNG in the current directory, named by the time of day."""
         if self.canvas is None:
             return
         now = time.time()

@@ -11,7 +11,7 @@ from av.video.reformatter import Colorspace
 from ops.common.errors import UserError
 
 CLOCK = Fraction(1, 90000)  # of the time stamps, seconds
-# A fragmented MP4 (ISO/IEC 14496-12, 8.8): its head comes first, and each group of pictures is complete in itself.
+# A fragmented MP4 (ISO/IEC 14496-12, 8.8): its head comes first, and each group of images is complete in itself.
 # A program that is killed therefore loses the last fragment and nothing else.
 MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof"
 FRAGMENT = 1.0  # seconds: the most that a kill loses
@@ -19,9 +19,9 @@ CODING = {"preset": "veryfast", "tune": "zerolatency", "crf": "21"}
 
 
 class Recorder:
-    """An H.264 file of RGB pictures at the times of their source. Use as a context manager.
+    """An H.264 file of RGB images at the times of their source. Use as a context manager.
 
-    The file begins with the first picture; until then an older file of that name stays as it is. All pictures have
+    The file begins with the first image; until then an older file of that name stays as it is. All images have
     the first one's size, with even sides. Raises UserError when the file cannot be written.
     """
 
@@ -29,9 +29,9 @@ class Recorder:
         if path.suffix.lower() != ".mp4":
             raise UserError(f"--output {path}: only .mp4 can be written: choose a name that ends so")
         if not os.access(path.parent, os.W_OK):
-            raise UserError(f"--output {path}: {path.parent} is not a folder that can be written to")
+            raise UserError(f"--output {path}: {path.parent} is not a directory that can be written to")
         if path.is_dir():
-            raise UserError(f"--output {path} is a folder: name a file")
+            raise UserError(f"--output {path} is a directory: name a file")
         self.path = path
         self._container: Optional[av.container.OutputContainer] = None
         self._last = -1  # time stamps, in CLOCK
@@ -43,12 +43,12 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self, picture: np.ndarray, seconds: float) -> None:
-        """The next picture, (H, W, 3) uint8 RGB, shown from this time on (seconds since the first)."""
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        """The next image, (H, W, 3) uint8 RGB, shown from this time on (seconds since the first)."""
         begin = self._container is None or seconds >= self._fragment + FRAGMENT
         try:
-            container = self._container or self._open(picture.shape[1], picture.shape[0])
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            container = self._container or self._open(image.shape[1], image.shape[0])
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             self._last = max(self._last + 1, round(seconds / CLOCK))  # times must grow
             frame.pts, frame.time_base = self._last, CLOCK
             if begin:
@@ -58,7 +58,7 @@ class Recorder:
             raise self._failed(error) from None
 
     def close(self) -> None:
-        """Complete the file; without a picture there is none."""
+        """Complete the file; without an image there is none."""
         container, self._container = self._container, None
         if container is None:
             return
@@ -74,7 +74,7 @@ class Recorder:
         self._stream = container.add_stream("libx264", rate=30, options=CODING)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = CLOCK
-        self._stream.codec_context.colorspace = Colorspace.ITU601  # players guess another one for large pictures
+        self._stream.codec_context.colorspace = Colorspace.ITU601  # players guess another one for large images
         self._stream.codec_context.gop_size = 10 ** 6  # key frames come by the clock, see write()
         return container
 

@@ -1,4 +1,4 @@
-"""What the demo shows: one picture drawn from the frame and the latest answer, and the window that it is shown in."""
+"""What the demo shows: one image drawn from the frame and the latest answer, and the window that it is shown in."""
 import colorsys
 import os
 import sys
@@ -11,22 +11,22 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 HISTORY = 20.0  # seconds
 BACK, TRACK, TEXT, FAINT = (20, 22, 27), (40, 44, 53), (240, 242, 245), (142, 149, 163)
-NOTHING = (62, 67, 78)  # colour of no answer
+NOTHING = (62, 67, 78)  # color of no answer
 KEYS = "q quit   f full screen   r reset   m mirror   s snapshot"
-PANEL, STRIP, MARGIN = 340, 84, 18  # pixels at a picture of BASE rows
-BASE, LARGEST = 480, 720  # rows of the shown picture
+PANEL, STRIP, MARGIN = 340, 84, 18  # pixels at an image of BASE rows
+BASE, LARGEST = 480, 720  # rows of the shown image
 
 
 @dataclass
 class View:
-    """What is drawn beside the picture.
+    """What is drawn beside the image.
 
     names: of the classes. answer: None where there is none. scores: (num_class,) probabilities, None before the
     first answer. rate: the model's frames per second; latency: seconds. history: (time, answer), oldest first.
-    now: the picture's time. keys: name the keys below (in a window).
+    now: the image's time. keys: name the keys below (in a window).
     """
     names: Sequence[str]
     topk: int = 5
@@ -63,37 +63,37 @@ def canvas_size(width: int, height: int) -> tuple[int, int]:
     return 2 * round((columns + PANEL * scale) / 2), 2 * round((rows + STRIP * scale) / 2)
 
 
-def draw(picture: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
-    """The picture with bars and numbers at its right and the history below, (height, width, 3) uint8 RGB.
+def draw(image: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    """The image with bars and numbers at its right and the history below, (height, width, 3) uint8 RGB.
 
-    picture: (H, W, 3) uint8 RGB of any size. size: (width, height), see `canvas_size`.
+    image: (H, W, 3) uint8 RGB of any size. size: (width, height), see `canvas_size`.
     """
     width, height = size
     scale = height / (BASE + STRIP)
     panel, strip = round(PANEL * scale), round(STRIP * scale)
     canvas = np.empty((height, width, 3), np.uint8)
-    shown = picture[:, ::-1] if view.mirror else picture
+    shown = image[:, ::-1] if view.mirror else image
     canvas[:height - strip, :width - panel] = fit(shown, width - panel, height - strip)
     canvas[:height - strip, width - panel:] = _panel(view, panel, height - strip, scale)
     canvas[height - strip:] = _strip(view, width, strip, scale)
     return canvas
 
 
-def fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The whole picture scaled into (height, width), its shape kept, black where it does not reach."""
-    scale = min(width / picture.shape[1], height / picture.shape[0])
+def fit(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The whole image scaled into (height, width), its shape kept, black where it does not reach."""
+    scale = min(width / image.shape[1], height / image.shape[0])
     columns, rows = (max(1, min(limit, round(side * scale)))
-                     for side, limit in ((picture.shape[1], width), (picture.shape[0], height)))
+                     for side, limit in ((image.shape[1], width), (image.shape[0], height)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    scaled = cv2.resize(np.ascontiguousarray(picture), (columns, rows), interpolation=method)
+    scaled = cv2.resize(np.ascontiguousarray(image), (columns, rows), interpolation=method)
     fitted = np.zeros((height, width, 3), np.uint8)
     top, left = (height - rows) // 2, (width - columns) // 2
     fitted[top:top + rows, left:left + columns] = scaled
     return fitted
 
 
-def colour_of(answer: Optional[int]) -> Colour:
-    """A class's own colour, far from its neighbours'; grey for no answer."""
+def color_of(answer: Optional[int]) -> Color:
+    """A class's own color, far from its neighbours'; gray for no answer."""
     if answer is None:
         return NOTHING
     red, green, blue = colorsys.hsv_to_rgb(0.55 + 0.618034 * answer, 0.45 + 0.17 * (answer // 4 % 3), 0.92)
@@ -101,21 +101,21 @@ def colour_of(answer: Optional[int]) -> Colour:
 
 
 class _Pen:
-    """Draws on a picture whose sizes are given for a picture of BASE rows, and scaled."""
+    """Draws on an image whose sizes are given for an image of BASE rows, and scaled."""
 
     def __init__(self, width: int, height: int, scale: float) -> None:
         self.image = Image.new("RGB", (width, height), BACK)
         self.scale = scale
         self._draw = ImageDraw.Draw(self.image)
 
-    def text(self, x: float, y: float, text: str, size: int, colour: Colour, anchor: str = "ls") -> None:
+    def text(self, x: float, y: float, text: str, size: int, color: Color, anchor: str = "ls") -> None:
         """anchor: as in PIL, where of the text (x, y) is; "ls": the left end of its base line."""
         left, top, mask = _written(text, round(size * self.scale), anchor)
-        self._draw.bitmap((round(x) + left, round(y) + top), mask, colour)
+        self._draw.bitmap((round(x) + left, round(y) + top), mask, color)
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, radius: float = 0) -> None:
+    def box(self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0) -> None:
         """right and bottom belong to the box."""
-        self._draw.rounded_rectangle((left, top, max(left, right), bottom), radius, colour)
+        self._draw.rounded_rectangle((left, top, max(left, right), bottom), radius, color)
 
     def length(self, text: str, size: int) -> float:
         """Width of the text, pixels."""
@@ -142,7 +142,7 @@ def _length(text: str, size: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _written(text: str, size: int, anchor: str) -> tuple[int, int, Image.Image]:
-    """(left, top, picture) of a line of text, relative to its anchor."""
+    """(left, top, image) of a line of text, relative to its anchor."""
     left, top, right, bottom = map(round, _font(size).getbbox(text, anchor=anchor))
     mask = Image.new("L", (max(1, right - left + 1), max(1, bottom - top + 1)))
     ImageDraw.Draw(mask).text((-left, -top), text, 255, _font(size), anchor=anchor)
@@ -173,18 +173,18 @@ def _bars(pen: _Pen, view: View, left: float, top: float, width: float, height: 
     best = np.argsort(-view.scores, kind="stable")[:min(view.topk, int(height / step))]
     for row, label in enumerate(best):
         y, part = top + row * step, float(view.scores[label])
-        colour = TEXT if label == view.answer else FAINT
+        color = TEXT if label == view.answer else FAINT
         room = width - pen.length("100%  ", 15)
-        pen.text(left, y + 18 * scale, pen.shorten(view.names[label], 15, room), 15, colour)
-        pen.text(left + width, y + 18 * scale, f"{100 * part:.0f}%", 15, colour, "rs")
+        pen.text(left, y + 18 * scale, pen.shorten(view.names[label], 15, room), 15, color)
+        pen.text(left + width, y + 18 * scale, f"{100 * part:.0f}%", 15, color, "rs")
         bar, bottom, radius = y + 25 * scale, y + 33 * scale, 4 * scale
         pen.box(left, bar, left + width, bottom, TRACK, radius)
         if width * part >= 2 * radius:
-            pen.box(left, bar, left + width * part, bottom, colour_of(int(label)), radius)
+            pen.box(left, bar, left + width * part, bottom, color_of(int(label)), radius)
 
 
 def _strip(view: View, width: int, height: int, scale: float) -> np.ndarray:
-    """The answers of the last seconds as coloured stretches, the newest at the right."""
+    """The answers of the last seconds as colored stretches, the newest at the right."""
     pen, margin = _Pen(width, height, scale), MARGIN * scale
     left, right, top, bottom = margin, width - margin, 10 * scale, 46 * scale
     pen.box(left, top, right, bottom, TRACK)
@@ -193,7 +193,7 @@ def _strip(view: View, width: int, height: int, scale: float) -> np.ndarray:
         x0, x1 = (right - (right - left) * min(view.now - seconds, HISTORY) / HISTORY for seconds in (begin, end))
         if x1 <= x0:
             continue
-        pen.box(x0, top, x1, bottom, colour_of(answer))
+        pen.box(x0, top, x1, bottom, color_of(answer))
         name = "" if answer is None else view.names[answer]
         if x1 - x0 > pen.length(name, 13) + 12 * scale:
             pen.text((x0 + x1) / 2, (top + bottom) / 2, name, 13, BACK, "mm")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
-from ops import jester
 from ops.common.errors import UserError
 from ops.prepare.user_file import UserDataSet, read_dataset_file
 
@@ -19,7 +18,7 @@ DATASET_FILE = Path(__file__).resolve().parents[1] / "datasets.yaml"
 
 @dataclass(frozen=True)
 class Files:
-    """Where one modality's data lies: frame folder and lists relative to the root, file name of a frame."""
+    """Where one modality's data lies: frame directory and lists relative to the root, file name of a frame."""
     frames: str
     train_list: str
     val_list: str
@@ -59,6 +58,16 @@ def _prepare_gestures(root: Path) -> None:
     prepare_gestures(root)
 
 
+# In the published order.
+JESTER_CLASSES = (
+    "Doing other things", "Drumming Fingers", "No gesture", "Pulling Hand In", "Pulling Two Fingers In",
+    "Pushing Hand Away", "Pushing Two Fingers Away", "Rolling Hand Backward", "Rolling Hand Forward", "Shaking Hand",
+    "Sliding Two Fingers Down", "Sliding Two Fingers Left", "Sliding Two Fingers Right", "Sliding Two Fingers Up",
+    "Stop Sign", "Swiping Down", "Swiping Left", "Swiping Right", "Swiping Up", "Thumb Down", "Thumb Up",
+    "Turning Hand Clockwise", "Turning Hand Counterclockwise", "Zooming In With Full Hand",
+    "Zooming In With Two Fingers", "Zooming Out With Full Hand", "Zooming Out With Two Fingers",
+)
+
 _SOMETHING_RECIPE = Recipe("scripts/train_tsm_something_rgb_8f.sh", 0.01, 5e-4, 50, 64, True)
 _SOMETHINGV2_RECIPE = replace(_SOMETHING_RECIPE, script="scripts/train_tsm_somethingv2_rgb_8f.sh")
 
@@ -97,7 +106,7 @@ DATASETS: dict[str, DataSet] = {
              "Flow": Files("jester/20bn-jester-v1-flow", "jester/train_videofolder_flow.txt",
                            "jester/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
         "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True),
-        published_names=jester.CLASSES),
+        published_names=JESTER_CLASSES),
     "kinetics": DataSet(
         400, {"RGB": Files("kinetics/images", "kinetics/labels/train_videofolder.txt",
                            "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg"),
@@ -129,7 +138,7 @@ class DatasetPaths:
 
 
 def dataset_root(root: Optional[str] = None) -> Path:
-    """The folder under which the table's paths lie: --root_dataset, else TSM_ROOT, else ./data."""
+    """The directory under which the table's paths lie: --root_dataset, else TSM_ROOT, else ./data."""
     return Path(root or os.environ.get("TSM_ROOT") or "data")
 
 

@@ -44,8 +44,8 @@ def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
 
 def view_shape(model: TSN, size: int) -> tuple[int, int, int, int]:
     """The input of one view, a clip of T segments in one crop of size x size pixels: (1, T*C, size, size)."""
-    pictures = 3 * (model.new_length + 1) if model.modality == "RGBDiff" else model.frame_channels
-    return 1, model.num_segments * pictures, size, size
+    images = 3 * (model.new_length + 1) if model.modality == "RGBDiff" else model.frame_channels
+    return 1, model.num_segments * images, size, size
 
 
 def gflops_per_view(model: TSN, size: int) -> float:

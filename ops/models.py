@@ -36,8 +36,8 @@ class TSN(nn.Module):
     partial_bn: freeze every BatchNorm2d but the first. print_spec: log what is built. pretrain: "imagenet",
     a weight file, or "none"/"" for random weights. is_shift, shift_div, shift_place, shift_direction, inplace:
     see `ops.temporal_shift`. temporal_pool: halve T in front of layer2 (ResNet). non_local, non_local_type: see
-    `ops.non_local` (ResNet). new_length: pictures per segment, 1 for RGB, else 5 (Flow: 5 pairs of x and y; RGBDiff:
-    5 differences of 6 pictures). fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast.
+    `ops.non_local` (ResNet). new_length: images per segment, 1 for RGB, else 5 (Flow: 5 pairs of x and y; RGBDiff:
+    5 differences of 6 images). fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast.
     input_size: height and width of the crops, pixels. img_feature_dim, crop_num: kept for callers of the
     published class, which never used them either.
     Raises UserError (a ValueError) for options that do not work together.
@@ -194,8 +194,8 @@ class TSN(nn.Module):
         size = tuple(input.shape[-2:])
         if self.modality != "RGBDiff":
             return input.reshape((-1, self.frame_channels) + size)
-        pictures = input.reshape((-1, self.new_length + 1, 3) + size)
-        return pictures.diff(dim=1).flatten(1, 2)
+        images = input.reshape((-1, self.new_length + 1, 3) + size)
+        return images.diff(dim=1).flatten(1, 2)
 
     # ---- what the data path must know ---------------------------------------------------------------------
 

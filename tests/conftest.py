@@ -1,4 +1,4 @@
-"""Shared by every test: golden numbers, the folder of the repository."""
+"""Shared by every test: golden numbers, the directory of the repository."""
 import json
 import os
 import sys

@@ -1,12 +1,12 @@
 """Reads beforehand what training would read, and tells what is wrong:  python tools/check_dataset.py ucf101
 
 Checks a data set by its name (all its lists), or any list files (`path num_frames label`), whose videos or frame
-folders lie under --root_path. Of every video the first, middle and last frame are decoded, with --full all of them.
+directories lie under --root_path. Of every video the first, middle and last frame are decoded, with --full all of them.
 
-Finds: lines of another form, labels outside the classes or of another class than the folder's name, missing, empty,
+Finds: lines of another form, labels outside the classes or of another class than the directory's name, missing, empty,
 truncated and unreadable videos and frames, frames counted from 0, gaps, frames of several sizes, numbers of frames
-that are not the list's, videos that are too short, pictures that are not RGB, and the same video twice in a list or in
-two lists, by its path or by its first and middle picture.
+that are not the list's, videos that are too short, images that are not RGB, and the same video twice in a list or in
+two lists, by its path or by its first and middle image.
 
 --fix OUT.txt writes the list without them and with the right numbers of frames (several lists as OUT_train.txt,
 OUT_val.txt, ...; what two have stays in the last). Exit status: 0 clean, 2 something was found.
@@ -39,7 +39,7 @@ def main() -> int:
     files, rules = by_name(args) if named else by_lists(args)
     tell_no_effect(parser, args, named)
     if args.data_format == "shards" or is_sharded(rules.root):
-        raise UserError(f"shards in {rules.root}: what can be checked is the frame folders that they were made of: name"
+        raise UserError(f"shards in {rules.root}: what can be checked is the frame directories that they were made of: name"
                         " those with --root_path")
     for name in files if args.fix else ():
         check_writable(clean_list(args.fix, name, len(files)))
@@ -48,7 +48,7 @@ def main() -> int:
     print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(page(report)))
     found = {finding.kind for finding in report.findings}
     if found and len(report.findings) >= len(report.entries) and found <= {"missing"}:
-        print(f"nothing is under {rules.root}: name the folder of the videos with --root_path", file=sys.stderr)
+        print(f"nothing is under {rules.root}: name the directory of the videos with --root_path", file=sys.stderr)
     if args.fix:
         for name, (file, count) in write_clean(report, args.fix).items():
             print(f"{file}: {count} videos of {name}", file=sys.stderr)
@@ -64,12 +64,13 @@ def build_parser() -> Parser:
     add("--json", action="store_true", help="every finding, for programs")
     add("--min_frames", type=int, default=8, help="videos with fewer are too short (default: 8, the frames of a clip)")
     add("--ignore", default="", metavar="KIND,...", help=f"findings to leave out: {', '.join(KINDS)}")
-    add("--root_path", type=Path, help="folder of the videos or frame folders (default: the data set's, or the list's)")
+    add("--root_path", type=Path,
+        help="directory of the videos or frame directories (default: the data set's, or the list's)")
     add("--data_format", default="auto", help=" or ".join(DATA_FORMATS))
     add("--modality", default="RGB", help="of a data set: RGB or Flow")
-    add("--root_dataset", help="folder under which the table's paths lie (default: $TSM_ROOT, else data)")
+    add("--root_dataset", help="directory under which the table's paths lie (default: $TSM_ROOT, else data)")
     add("--dataset_file", help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
-    add("--template", help="of list files: name of a frame, as img_{:05d}.jpg (default: as in the first folder)")
+    add("--template", help="of list files: name of a frame, as img_{:05d}.jpg (default: as in the first directory)")
     add("--categories", type=Path, help="of list files: file of class names, one a line")
     add("--num_class", type=int, help="of list files: number of classes")
     add("-j", "--workers", type=int, default=cores(), help="videos at a time (default: the cores)")
@@ -98,7 +99,7 @@ def tell_no_effect(parser: Parser, args: Namespace, named: bool) -> None:
     if named:
         warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
         if args.modality == "Flow":
-            warn_unused(parser, args, "flow lies in folders of pictures", "data_format")
+            warn_unused(parser, args, "flow lies in directories of images", "data_format")
         return
     warn_unused(parser, args, "it is for a data set's name, these are list files", "modality", "root_dataset",
                 "dataset_file")

@@ -1,10 +1,10 @@
-"""Download released TSM weights into the cache folder ($TSM_CACHE, else ~/.cache/tsm) and print their paths.
+"""Download released TSM weights into the cache directory ($TSM_CACHE, else ~/.cache/tsm) and print their paths.
 
     python tools/download_weights.py --list
     python tools/download_weights.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50
 
 Started again after an interruption, it goes on where it stopped. A file that is there already is only checked: its
-SHA-256 is recorded the first time and compared from then on. A file got otherwise may be put into the folder by hand.
+SHA-256 is recorded the first time and compared from then on. A file got otherwise may be put into the directory by hand.
 """
 import json
 import sys

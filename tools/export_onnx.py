@@ -1,7 +1,7 @@
 """Export an online model's step (frame and memories in, logits and memories out) as one ONNX file.
 
 python tools/export_onnx.py ONLINE.pth.tar
-python tools/export_onnx.py ONLINE.pth.tar --int8 VIDEO.mp4 FOLDER
+python tools/export_onnx.py ONLINE.pth.tar --int8 VIDEO.mp4 DIRECTORY
 """
 import argparse
 import logging
@@ -36,10 +36,10 @@ def parser() -> argparse.ArgumentParser:
         " finds it)")
     add("--height", type=int, help="of the frames, pixels (default: as trained); the file is for this size alone")
     add("--width", type=int, help="likewise")
-    add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, scaled by what these videos or folders"
+    add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, scaled by what these videos or directories"
         " of frames show: take some that look like what the model will see")
     add("--int8_frames", type=int, default=48, help="frames of each SOURCE, at the model's rate, from its beginning")
-    add("--folder_rate", type=float, default=FRAME_RATE, help="frames per second of a folder of frames, as the demo will"
+    add("--folder_rate", type=float, default=FRAME_RATE, help="frames per second of a directory of frames, as the demo will"
         " be given it (default: %(default)g)")
     add("--force", action="store_true", help="export a model trained with the two-way shift too")
     return parser
@@ -76,17 +76,17 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f"--folder_rate {args.folder_rate:g}: choose a number above 0")
     for source in args.int8 or []:
         if not Path(source).exists():
-            raise UserError(f"--int8 {source}: no such video file or folder of frames")
+            raise UserError(f"--int8 {source}: no such video file or directory of frames")
 
 
 def frames_of(source: str, rate: float, online: OnlineTSM, folder_rate: float) -> Iterator[Tensor]:
-    """The model's frames of a video file or folder, (1, 3, H, W) each, normalised, `rate` per second of its clock.
+    """The model's frames of a video file or directory, (1, 3, H, W) each, normalised, `rate` per second of its clock.
 
-    folder_rate: how many frames of a folder are a second.
+    folder_rate: how many frames of a directory are a second.
     """
     ticks, transform = Ticks(rate), frame_transform(online.preprocessing)
     for shot in open_source(source, folder_rate).shots():
-        assert shot.time is not None, "files and folders have times of their own"
+        assert shot.time is not None, "files and directories have times of their own"
         if ticks.due(shot.time):
             yield online.prepare(transform(shot.read()))
 

@@ -1,11 +1,11 @@
-"""Optical flow of videos, or of folders of frames, as pictures for training: SRC/<name>.mp4 to DST/<name>/.
+"""Optical flow of videos, or of directories of frames, as images for training: SRC/<name>.mp4 to DST/<name>/.
 
     python tools/extract_flow.py videos flow --layout rgb
     python tools/extract_flow.py data/UCF101/jpg data/UCF101/jpg --frames --list rgb_train.txt flow_train.txt
 
 Layouts: ucf (flow_x_00001.jpg, flow_y_00001.jpg, also beside the RGB frames), something_v1 (000042/000042-x_00001.jpg),
 rgb (000001.jpg: x, y and 0 as red, green and blue). Displacements of -20 to 20 pixels become 0 to 255. A video of n
-frames has n - 1 pictures (pairs of x and y), which its line in a list counts; in lists of something_v1 it counts both
+frames has n - 1 images (pairs of x and y), which its line in a list counts; in lists of something_v1 it counts both
 files of a pair, as in the published ones. Start it again after an interruption: what is there is complete and is kept.
 Videos without flow are listed with the reason, and the exit status is then 2.
 """
@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, run
 from ops.prepare.extract import EXTENSIONS, report
-from ops.prepare.extract_flow import extract_flow_folder, write_flow_list
+from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 
 
 def main() -> int:
     args = build_parser().parse_args()
-    status = report(extract_flow_folder(
+    status = report(extract_flow_directory(
         args.src, args.dst, args.frames, args.by_class, args.template, args.ext.split(","), args.workers,
         layout=args.layout, method=args.method, bound=args.bound, height=args.height, quality=args.quality))
     for rgb_list, out in args.list:
@@ -38,9 +38,9 @@ def main() -> int:
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("src", metavar="SRC", type=Path, help="folder of the videos, or with --frames of the frame folders")
-    add("dst", metavar="DST", type=Path, help="folder that receives a folder of flow per video")
-    add("--frames", action="store_true", help="SRC holds folders of frames")
+    add("src", metavar="SRC", type=Path, help="directory of the videos, or with --frames of the frame directories")
+    add("dst", metavar="DST", type=Path, help="directory that receives a directory of flow per video")
+    add("--frames", action="store_true", help="SRC holds directories of frames")
     add("--by_class", action="store_true", help="SRC/<class>/<video> to DST/<class>/<video>")
     add("--template", default="", help="file name of a frame, such as img_{:05d}.jpg (default: tried out)")
     add("--layout", default=LAYOUTS[0], help=f"{', '.join(LAYOUTS)} (default: %(default)s)")

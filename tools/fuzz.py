@@ -1,11 +1,11 @@
 """Feeds the loaders thousands of damaged inputs and counts what comes of each:  python tools/fuzz.py
 
-Inputs: list files, pictures, videos, label files (the data sets' own, csv, yaml): real ones with bits flipped, bytes
+Inputs: list files, images, videos, label files (the data sets' own, csv, yaml): real ones with bits flipped, bytes
 replaced, cut out or doubled, or the end missing; and, for texts, what the package hypothesis thinks of.
 
 Right outcomes: the clip is loaded, with the pixels of the video that the list names; or one line (a UserError) that
 names the file. Everything else is a fault: another exception, a message without the file or of several lines, another
-video's pictures, two ways of reading that disagree, files left behind, a process that dies or takes over a minute.
+video's images, two ways of reading that disagree, files left behind, a process that dies or takes over a minute.
 The inputs depend on --seed alone; one that was at fault is tried again with --only. Exit status 2: faults.
 """
 import sys
@@ -23,7 +23,7 @@ from ops.common.errors import UserError
 from tools.fuzzing import KINDS
 from tools.fuzzing.process import Outcome, attempts
 
-INPUTS = {"lists": 4000, "pictures": 4000, "videos": 1600, "labels": 4000}
+INPUTS = {"lists": 4000, "images": 4000, "videos": 1600, "labels": 4000}
 
 
 def main() -> Optional[int]:
@@ -33,7 +33,8 @@ def main() -> Optional[int]:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="try this one input of each kind, and show what is said of it")
-    parser.add_argument("--folder", type=Path, help="keep the inputs here (default: a folder that is removed)")
+    parser.add_argument("--directory", "--folder", type=Path,
+                        help="keep the inputs here (default: a directory that is removed)")
     args = parser.parse_args()
     if unknown := set(args.kinds) - set(KINDS):
         raise UserError(f"--kinds {' '.join(sorted(unknown))}: choose of {', '.join(KINDS)}")
@@ -44,14 +45,14 @@ def main() -> Optional[int]:
     with tempfile.TemporaryDirectory() as temporary:
         for kind in args.kinds:
             numbers = range(args.inputs or INPUTS[kind]) if args.only is None else range(args.only, args.only + 1)
-            faults += report(kind, numbers, args.seed, args.folder or Path(temporary), args.only is not None)
+            faults += report(kind, numbers, args.seed, args.directory or Path(temporary), args.only is not None)
     return 2 if faults else 0
 
 
-def report(kind: str, numbers: range, seed: int, folder: Path, shown: bool) -> int:
+def report(kind: str, numbers: range, seed: int, directory: Path, shown: bool) -> int:
     """Try the inputs of a kind and print a line of the table; the faults, their number returned, on standard error."""
     started, counts, faults = time.monotonic(), Counter(), 0
-    for outcome in progress(attempts(kind, numbers, seed, folder), total=len(numbers), desc=kind, unit="input"):
+    for outcome in progress(attempts(kind, numbers, seed, directory), total=len(numbers), desc=kind, unit="input"):
         counts[outcome.kind] += 1
         if outcome.kind == "fault":
             faults += 1

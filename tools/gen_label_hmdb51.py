@@ -1,9 +1,9 @@
 """HMDB51 lists from its split files.
 
 Reads `<class>_test_splitN.txt` (lines `video.avi M`: M is 1 in training, 2 in validation, 0 in neither), maybe in a
-folder `testTrainMulti_7030_splits/`; classes are numbered in sorted order.
+directory `testTrainMulti_7030_splits/`; classes are numbered in sorted order.
 Writes `category.txt` and `hmdb51_rgb_{train,val}_split_N.txt`, lines `path num_frames label`; the frames of a video
-lie in a folder by its name within its class's, or without a class folder.
+lie in a directory by its name within its class's, or without a class directory.
 
 Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).

@@ -3,7 +3,7 @@
 Reads `kinetics_{train,val,test}.csv` (or `{train,val,test}.csv`, `validate.csv`) with the header
 `label,youtube_id,time_start,time_end,split`, and `kinetics_label_map.txt` where there is one (a class a line, in
 order; else classes are numbered in sorted order).
-Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `class/clip num_frames label`. Class folders may
+Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `class/clip num_frames label`. Class directories may
 be spelled with spaces or with underscores, clips `<youtube_id>_<start>_<end>` in six digits each,
 `<youtube_id>_<time_start>` or `<youtube_id>`. A test file without labels gives label 0.
 

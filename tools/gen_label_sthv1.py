@@ -3,7 +3,7 @@
 Reads `something-something-v1-labels.csv` (a class a line; classes are numbered in sorted order) and
 `something-something-v1-{train,validation,test}.csv` (lines `id;class`, in the test file `id`).
 Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
-the frame folder `20bn-something-something-v1`. The test list has label 0.
+the frame directory `20bn-something-something-v1`. The test list has label 0.
 
 Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).

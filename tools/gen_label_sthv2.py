@@ -1,10 +1,10 @@
 """Something-Something-V2 lists from its JSON files; also for data sets in that form, as our gestures.
 
 Reads `something-something-v2-{labels,train,validation,test}.json`, in the newer release `labels.json` and so on,
-maybe in a folder `labels/`: {"Holding something": "0", ...} and
+maybe in a directory `labels/`: {"Holding something": "0", ...} and
 [{"id": "78687", "template": "Holding [something]", ...}, ...], in the test file [{"id": "1420"}, ...].
 Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
-the frame folder `20bn-something-something-v2-frames`. The test list has label 0.
+the frame directory `20bn-something-something-v2-frames`. The test list has label 0.
 
 The gestures: --labels data/gestures --frames data/gestures/frames --out data/gestures
 

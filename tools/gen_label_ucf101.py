@@ -1,9 +1,9 @@
 """UCF101 lists from its split files.
 
 Reads `classInd.txt` (lines `1 ApplyEyeMakeup`), `trainlist0N.txt` (lines `ApplyEyeMakeup/v_X_g08_c01.avi 1`) and
-`testlist0N.txt` (the same without the number), N = 1, 2, 3, maybe in a folder `ucfTrainTestlist/`.
+`testlist0N.txt` (the same without the number), N = 1, 2, 3, maybe in a directory `ucfTrainTestlist/`.
 Writes `ucf101_rgb_{train,val}_split_N.txt`, lines `path num_frames label`, label from 0; the frames of a video lie in
-a folder by its name, or in one within its class's. The class names stay in `classInd.txt`.
+a directory by its name, or in one within its class's. The class names stay in `classInd.txt`.
 
 Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).

@@ -1,8 +1,8 @@
 """Your own videos as a data set:  python tools/make_dataset.py ROOT NAME  then  python main.py NAME RGB --shift
 
-ROOT holds a folder per class with its videos (ROOT/<class>/..., or ROOT/train/<class>/... beside val and test), or
+ROOT holds a directory per class with its videos (ROOT/<class>/..., or ROOT/train/<class>/... beside val and test), or
 --csv names them, a line `file,label` or `file,label,split` each, files relative to ROOT. A video is a file (mp4, webm,
-mkv, avi, mov, ...), read where it lies, or a folder of frames; --extract turns files into folders of frames.
+mkv, avi, mov, ...), read where it lies, or a directory of frames; --extract turns files into directories of frames.
 
 Every video is opened, its frames are counted, and the first, middle and last are decoded. What cannot be read is left
 out, listed with its reason in unreadable.txt, and makes the exit status 2 (0 with --allow_missing).
@@ -52,14 +52,14 @@ def main() -> int:
     check_arguments(args, out)
     items = read_csv(args.csv, args.root) if args.csv else find_items(args.root, out)
     if not items:
-        raise UserError(f"no videos in {args.csv or args.root}: it needs a folder per class with videos, or a --csv")
+        raise UserError(f"no videos in {args.csv or args.root}: it needs a directory per class with videos, or a --csv")
     tell_no_effect(parser, args, items)
     checked = look(args, items, out)
     classes = {item.label for item in checked.counts}
     tell_bad(checked, {item.label for item in items} - classes)
     if len(classes) < 2:
         raise UserError(f"a data set needs two classes or more with readable videos, {args.root} has {len(classes)}: it"
-                        " needs a folder per class, or a --csv")
+                        " needs a directory per class, or a --csv")
     splits = split_items(list(checked.counts), args.split_by, args.val, args.seed, args.source_pattern)
     entry = write_lists(args.name, checked, splits, out)
     register(args.dataset_file, entry, DATASETS, args.replace)
@@ -70,16 +70,16 @@ def main() -> int:
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("root", metavar="ROOT", type=Path, help="folder of the videos")
+    add("root", metavar="ROOT", type=Path, help="directory of the videos")
     add("name", metavar="NAME", help="what to call the data set")
     add("--csv", type=Path, help="a file with lines `file,label[,split]`")
     add("--val", type=float, default=0.2, help="share of each class that goes to validation (default: %(default)s)")
     add("--split-by", "--split_by", default="source", help=f"{', '.join(WAYS)} (default: %(default)s)")
     add("--source-pattern", "--source_pattern", metavar="REGEX", help="how a path tells its source")
     add("--seed", type=int, default=0, help="of the split (default: %(default)s)")
-    add("--extract", action="store_true", help="write the frames as pictures: faster to train from, larger on disk")
+    add("--extract", action="store_true", help="write the frames as images: faster to train from, larger on disk")
     add("--height", type=int, default=256, help="with --extract: of the frames, pixels (default: %(default)s)")
-    add("--out", type=Path, help="folder for lists and frames (default: ROOT/.tsm/NAME)")
+    add("--out", type=Path, help="directory for lists and frames (default: ROOT/.tsm/NAME)")
     add("--dataset_file", type=Path, default=DATASET_FILE,
         help="yaml file that gets the data set (default: datasets.yaml in the repository's root)")
     add("--replace", action="store_true", help="take the name over from a data set with other lists")
@@ -97,7 +97,7 @@ def check_arguments(args: Namespace, out: Path) -> None:
     if args.workers < 1 or args.height < 1:
         raise UserError(f"--workers {args.workers}, --height {args.height}: choose 1 or more")
     if not args.root.is_dir():
-        raise UserError(f"there is no folder {args.root}: name the one that holds your videos")
+        raise UserError(f"there is no directory {args.root}: name the one that holds your videos")
     compile_pattern(args.source_pattern)
     check_name(args.dataset_file, args.name, list_file(out, "train"), DATASETS, args.replace)
     for path, flag in ((list_file(out, "train"), "out"), (args.dataset_file, "dataset_file")):
@@ -109,7 +109,7 @@ def check_arguments(args: Namespace, out: Path) -> None:
 
 def tell_no_effect(parser: Parser, args: Namespace, items: list[Item]) -> None:
     if any(item.split == "val" for item in items):
-        warn_unused(parser, args, f"{'the csv' if args.csv else 'a folder'} says which videos are for validation", "val",
+        warn_unused(parser, args, f"{'the csv' if args.csv else 'a directory'} says which videos are for validation", "val",
                     "split_by", "seed")
     if not args.extract:
         warn_unused(parser, args, "no frames are written without --extract", "height")
@@ -118,9 +118,9 @@ def tell_no_effect(parser: Parser, args: Namespace, items: list[Item]) -> None:
 def look(args: Namespace, items: list[Item], out: Path) -> Checked:
     if not args.extract:
         return check_items(args.root, items, args.workers)
-    folders = [item.path for item in items if not is_video_name(item.path)]
-    if folders:
-        raise UserError(f"--extract: {folders[0]!r} is no video file: leave --extract out where there are frames")
+    directories = [item.path for item in items if not is_video_name(item.path)]
+    if directories:
+        raise UserError(f"--extract: {directories[0]!r} is no video file: leave --extract out where there are frames")
     # The height is in the name, so that frames of two sizes never mix.
     return extract_items(args.root, items, out / f"frames_{args.height}", args.height, args.workers)
 

@@ -25,7 +25,7 @@ def parse_size(text: str) -> Tuple[int, int]:
 
 def build_parser() -> Parser:
     parser = Parser(description="Render and encode the gestures data set.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the data set")
     parser.add_argument("--videos", type=int, default=VIDEOS, metavar="N",
                         help=f"how many, train and validation (default {VIDEOS})")
     parser.add_argument("--val", type=float, default=0.2, metavar="FRACTION", help="share for validation")

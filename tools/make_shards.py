@@ -1,11 +1,11 @@
-"""Pack frame folders into tar files, for clusters whose file systems are slow with many small files.
+"""Pack frame directories into tar files, for clusters whose file systems are slow with many small files.
 
     python tools/make_shards.py FRAMES SHARDS
     python tools/make_shards.py FRAMES SHARDS --list train_videofolder.txt --list val_videofolder.txt
     python main.py somethingv2 RGB --shift --root_path SHARDS        # the same lists, the same pixels
 
-FRAMES is what --root_path would be: the folder that the lists' paths start from. The pictures (optical flow, too) are
-copied as they are. Started again after an interruption, it goes on; videos without pictures are listed, and the exit
+FRAMES is what --root_path would be: the directory that the lists' paths start from. The images (optical flow, too) are
+copied as they are. Started again after an interruption, it goes on; videos without images are listed, and the exit
 status is then 2.
 """
 import sys
@@ -22,10 +22,10 @@ from ops.video.shards import PER_SHARD, pack
 def main() -> int:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("frames", metavar="FRAMES", type=Path, help="folder of the frame folders")
-    add("shards", metavar="SHARDS", type=Path, help="folder that receives the shards")
+    add("frames", metavar="FRAMES", type=Path, help="directory of the frame directories")
+    add("shards", metavar="SHARDS", type=Path, help="directory that receives the shards")
     add("--list", type=Path, action="append", metavar="LIST",
-        help="only the videos of this list; may be given several times (default: every folder that holds pictures)")
+        help="only the videos of this list; may be given several times (default: every directory that holds images)")
     add("--videos_per_shard", type=int, default=PER_SHARD, help="default: %(default)s")
     add("-j", "--workers", type=int, help="processes (default: one per core)")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """What a video shows:  python tools/predict.py VIDEO [--weights checkpoint/<run>/ckpt.best.pth.tar]
 
-VIDEO is a video file, a folder of frames, a folder of either, or a pattern in quotes ('clips/*.mp4'). The checkpoint
+VIDEO is a video file, a directory of frames, a directory of either, or a pattern in quotes ('clips/*.mp4'). The checkpoint
 says what network it is, how frames are prepared and what its classes are called; the scores are those of test_models.py
 with the same --protocol. Released weights are named by their files, their classes by --categories. Without --weights
 the quickstart's TSM answers, where scripts/quickstart.sh was run: it knows the quickstart's eight gestures alone.
@@ -71,14 +71,14 @@ def main() -> int:
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("video", nargs="+", metavar="VIDEO", help="file, folder or pattern")
+    add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
     add("--weights", type=Path, help="checkpoint (default: the quickstart's TSM, if it is there)")
     add("--topk", type=int, default=5, help="classes to tell (default: %(default)s)")
     add("--json", action="store_true", help="a list with an object per video")
     add("--window", type=float, metavar="SECONDS", help="answer for a part of the video at a time (default: the whole)")
     add("--stride", type=float, metavar="SECONDS", help="from one window to the next (default: half a window)")
     add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
-    add("--fps", type=float, help="frames per second of frame folders, for --window")
+    add("--fps", type=float, help="frames per second of frame directories, for --window")
     add("--protocol", default="efficient",
         help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
     add("--test_segments", type=int, help="frames per clip (default: as trained)")
@@ -124,7 +124,7 @@ def tell_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) 
         if len(paths) == 1:
             warn_unused(parser, args, "one whole video is one clip", "workers")
     if not any(path.is_dir() for path in paths):
-        warn_unused(parser, args, "it is for frame folders, video files tell their own", "fps")
+        warn_unused(parser, args, "it is for frame directories, video files tell their own", "fps")
 
 
 def videos_of(name: str) -> Union[list[Path], UserError]:

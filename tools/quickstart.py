@@ -48,9 +48,9 @@ def main() -> None:
 
 
 def parse() -> Any:
-    parser = Parser(description="The quickstart's steps. Relative folders are the repository's.")
-    parser.add_argument("--out", default="runs/quickstart", help="folder of the results")
-    parser.add_argument("--root_dataset", default="data", help="folder of the data set")
+    parser = Parser(description="The quickstart's steps. Relative directories are the repository's.")
+    parser.add_argument("--out", default="runs/quickstart", help="directory of the results")
+    parser.add_argument("--root_dataset", default="data", help="directory of the data set")
     parser.add_argument("--videos", type=int, default=1800, help="training and validation videos to make")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--gestures", type=int, default=24, help="in the long video")
@@ -61,7 +61,7 @@ def parse() -> Any:
 
 
 def forget_results(out: Path) -> None:
-    """Delete what earlier runs left in this folder, and nothing else. UserError if no quickstart ran there."""
+    """Delete what earlier runs left in this directory, and nothing else. UserError if no quickstart ran there."""
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / "steps.json").is_file():
@@ -76,14 +76,15 @@ def forget_results(out: Path) -> None:
 
 def make_data(steps: Steps, data: Path, videos: int) -> None:
     """The steps for any data set in Something-Something-V2's form."""
-    folder = data / "gestures"
-    lists = folder / "val_videofolder.txt"
+    directory = data / "gestures"
+    lists = directory / "val_videofolder.txt"
     if not lists.exists():
         steps.forget("videos", "frames", "lists")
-    steps.run("videos", ["tools/make_gestures.py", "--out", folder, "--videos", videos], folder / "validation.json")
-    steps.run("frames", ["tools/vid2img_sthv2.py", folder / "videos", folder / "frames", "--height", 0],
-              folder / "frames", after=["videos"])
-    steps.run("lists", ["tools/gen_label_sthv2.py", "--labels", folder, "--frames", folder / "frames", "--out", folder],
+    steps.run("videos", ["tools/make_gestures.py", "--out", directory, "--videos", videos], directory / "validation.json")
+    steps.run("frames", ["tools/vid2img_sthv2.py", directory / "videos", directory / "frames", "--height", 0],
+              directory / "frames", after=["videos"])
+    steps.run("lists", ["tools/gen_label_sthv2.py", "--labels", directory, "--frames", directory / "frames",
+                        "--out", directory],
               lists, after=["frames"])
 
 
@@ -134,21 +135,21 @@ def stream(steps: Steps, out: Path, data: Path, args: Any) -> None:
     """TSM looking only back: trained, converted, and before a long video; added to the report and the results."""
     train(steps, out, data, "uni", args, start="tsm")
     test(steps, out, data, "uni", args)
-    online, folder = out / "demo_online.pth.tar", out / "stream"
+    online, directory = out / "demo_online.pth.tar", out / "stream"
     steps.run("convert", ["tools/convert_to_online.py", checkpoint(out, "uni", args.epochs), "-o", online,
                           "--frame_rate", FRAME_RATE], online, after=["train uni"])
-    steps.run("long video", ["tools/showcase/stream.py", "--out", folder, "--gestures", args.gestures],
-              folder / "truth.json")
-    steps.run("demo", ["online_demo/main.py", folder / "gestures.mp4", "--weights", online, "--device", args.device,
+    steps.run("long video", ["tools/showcase/stream.py", "--out", directory, "--gestures", args.gestures],
+              directory / "truth.json")
+    steps.run("demo", ["online_demo/main.py", directory / "gestures.mp4", "--weights", online, "--device", args.device,
                        "--smooth", "none", "--headless", "--output", out / "annotated.mp4", "--json"],
-              out / "annotated.mp4", after=["convert", "long video"], to=folder / "answers.jsonl")
+              out / "annotated.mp4", after=["convert", "long video"], to=directory / "answers.jsonl")
     steps.run("report with stream", ["tools/showcase/report.py", "--runs", out, "--root_dataset", data, "--stream"],
-              folder / "score.json", after=["report", "test uni", "demo"])
-    score = json.loads((folder / "score.json").read_text())
+              directory / "score.json", after=["report", "test uni", "demo"])
+    score = json.loads((directory / "score.json").read_text())
     seconds = write_results(steps, out, MODELS, streaming_top1=score["top1"], streaming_frames=score["frames"])
     print(f"\nStreaming: {score['top1']:.1f}% of {len(score['known'])} gestures known when they ended\n"
           f"{out / 'report.html'}\n{out / 'annotated.mp4'}\n{out / 'results.json'} ({seconds:.0f} s of work)\n"
-          f"In a window: python online_demo/main.py {folder / 'gestures.mp4'} --weights {online}")
+          f"In a window: python online_demo/main.py {directory / 'gestures.mp4'} --weights {online}")
 
 
 def top1(out: Path, model: str) -> float:

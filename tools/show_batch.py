@@ -31,7 +31,7 @@ from ops.spec import ModelSpec, build_model
 from ops.training.train_set import training_set
 
 log = logging.getLogger("show_batch")
-GAP, LINE = 4, 16  # pixels: between pictures, height of a line of text
+GAP, LINE = 4, 16  # pixels: between images, height of a line of text
 MILLISECONDS = 250  # a frame of the .gif
 
 
@@ -55,10 +55,10 @@ def main() -> Optional[int]:
     mix = make_mix(data.num_class, args.mixup, args.cutmix)
     if mix is not None:
         clips, labels = mix(clips, batch.labels)
-    rows = [to_pictures(clip, model, settings) for clip in clips]
+    rows = [to_images(clip, model, settings) for clip in clips]
     texts = [label_text(row, data.class_names) for row in labels]
     write(Path(own.out), rows, texts)
-    print(f"{own.out}: {len(rows)} clips of {len(rows[0])} pictures of {rows[0][0].width}x{rows[0][0].height}")
+    print(f"{own.out}: {len(rows)} clips of {len(rows[0])} images of {rows[0][0].width}x{rows[0][0].height}")
     return None
 
 
@@ -66,7 +66,7 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
     """(the flags of this tool, those of main.py)"""
     parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
                     epilog="Every other argument is main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
-    parser.add_argument("--out", default="batch.png", help="the picture: .png, or .gif, which moves")
+    parser.add_argument("--out", default="batch.png", help="the image: .png, or .gif, which moves")
     parser.add_argument("--clips", type=int, default=8, help="how many")
     parser.add_argument("--epoch", type=int, default=0, help="whose first batch")
     own, rest = parser.parse_known_args()
@@ -80,8 +80,8 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
     return own, args
 
 
-def to_pictures(clip: Tensor, model: TSN, settings: ModelSpec) -> list[Image.Image]:
-    """The network's input (T*C, H, W) before it was normalised: a picture per segment, for Flow two (x, y)."""
+def to_images(clip: Tensor, model: TSN, settings: ModelSpec) -> list[Image.Image]:
+    """The network's input (T*C, H, W) before it was normalised: an image per segment, for Flow two (x, y)."""
     mean, std = [torch.tensor(values) for values in model.normalization]
     segments = clip.unflatten(0, (settings.num_segments, -1))
     channels = segments.shape[1]
@@ -90,8 +90,8 @@ def to_pictures(clip: Tensor, model: TSN, settings: ModelSpec) -> list[Image.Ima
     pixels = pixels.round().clamp(0, 255).byte()
     if settings.modality == "Flow":
         return [Image.fromarray(plane.numpy()) for segment in pixels for plane in segment[:2]]
-    colours = pixels[:, :3].flip(1) if settings.bgr_255 else pixels[:, :3]
-    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in colours]
+    colors = pixels[:, :3].flip(1) if settings.bgr_255 else pixels[:, :3]
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in colors]
 
 
 def label_text(weights: Tensor, names: Optional[list[str]]) -> str:
@@ -116,7 +116,7 @@ def write(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
 
 
 def grid(rows: list[list[Image.Image]], texts: list[str], per_line: int) -> Image.Image:
-    """Rows of pictures with a line of text above each, `per_line` rows beside each other."""
+    """Rows of images with a line of text above each, `per_line` rows beside each other."""
     width, height = rows[0][0].size
     cell = len(rows[0]) * (width + GAP), LINE + height + GAP
     per_line = min(per_line, len(rows))
@@ -125,8 +125,8 @@ def grid(rows: list[list[Image.Image]], texts: list[str], per_line: int) -> Imag
     for number, (row, text) in enumerate(zip(rows, texts)):
         left, top = GAP + number % per_line * cell[0], GAP + number // per_line * cell[1]
         draw.text((left, top), text[:cell[0] // 6], fill="black")  # 6 pixels a letter: no text runs into the next
-        for i, picture in enumerate(row):
-            sheet.paste(picture, (left + i * (width + GAP), top + LINE))
+        for i, image in enumerate(row):
+            sheet.paste(image, (left + i * (width + GAP), top + LINE))
     return sheet
 
 

@@ -1,7 +1,7 @@
 """Something-Something-V2 videos to frames: VIDEO_ROOT/<name>.webm to FRAME_ROOT/<name>/000001.jpg and on.
 
-Frames are 256 pixels high, the width keeps the aspect ratio. Start it again after an interruption: folders that
-are there are complete and are kept. Videos that cannot be read completely get no folder; they are listed, with
+Frames are 256 pixels high, the width keeps the aspect ratio. Start it again after an interruption: directories that
+are there are complete and are kept. Videos that cannot be read completely get no directory; they are listed, with
 the reason, and the exit status is then 2.
 """
 import sys

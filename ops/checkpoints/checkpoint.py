@@ -116,7 +116,7 @@ _NAME = re.compile(
 def parse_name(path: Path) -> Optional[tuple[str, dict[str, Any]]]:
     """(data set, model options) that a published file or store name tells, or None.
 
-    Only the file's own name counts, or for ckpt*.pth.tar its folder's: nothing else in the path.
+    Only the file's own name counts, or for ckpt*.pth.tar its directory's: nothing else in the path.
     """
     name = path.absolute().parent.name if path.name.startswith("ckpt") else path.name
     match = _NAME.match(re.sub(r"(\.best)?\.(pth|pt)(\.tar)?$", "", name))
@@ -189,7 +189,7 @@ def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[s
 
 def store_name(settings: ModelSpec, dataset: str, epochs: int, pretrain: str = "imagenet", lr_type: str = "step",
                dense_sample: bool = False, suffix: Optional[str] = None) -> str:
-    """The published folder name of a run."""
+    """The published directory name of a run."""
     s = settings
     shift = f"shift{s.shift_div}_{s.place}{'_uni' if s.shift_direction == 'unidirectional' else ''}"
     parts = ["TSM", dataset, s.modality, s.arch, shift if s.shift else "", "tpool" if s.temporal_pool else "",
@@ -200,6 +200,6 @@ def store_name(settings: ModelSpec, dataset: str, epochs: int, pretrain: str = "
 
 
 def _pretrain_name(pretrain: str) -> str:
-    """A path becomes its file's stem: a folder name cannot hold a path."""
+    """A path becomes its file's stem: a directory name cannot hold a path."""
     name = pretrain.replace("\\", "/").rsplit("/", 1)[-1].split(".")[0]
     return "" if pretrain == "imagenet" else name

@@ -1,4 +1,4 @@
-"""The released TSM models: names, published accuracies, and how their files come into a cache folder.
+"""The released TSM models: names, published accuracies, and how their files come into a cache directory.
 
 A download goes to `<name>.part`, which a later run goes on with, and gets its name only once it is complete and
 readable. `<name>.json` beside it keeps the SHA-256 of the file as first seen: there is no published one to compare
@@ -104,14 +104,14 @@ def find_model(name: str) -> ZooModel:
 
 # ---- the cache ----------------------------------------------------------------------------------------------
 
-def cache_folder() -> Path:
+def cache_directory() -> Path:
     """Where downloaded weights lie: $TSM_CACHE, else ~/.cache/tsm. It need not exist yet."""
     return Path(os.environ.get("TSM_CACHE") or "~/.cache/tsm").expanduser()
 
 
 def cached_file(name: str) -> Path:
-    """The path of the file `name` in the cache folder, whether it is there yet or not."""
-    return cache_folder() / name
+    """The path of the file `name` in the cache directory, whether it is there yet or not."""
+    return cache_directory() / name
 
 
 def base_url(url: Optional[str] = None) -> str:
@@ -134,7 +134,7 @@ def fetch(name: str, url: Optional[str] = None) -> Path:
         except _Failed as error:
             raise UserError(f"cannot download {address}: {error}: {_otherwise(path)}") from None
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}: name another folder with TSM_CACHE"
+            raise UserError(f"cannot write {path}: {error.strerror or error}: name another directory with TSM_CACHE"
                             ) from None
     check_hash(path)
     return path

@@ -14,9 +14,9 @@ from typing import Any, Mapping, Optional
 
 from torch import Tensor
 
-from ops import jester
 from ops.checkpoints.checkpoint import VERSION, Checkpoint, count_classes, load_checkpoint
 from ops.common.errors import UserError
+from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
 from ops.spec import ModelSpec, build_model, preprocessing
 from ops.temporal_shift import shift_layers
@@ -140,8 +140,8 @@ def open_model(path: Path, force: bool = False, **flags: Any) -> Opened:
         log.warning("warning: %s was converted with --force from the two-way shift: its accuracy is not what was"
                     " trained", path)
     names, dataset = found.class_names, found.dataset
-    if bare and settings.num_class == len(jester.CLASSES):
-        names, dataset = list(jester.CLASSES), "jester"
+    if bare and settings.num_class == len(JESTER_CLASSES):
+        names, dataset = list(JESTER_CLASSES), "jester"
     return Opened(path, to_clip_names(found.weights), settings, dataset, names,
                   bare or bool(found.content.get("online")), trained, _told_rate(found.content, path))
 
@@ -173,7 +173,7 @@ def _told_rate(content: Mapping[str, Any], path: Path) -> Optional[float]:
 
 def _is_released(content: Mapping[str, Any]) -> bool:
     """Whether this is the released Jester model, whose rate is known though its file cannot tell it."""
-    return is_bare_online(content) and len(content["classifier.weight"]) == len(jester.CLASSES)
+    return is_bare_online(content) and len(content["classifier.weight"]) == len(JESTER_CLASSES)
 
 
 def _check_no_contradiction(found: Checkpoint, given: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except UserError as error:
-        print(f"{_program()}: error: {error}", file=sys.stderr)
+        print(f"{_program()}: error: {error.for_command_line()}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:  # PyTorch raises it wherever the main program is when a loader's process dies
         if not (death := worker_died(error)):

@@ -4,16 +4,25 @@ from typing import Optional
 
 
 class UserError(ValueError):
-    """A wrong input, option or file: its text is one line that says what was got and what to do.
+    """A wrong input, option or file. The text is one line that gives what was got, what is allowed and what to do.
 
-    Programs show it as that line and exit with status 2 (`ops.common.cli.run`). Anything else that is raised is a
-    defect of ours and keeps its traceback.
+    options: names of options that the text mentions. Python callers read them as they are (`num_segments 0: choose 1
+    or more`); on a command line, `for_command_line` puts the dashes in front.
+    Programs print that line and exit with status 2 (`ops.common.cli.run`). Any other exception is a defect of ours
+    and keeps its traceback.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *options: str) -> None:
         # A DataLoader worker's error arrives rebuilt around the worker's whole traceback, with our own line
         # at its end; a user needs only that line.
         super().__init__(shown(str(message).rsplit("UserError: ", 1)[-1].strip()))
+        self.options = options
+
+    def for_command_line(self) -> str:
+        """The text with `--` in front of the options it mentions."""
+        if not self.options:
+            return str(self)
+        return re.sub(rf"(?<![\w./-])({'|'.join(map(re.escape, self.options))})(?![\w.])", r"--\1", str(self))
 
 
 def shown(name: object) -> str:

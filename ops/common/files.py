@@ -51,20 +51,20 @@ def check_writable(path: Path) -> None:
     """CannotWrite, before long work rather than after it, where it is plain that `path` could not be written."""
     path = Path(path)
     if os.path.isdir(path):
-        raise CannotWrite(path, "it is a folder")
-    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
-    if not folder.is_dir():
-        raise CannotWrite(path, f"{folder} is no folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CannotWrite(path, f"nothing can be written into {folder}")
+        raise CannotWrite(path, "it is a directory")
+    directory = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    if not directory.is_dir():
+        raise CannotWrite(path, f"{directory} is no directory")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise CannotWrite(path, f"nothing can be written into {directory}")
 
 
 @contextmanager
 def only_run(dst: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process. Raises UserError when another run holds it."""
+    """Hold the directory's lock, which ends with the process. Raises UserError when another run holds it."""
     try:
         import fcntl
-    except ImportError:  # Windows: two runs at once are not noticed there, their folders still appear whole
+    except ImportError:  # Windows: two runs at once are not noticed there, their directories still appear whole
         yield
         return
     handle = os.open(dst, os.O_RDONLY)
@@ -79,7 +79,7 @@ def _lock(handle: int, dst: Path, fcntl: Any) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another run is extracting into {dst}: wait for it, or name another folder") from None
+        raise UserError(f"another run is extracting into {dst}: wait for it, or name another directory") from None
     except OSError as error:  # some network file systems know no locks
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF):
             raise

@@ -15,7 +15,7 @@ from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 
 _BILINEAR = v2.InterpolationMode.BILINEAR
 
-# Operations that look at the picture (equalize, autocontrast, contrast) do so frame by frame, with one strength.
+# Operations that look at the image (equalize, autocontrast, contrast) do so frame by frame, with one strength.
 AUGMENTATIONS: dict[str, Callable[[], Any]] = {
     "none": v2.Identity,
     "randaug": lambda: v2.RandAugment(interpolation=_BILINEAR),
@@ -35,7 +35,7 @@ def check_augmentation(modality: str, augment: str = "none", erasing: float = 0.
         raise UserError(f"--random_erasing {erasing}: choose a probability, 0 (never) to 1")
     if modality == "Flow" and (augment != "none" or erasing):
         flag = f"--augment {augment}" if augment != "none" else "--random_erasing"
-        raise UserError(f"{flag} is made for colour pictures: leave it out with Flow")
+        raise UserError(f"{flag} is made for color images: leave it out with Flow")
     for flag, alpha in (("mixup", mixup), ("cutmix", cutmix)):
         if not 0 <= alpha < float("inf"):
             raise UserError(f"--{flag} {alpha}: choose an alpha above 0 (usual: 0.2 for mixup, 1 for cutmix), or 0")
@@ -64,7 +64,7 @@ def training_transform(published: transforms.Compose, modality: str, roll: bool,
                        erasing: float = 0.0, fill: Sequence[float] = (0, 0, 0)) -> Callable:
     """What makes a training clip of frames: `published` (TSN.get_augmentation(flip=False)) and more, to uint8.
 
-    RGB and RGBDiff take the fast way. fill: the colour, 0-255 RGB, of erased rectangles: the data's mean.
+    RGB and RGBDiff take the fast way. fill: the color, 0-255 RGB, of erased rectangles: the data's mean.
     """
     check_augmentation(modality, augment, erasing)
     if modality == "Flow":

@@ -27,7 +27,7 @@ def _pick(count: int) -> int:
 
 
 def mirror(clip: Clip, is_flow: bool) -> Clip:
-    """Flip each frame; in flow (x, y pictures by turns) motion along x changes its sign too."""
+    """Flip each frame; in flow (x, y images by turns) motion along x changes its sign too."""
     flipped = [frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for frame in clip]
     if is_flow:
         flipped[::2] = [ImageOps.invert(frame) for frame in flipped[::2]]
@@ -70,7 +70,7 @@ class GroupRandomCrop:
 
 
 class GroupRandomHorizontalFlip:
-    """Mirror the whole clip, or not, by one coin toss. is_flow: x pictures are inverted too."""
+    """Mirror the whole clip, or not, by one coin toss. is_flow: x images are inverted too."""
 
     def __init__(self, is_flow: bool = False) -> None:
         self.is_flow = is_flow
@@ -195,8 +195,8 @@ class ToTorchFormatTensor:
     def __init__(self, div: bool = True) -> None:
         self.div = div
 
-    def __call__(self, picture: Union[np.ndarray, Image.Image]) -> Tensor:
-        tensor = torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1).contiguous().float()
+    def __call__(self, image: Union[np.ndarray, Image.Image]) -> Tensor:
+        tensor = torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1).contiguous().float()
         return tensor.div(255) if self.div else tensor
 
 

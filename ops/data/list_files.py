@@ -1,6 +1,6 @@
-"""Lists of videos for TSNDataSet: counting the frames of folders, writing the lists and what is missing.
+"""Lists of videos for TSNDataSet: counting the frames of directories, writing the lists and what is missing.
 
-A list has a line `path num_frames label` per video: path relative to the data set's frame folder (it may hold
+A list has a line `path num_frames label` per video: path relative to the data set's frame directory (it may hold
 spaces), label 0-based. A video whose frames are not there, or have a gap, is left out and written with the reason
 to `missing_<list>.txt` (`path<TAB>reason`).
 """
@@ -18,8 +18,8 @@ from ops.video.discovery import is_video_name
 
 
 class Clip(NamedTuple):
-    """One labelled video. folders: where its frames may lie under the frame root, the first that exists counts."""
-    folders: tuple[str, ...]
+    """One labelled video. directories: where its frames may lie under the frame root, the first that exists counts."""
+    directories: tuple[str, ...]
     label: int
 
 
@@ -40,7 +40,7 @@ class ListSummary:
     missing: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
 
-def video_folder_list(split: str, clips: list[Clip]) -> Split:
+def video_directory_list(split: str, clips: list[Clip]) -> Split:
     return Split(f"{split}_videofolder.txt", f"missing_{split}.txt", clips)
 
 
@@ -48,35 +48,35 @@ def named_list(name: str, clips: list[Clip]) -> Split:
     return Split(f"{name}.txt", f"missing_{name}.txt", clips)
 
 
-def count_frames(folder: Path, template: str) -> int:
-    """The number of frames 1, 2, ... in `folder`, named by `template`; other files do not matter.
+def count_frames(directory: Path, template: str) -> int:
+    """The number of frames 1, 2, ... in `directory`, named by `template`; other files do not matter.
 
-    Raises UserError when there are none, or one is missing before the last; OSError when there is no folder.
+    Raises UserError when there are none, or one is missing before the last; OSError when there is no directory.
     """
-    names = {entry.name for entry in os.scandir(folder)}
+    names = {entry.name for entry in os.scandir(directory)}
     count = 0
     while template.format(count + 1) in names:
         count += 1
     form = re.compile(re.sub(r"\\\{.*?\\\}", r"\\d+", re.escape(template)))
     total = sum(form.fullmatch(name) is not None for name in names)
     if not total:
-        raise UserError(f"the folder has no frame like {template.format(1)}")
+        raise UserError(f"the directory has no frame like {template.format(1)}")
     if total != count:
         zero = ", they must start at 1, not at 0" if template.format(0) in names else ""
-        raise UserError(f"{template.format(count + 1)} is missing, the folder has {total} frames{zero}")
+        raise UserError(f"{template.format(count + 1)} is missing, the directory has {total} frames{zero}")
     return count
 
 
 def _count(clip: Clip, frames: Path, template: str) -> tuple[str, int, str]:
-    """(folder, its number of frames, "") of a clip, or (folder, 0, why it cannot be used)."""
-    for folder in clip.folders:
+    """(directory, its number of frames, "") of a clip, or (directory, 0, why it cannot be used)."""
+    for directory in clip.directories:
         try:
-            return folder, count_frames(frames / folder, template), ""
+            return directory, count_frames(frames / directory, template), ""
         except UserError as error:
-            return folder, 0, str(error)
+            return directory, 0, str(error)
         except OSError as error:
             reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
-    return clip.folders[0], 0, f"no folder of frames{reason}"
+    return clip.directories[0], 0, f"no directory of frames{reason}"
 
 
 def write_lists(frames: Path, template: str, out: Path, splits: list[Split], classes: Optional[list[str]],
@@ -92,9 +92,9 @@ def write_lists(frames: Path, template: str, out: Path, splits: list[Split], cla
             counted[clip] = result
             bar.update()
     if not any(count for _, count, _ in counted.values()):
-        folder, _, reason = next(iter(counted.values()), ("", 0, "the label files name no video"))
-        raise UserError(f"none of the {len(clips)} videos has frames in {frames} ({folder}: {reason}):"
-                        " extract them first, or name their folder with --frames")
+        directory, _, reason = next(iter(counted.values()), ("", 0, "the label files name no video"))
+        raise UserError(f"none of the {len(clips)} videos has frames in {frames} ({directory}: {reason}):"
+                        " extract them first, or name their directory with --frames")
     summary = ListSummary(out, len(classes or ()))
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -109,13 +109,13 @@ def write_lists(frames: Path, template: str, out: Path, splits: list[Split], cla
 
 def _write_split(split: Split, counted: dict[Clip, tuple[str, int, str]], out: Path, summary: ListSummary) -> None:
     found = [(*counted[clip], clip.label) for clip in split.clips]
-    lines = [f"{folder} {count} {label}" for folder, count, reason, label in found if not reason]
-    missing = [(folder, reason) for folder, _, reason, _ in found if reason]
+    lines = [f"{directory} {count} {label}" for directory, count, reason, label in found if not reason]
+    missing = [(directory, reason) for directory, _, reason, _ in found if reason]
     write_lines(out / split.file, lines)
     summary.listed[split.file] = len(lines)
     (out / split.missing_file).unlink(missing_ok=True)
     if missing:
-        write_lines(out / split.missing_file, [f"{folder}\t{reason}" for folder, reason in missing])
+        write_lines(out / split.missing_file, [f"{directory}\t{reason}" for directory, reason in missing])
         summary.missing[split.missing_file] = missing
 
 

@@ -45,19 +45,19 @@ class TrainingCrop:
         return (pixels.flip(1) if self.roll else pixels).flatten(0, 1)
 
 
-def resize_into(planes: np.ndarray, picture: np.ndarray) -> None:
+def resize_into(planes: np.ndarray, image: np.ndarray) -> None:
     """Scale (h, w, 3) bilinearly into (3, H, W), both uint8; like PIL, with a wider filter where it shrinks."""
     size = planes.shape[:0:-1]  # (width, height)
-    interleaved = picture.strides[2] == 1  # else they are planes already
-    if picture.shape[0] > size[1] or picture.shape[1] > size[0]:
+    interleaved = image.strides[2] == 1  # else they are planes already
+    if image.shape[0] > size[1] or image.shape[1] > size[0]:
         with warnings.catch_warnings():  # some frames are read-only, and so they are used
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         planes[:] = F.interpolate(pixels, planes.shape[1:], mode="bilinear", antialias=True)[0].numpy()
     elif interleaved:
-        cv2.split(cv2.resize(picture, size), list(planes))
+        cv2.split(cv2.resize(image, size), list(planes))
     else:
-        for plane, own in zip(planes, picture.transpose(2, 0, 1)):
+        for plane, own in zip(planes, image.transpose(2, 0, 1)):
             cv2.resize(own, size, dst=plane)
 
 

@@ -29,10 +29,10 @@ class TSNDataSet(Dataset):
     num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based. transform: gets a
     list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode); if it has
     `takes_arrays` (`ops.data.training_crop`), arrays, and whether to mirror them.
-    data_format: frames (folders of pictures), video (files, of which only the frames asked for are decoded), or auto:
+    data_format: frames (directories of images), video (files, of which only the frames asked for are decoded), or auto:
     a file where the list's path ends like one.
     random_shift: training's random frames; else the fixed ones. test_mode: the test protocols' frames.
-    modality: RGB; Flow (two grey pictures per frame, x and y); RGBDiff (one more picture per segment, of which the
+    modality: RGB; Flow (two gray images per frame, x and y); RGBDiff (one more image per segment, of which the
     network takes differences). num_class: labels are checked against it.
     mirror_labels: a training clip is mirrored by a coin toss, and its label becomes mirror_labels[label].
     skip_bad: an unreadable video becomes a `BadVideo`.
@@ -64,7 +64,7 @@ class TSNDataSet(Dataset):
             for record in self.video_list:
                 if record.num_frames == 1:
                     raise UserError(f"{list_file}: {record.path!r} has 1 file, but flow lists of this data set count x and"
-                                    " y files, two per picture: leave it out of the list, or make the list anew")
+                                    " y files, two per image: leave it out of the list, or make the list anew")
                 record.num_frames //= 2
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What a set of scores is worth: accuracies, the confusion matrix, tables and pictures of them. Percent, 0-100."""
+"""What a set of scores is worth: accuracies, the confusion matrix, tables and images of them. Percent, 0-100."""
 import csv
 import json
 from dataclasses import dataclass
@@ -71,33 +71,33 @@ def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
     return list(names) if names else [str(i) for i in range(count)]
 
 
-def write_report(scores: Predictions, folder: Path, names: Optional[Sequence[str]], extra: dict[str, Any]) -> None:
-    """Into `folder`: results.json, per_class.csv, scores.npy (the logits), confusion.npy, confusion.png."""
+def write_report(scores: Predictions, directory: Path, names: Optional[Sequence[str]], extra: dict[str, Any]) -> None:
+    """Into `directory`: results.json, per_class.csv, scores.npy (the logits), confusion.npy, confusion.png."""
     confusion = scores.confusion()
     labels = names_or_numbers(names, len(confusion))
-    with atomic_write(folder / "results.json") as f:
+    with atomic_write(directory / "results.json") as f:
         json.dump({**scores.summary(), **extra}, f, indent=1)
-    with atomic_write(folder / "per_class.csv") as f:
+    with atomic_write(directory / "per_class.csv") as f:
         writer = csv.writer(f)
         writer.writerow(["class", "name", "videos", "correct", "accuracy"])
         for i, (name, row) in enumerate(zip(labels, confusion)):
             writer.writerow([i, name, row.sum(), row[i], f"{100 * row[i] / row.sum():.2f}" if row.sum() else ""])
     for name, array in (("scores", scores.logits.numpy()), ("confusion", confusion)):
-        with atomic_write(folder / f"{name}.npy", "wb") as f:
+        with atomic_write(directory / f"{name}.npy", "wb") as f:
             np.save(f, array)
-    with atomic_write(folder / "confusion.png", "wb") as f:
+    with atomic_write(directory / "confusion.png", "wb") as f:
         draw_confusion(confusion, labels).save(f, "PNG")
 
 
 def draw_confusion(confusion: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """A picture of the matrix: rows are true classes, the darker a cell the larger its share of the row."""
+    """An image of the matrix: rows are true classes, the darker a cell the larger its share of the row."""
     count = len(confusion)
     cell = 44 if count <= 30 else max(4, 900 // count)
     spelled = count <= 30
     font = ImageFont.load_default(13)
     margin = 16 + (max(int(font.getlength(name)) for name in names) if spelled else 0)
-    picture = Image.new("RGB", (margin + count * cell + 12, margin + count * cell + 12), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (margin + count * cell + 12, margin + count * cell + 12), "white")
+    draw = ImageDraw.Draw(image)
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     for i in range(count):
         for j in range(count):
@@ -107,8 +107,8 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str]) -> Image.Image:
                 draw.text((left + cell / 2, top + cell / 2), str(confusion[i, j]), anchor="mm", font=font,
                           fill="white" if share[i, j] > 0.5 else "black")
     if spelled:
-        _spell(picture, draw, font, names, margin, cell)
-    return picture
+        _spell(image, draw, font, names, margin, cell)
+    return image
 
 
 def _shade(share: float) -> tuple[int, int, int]:
@@ -117,7 +117,7 @@ def _shade(share: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _spell(picture: Image.Image, draw: ImageDraw.ImageDraw, font: Any, names: Sequence[str], margin: int,
+def _spell(image: Image.Image, draw: ImageDraw.ImageDraw, font: Any, names: Sequence[str], margin: int,
            cell: int) -> None:
     """Class names left of the rows and, turned, above the columns."""
     for i, name in enumerate(names):
@@ -126,4 +126,4 @@ def _spell(picture: Image.Image, draw: ImageDraw.ImageDraw, font: Any, names: Se
         turned = Image.new("L", (margin, 18), 0)
         ImageDraw.Draw(turned).text((4, 9), name, anchor="lm", font=font, fill=255)
         turned = turned.rotate(90, expand=True)
-        picture.paste("black", (middle - 9, margin - 4 - turned.height), turned)
+        image.paste("black", (middle - 9, margin - 4 - turned.height), turned)

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ops import jester
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ops.common.errors import UserError, shown
 from ops.data import sampling
 from ops.data.loader import Loader, make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import collate
-from ops.dataset_config import DATASETS, dataset_root, read_categories
+from ops.dataset_config import DATASETS, JESTER_CLASSES, dataset_root, read_categories
 from ops.evaluation.evaluate import evaluate, make_preprocessor
 from ops.evaluation.metrics import names_or_numbers
 from ops.models import TSN
@@ -29,7 +28,7 @@ from ops.spec import ModelSpec, build_model
 from ops.video.decode import open_video, video_stream
 from ops.video.discovery import find_videos, frame_names, holds_frames, is_video_name
 from ops.video.frame_index import frame_index
-from ops.video.frames import FrameFolder, read_image
+from ops.video.frames import FrameDirectory, read_image
 from ops.video.video_files import VideoFiles
 from ops.weights import load_weights
 
@@ -93,7 +92,7 @@ def load_classifier(weights: Path, device: torch.device, protocol: TestProtocol,
                         "<arch>_...): see tools/inspect_checkpoint.py")
     settings = found.settings.with_(num_segments=num_segments)
     if settings.modality == "Flow":
-        raise UserError(f"{weights} reads optical flow: videos give RGB: use test_models.py on flow folders")
+        raise UserError(f"{weights} reads optical flow: videos give RGB: use test_models.py on flow directories")
     names = class_names(found, settings.num_class, categories, root)
     model = build_model(settings)
     load_weights(model, found.weights, str(weights))
@@ -113,8 +112,8 @@ def class_names(found: Checkpoint, num_class: int, categories: Optional[Path],
         return names
     if found.class_names:
         return found.class_names
-    if found.dataset == "jester" and num_class == len(jester.CLASSES):
-        return list(jester.CLASSES)
+    if found.dataset == "jester" and num_class == len(JESTER_CLASSES):
+        return list(JESTER_CLASSES)
     entry = DATASETS.get(found.dataset or "")
     file = dataset_root(root) / entry.categories if entry and entry.categories else None
     names = read_categories(file) if file and file.exists() else None
@@ -138,35 +137,35 @@ class Video(NamedTuple):
         return None if self.times is None else float(self.times[-1]) + self.frame
 
 
-class NumberedFrames(FrameFolder):
-    """A frame folder whose frames may count from any number; `load` counts from 1."""
+class NumberedFrames(FrameDirectory):
+    """A frame directory whose frames may count from any number; `load` counts from 1."""
 
     def __init__(self, root: Path, template: str, first: int) -> None:
         super().__init__(root, template)
         self.first = first
 
     def load(self, video: str, indices: Sequence[int]) -> list[Any]:
-        pictures = {i: read_image(self.root / video / self.template.format(self.first + i - 1)) for i in set(indices)}
-        return [pictures[i] for i in indices]
+        images = {i: read_image(self.root / video / self.template.format(self.first + i - 1)) for i in set(indices)}
+        return [images[i] for i in indices]
 
 
 def expand(name: str) -> list[Path]:
-    """The videos that a file, a frame folder, a folder of videos or a pattern names. UserError when there are none."""
+    """The videos that a file, a frame directory, a directory of videos or a pattern names. UserError when there are none."""
     path = Path(name)
     if not path.exists():
         if not set(name) & set("*?["):
-            raise UserError("there is no such file or folder")
+            raise UserError("there is no such file or directory")
         return _matching(name)
     if not path.is_dir():
         return [path]
     videos = _videos_in(path)
     if not videos:
-        raise UserError("the folder holds neither videos nor frames")
+        raise UserError("the directory holds neither videos nor frames")
     return videos
 
 
-def _videos_in(folder: Path) -> list[Path]:
-    return [folder] if holds_frames(folder) else [folder / video for video in find_videos(folder)]
+def _videos_in(directory: Path) -> list[Path]:
+    return [directory] if holds_frames(directory) else [directory / video for video in find_videos(directory)]
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -179,7 +178,7 @@ def _matching(pattern: str) -> list[Path]:
     if len(other) == len(matches):
         raise UserError(f"none of the {len(matches)} matches is a video or holds one, the first is {other[0]}")
     if other:
-        log.info("%s: left out, neither a video nor a folder with one: %s", shown(pattern),
+        log.info("%s: left out, neither a video nor a directory with one: %s", shown(pattern),
                  shown(", ".join(other[:5]) + ", ..." * (len(other) > 5)))
     return list(dict.fromkeys(video for videos in found.values() for video in videos))
 
@@ -194,7 +193,7 @@ def _of_match(match: Path) -> list[Path]:
 
 
 def open_for_prediction(path: Path, fps: Optional[float] = None) -> Video:
-    """A video file or frame folder. fps: of a frame folder. UserError when it cannot be read."""
+    """A video file or frame directory. fps: of a frame directory. UserError when it cannot be read."""
     if path.is_dir():
         names = frame_names(path)
         times = None if fps is None else np.arange(names.num_frames) / fps
@@ -241,7 +240,7 @@ class Window(NamedTuple):
 def slide(times: np.ndarray, duration: float, length: float, stride: float) -> list[Window]:
     """Windows of `length` seconds every `stride` seconds; the last one ends with the video; a short video is one.
 
-    A window in which no new frame is shown (videos with long still pictures) has the frame that is seen meanwhile.
+    A window in which no new frame is shown (videos with long still images) has the frame that is seen meanwhile.
     """
     tiny = 1e-6  # seconds: sums of strides are not exact
     count = max(0, int((duration - length) / stride + tiny)) + 1

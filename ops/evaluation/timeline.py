@@ -1,4 +1,4 @@
-"""Pictures of what is answered over time: a band with the best class, and a row per class, the darker the surer."""
+"""Images of what is answered over time: a band with the best class, and a row per class, the darker the surer."""
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Sequence
@@ -7,15 +7,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ops.common.errors import UserError, shown
 
-Colour = tuple[int, int, int]
-_COLOURS: tuple[Colour, ...] = (
+Color = tuple[int, int, int]
+_COLORS: tuple[Color, ...] = (
     (31, 119, 180), (214, 69, 65), (44, 140, 60), (148, 103, 189), (227, 119, 20), (0, 150, 160), (190, 60, 140),
     (120, 90, 60))
 _WIDTH, _ROW, _GAP, _AXIS, _MARGIN = 900, 24, 4, 30, 12
 _LARGEST = 30000  # pixels: what drawing programs still open
 
 
-def draw_timelines(results: Sequence[dict[str, Any]], most: int = len(_COLOURS)) -> Image.Image:
+def draw_timelines(results: Sequence[dict[str, Any]], most: int = len(_COLORS)) -> Image.Image:
     """One panel per video, below each other. results: as `ops.evaluation.predict.answer` gives them, with their timelines.
 
     A panel shows the `most` likeliest of the classes that its windows name. UserError for too many videos.
@@ -25,13 +25,13 @@ def draw_timelines(results: Sequence[dict[str, Any]], most: int = len(_COLOURS))
     left = 2 * _MARGIN + max((int(font.getlength(name)) for names in classes for name in names), default=0)
     heights = [_ROW * (len(names) + 2) + _AXIS + _GAP + _MARGIN for names in classes]
     if sum(heights) > _LARGEST:
-        raise UserError(f"--plot: {len(results)} videos make a picture of {sum(heights)} pixels in height: draw fewer")
-    picture = Image.new("RGB", (left + _WIDTH + 2 * _MARGIN, sum(heights)), "white")
+        raise UserError(f"--plot: {len(results)} videos make an image of {sum(heights)} pixels in height: draw fewer")
+    image = Image.new("RGB", (left + _WIDTH + 2 * _MARGIN, sum(heights)), "white")
     top = 0
     for result, names, height in zip(results, classes, heights):
-        _draw_panel(ImageDraw.Draw(picture), result, names, left, top, font)
+        _draw_panel(ImageDraw.Draw(image), result, names, left, top, font)
         top += height
-    return picture
+    return image
 
 
 def _likeliest(timeline: Sequence[dict[str, Any]], most: int) -> list[str]:
@@ -52,13 +52,13 @@ def _draw_panel(draw: ImageDraw.ImageDraw, result: dict[str, Any], names: Sequen
     top += _ROW
     for window, start, end in zip(timeline, edges, edges[1:]):
         winner = window["predictions"][0]["class"]
-        colour = _COLOURS[names.index(winner) % len(_COLOURS)] if winner in names else (90, 90, 90)
-        draw.rectangle((start, top, max(start, end - 1), top + _ROW - 1), fill=colour)
+        color = _COLORS[names.index(winner) % len(_COLORS)] if winner in names else (90, 90, 90)
+        draw.rectangle((start, top, max(start, end - 1), top + _ROW - 1), fill=color)
         for row, name in enumerate(names):
             share = next((row["probability"] for row in window["predictions"] if row["class"] == name), 0.0)
             y = top + _GAP + _ROW * (row + 1)
-            colour = shade(_COLOURS[row % len(_COLOURS)], share)
-            draw.rectangle((start, y, max(start, end - 1), y + _ROW - 2), fill=colour)
+            color = shade(_COLORS[row % len(_COLORS)], share)
+            draw.rectangle((start, y, max(start, end - 1), y + _ROW - 2), fill=color)
     draw.text((left - _MARGIN, top + _ROW / 2), "best", anchor="rm", font=font, fill="black")
     for row, name in enumerate(names):
         draw.text((left - _MARGIN, top + _GAP + _ROW * (row + 1.5)), name, anchor="rm", font=font, fill="black")
@@ -82,9 +82,9 @@ def spans(timeline: Sequence[dict[str, Any]]) -> list[tuple[float, float, str, f
     return found
 
 
-def shade(colour: Colour, share: float) -> Colour:
-    """Nearly white (0) to `colour` (1)."""
-    red, green, blue = (round(246 + (value - 246) * share) for value in colour)
+def shade(color: Color, share: float) -> Color:
+    """Nearly white (0) to `color` (1)."""
+    red, green, blue = (round(246 + (value - 246) * share) for value in color)
     return red, green, blue
 
 

@@ -1,7 +1,7 @@
 """The data sets' own label files: parsed into lists of videos, written as `category.txt` and `*_videofolder.txt`.
 
-Each `write_*_lists(labels, frames, out)` documents the form of its data set's label files. labels: their folder;
-frames: the folder of the frame folders; out: receives the lists (see ops.data.list_files for their form); workers:
+Each `write_*_lists(labels, frames, out)` documents the form of its data set's label files. labels: their directory;
+frames: the directory of the frame directories; out: receives the lists (see ops.data.list_files for their form); workers:
 threads that count frames. All raise UserError, with file and line, for label files that are missing or malformed.
 """
 import csv
@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
 from ops.common.cli import Parser
 from ops.common.errors import UserError
-from ops.data.list_files import Clip, ListSummary, Split, named_list, report, video_folder_list, write_lists
+from ops.data.list_files import Clip, ListSummary, Split, named_list, report, video_directory_list, write_lists
 from ops.dataset_config import DATASETS, dataset_root
 
 
@@ -41,7 +41,7 @@ def _write_20bn_csv(prefix: str, dataset: str, labels: Path, frames: Path, out: 
         file = (_find if split != "test" else _find_optional)(labels, f"{prefix}-{name}.csv")
         if file is not None:
             clips = [_csv_clip(text, numbers, split, f"{file}, line {number}") for number, text in _lines(file)]
-            splits.append(video_folder_list(split, clips))
+            splits.append(video_directory_list(split, clips))
     return write_lists(frames, _template(dataset), out, splits, classes, workers)
 
 
@@ -52,7 +52,7 @@ def _csv_clip(text: str, numbers: dict[str, int], split: str, where: str) -> Cli
 
 
 def write_sthv2_lists(labels: Path, frames: Path, out: Path, workers: int = 8) -> ListSummary:
-    """Something-Something-V2, and data sets in its form: JSON files in `labels` or in its subfolder `labels/`.
+    """Something-Something-V2, and data sets in its form: JSON files in `labels` or in its subdirectory `labels/`.
 
     `something-something-v2-{labels,train,validation[,test]}.json`, in the newer release without the prefix.
     labels: {"Holding something": "0", ...}. The others: [{"id": "78687", "template": "Holding [something]"}, ...];
@@ -65,13 +65,13 @@ def write_sthv2_lists(labels: Path, frames: Path, out: Path, workers: int = 8) -
     for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         file = (_find if split != "test" else _find_optional)(labels, *_sthv2_names(name))
         if file is not None:
-            splits.append(video_folder_list(split, list(_json_clips(file, numbers, split))))
+            splits.append(video_directory_list(split, list(_json_clips(file, numbers, split))))
     return write_lists(frames, _template("somethingv2"), out, splits, classes, workers)
 
 
 def _sthv2_names(name: str) -> list[str]:
-    return [folder + file for folder in ("", "labels/") for file in (f"something-something-v2-{name}.json",
-                                                                     f"{name}.json")]
+    return [directory + file for directory in ("", "labels/") for file in (f"something-something-v2-{name}.json",
+                                                                           f"{name}.json")]
 
 
 def _json_classes(file: Path) -> list[str]:
@@ -118,19 +118,19 @@ def write_kinetics_lists(labels: Path, frames: Path, out: Path, workers: int = 8
     map_file = _find_optional(labels, "kinetics_label_map.txt")
     classes = ([text for _, text in _lines(map_file)] if map_file is not None
                else _kinetics_classes(row["label"] for split in ("train", "val") for _, row in rows[split]))
-    numbers = _numbered([kinetics_folder(name) for name in classes], map_file or train)
-    splits = [video_folder_list(split, [_kinetics_clip(row, numbers, where) for where, row in rows[split]])
+    numbers = _numbered([kinetics_directory(name) for name in classes], map_file or train)
+    splits = [video_directory_list(split, [_kinetics_clip(row, numbers, where) for where, row in rows[split]])
               for split in rows]
     return write_lists(frames, _template("kinetics"), out, splits, classes, workers)
 
 
-def kinetics_folder(name: str) -> str:
-    """The published folder name of a class: underscores for spaces, no quotes, apostrophes or round brackets."""
+def kinetics_directory(name: str) -> str:
+    """The published directory name of a class: underscores for spaces, no quotes, apostrophes or round brackets."""
     return re.sub(r"[\"'()]", "", name).replace(" ", "_")
 
 
 def _kinetics_classes(labels: Iterable[str]) -> list[str]:
-    return sorted({kinetics_folder(label): label for label in labels}.values())
+    return sorted({kinetics_directory(label): label for label in labels}.values())
 
 
 def _kinetics_rows(file: Path, split: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -156,9 +156,9 @@ def _kinetics_clip(row: dict[str, str], numbers: dict[str, int], where: str) -> 
     except (ValueError, OverflowError):
         raise UserError(f"{where}: time_start {start!r} and time_end {row['time_end']!r} must be seconds") from None
     label = _checked(row["label"], where) if row.get("label") else ""
-    homes = dict.fromkeys((kinetics_folder(label), label) if label else ("test",))
-    folders = tuple(f"{home}/{clip}" for clip in (f"{name}_{seconds}", f"{name}_{start}", name) for home in homes)
-    return Clip(folders, _number_of(kinetics_folder(label), numbers, where) if label else 0)
+    homes = dict.fromkeys((kinetics_directory(label), label) if label else ("test",))
+    directories = tuple(f"{home}/{clip}" for clip in (f"{name}_{seconds}", f"{name}_{start}", name) for home in homes)
+    return Clip(directories, _number_of(kinetics_directory(label), numbers, where) if label else 0)
 
 
 def write_ucf101_lists(labels: Path, frames: Path, out: Path, workers: int = 8) -> ListSummary:
@@ -227,14 +227,14 @@ def write_hmdb51_lists(labels: Path, frames: Path, out: Path, workers: int = 8) 
 
 def _hmdb_files(labels: Path) -> dict[tuple[str, str], Path]:
     """(class, split number) -> label file."""
-    for folder in (labels, labels / "testTrainMulti_7030_splits"):
+    for directory in (labels, labels / "testTrainMulti_7030_splits"):
         found = {}
-        for file in sorted(folder.glob("*_test_split?.txt")):
+        for file in sorted(directory.glob("*_test_split?.txt")):
             if match := re.fullmatch(r"(.+)_test_split([123])\.txt", file.name):
                 found[match[1], match[2]] = file
         if found:
             return found
-    raise UserError(f"no label files <class>_test_split1.txt in {labels}: name their folder with --labels")
+    raise UserError(f"no label files <class>_test_split1.txt in {labels}: name their directory with --labels")
 
 
 def _hmdb_clip(where: str, text: str, home: str, label: int) -> tuple[str, Clip]:
@@ -251,7 +251,7 @@ def _find(labels: Path, *names: str) -> Path:
     """The first of `names` that is a file in `labels`."""
     found = _find_optional(labels, *names)
     if found is None:
-        raise UserError(f"no label file {' or '.join(names[:2])} in {labels}: put it there, or name its folder"
+        raise UserError(f"no label file {' or '.join(names[:2])} in {labels}: put it there, or name its directory"
                         " with --labels")
     return found
 
@@ -326,10 +326,10 @@ def command_line(doc: Optional[str], dataset: str, labels: str,
     files = DATASETS[dataset].files["RGB"]
     lists = os.path.dirname(files.train_list)
     parser = Parser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--root_dataset", help="folder of all data sets (default: TSM_ROOT, else data)")
-    parser.add_argument("--labels", type=Path, help=f"folder of the label files (default: ROOT/{labels})")
-    parser.add_argument("--frames", type=Path, help=f"folder of the frame folders (default: ROOT/{files.frames})")
-    parser.add_argument("--out", type=Path, help=f"folder that receives the lists (default: ROOT/{lists})")
+    parser.add_argument("--root_dataset", help="directory of all data sets (default: TSM_ROOT, else data)")
+    parser.add_argument("--labels", type=Path, help=f"directory of the label files (default: ROOT/{labels})")
+    parser.add_argument("--frames", type=Path, help=f"directory of the frame directories (default: ROOT/{files.frames})")
+    parser.add_argument("--out", type=Path, help=f"directory that receives the lists (default: ROOT/{lists})")
     parser.add_argument("--allow_missing", action="store_true", help="exit status 0 also when videos have no frames")
     parser.add_argument("-j", "--workers", type=int, default=8, help="threads that count frames (default: 8)")
     args = parser.parse_args()

@@ -17,13 +17,13 @@ from ops.video.discovery import frame_names, is_video_name
 # What can be wrong, in the order of the report, with its meaning.
 KINDS = {
     "line": "not of the form: path num_frames label",
-    "label": "a label outside the classes, or of another class than the video's folder or other line",
+    "label": "a label outside the classes, or of another class than the video's directory or other line",
     **video_look.KINDS,
     "duplicate": "the same video twice in a list",
     "leak": "the same video in two lists",
 }
 # Findings after which a clean list holds the video nevertheless (`count` with the right number).
-HARMLESS = ("count", "colour")
+HARMLESS = ("count", "color")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _entry(name: str, number: int, line: str) -> Optional[Entry]:
 
 
 def guess_template(root: Path, lists: Iterable[Path], default: str) -> str:
-    """How frames are called in the first frame folder that a list names."""
+    """How frames are called in the first frame directory that a list names."""
     for file in lists:
         report = Report(Rules(root, default), {})
         read_entries("", file, report)
@@ -165,19 +165,19 @@ def _judge_labels(report: Report) -> None:
             report.blame(entry, "label", f"label {entry.label} is outside the classes 0 to {(num_class or 1) - 1}"
                          + (": the list counts from 1, it must count from 0" if shifted else ""))
         elif names:
-            folders = {number for part in entry.path.split("/")[:-1] for number in by_name.get(_plain(part), ())}
-            if folders and entry.label not in folders:
-                report.blame(entry, "label", f"label {entry.label} is {names[entry.label]!r}, the folder says"
-                             f" {names[min(folders)]!r} ({min(folders)})")
+            directories = {number for part in entry.path.split("/")[:-1] for number in by_name.get(_plain(part), ())}
+            if directories and entry.label not in directories:
+                report.blame(entry, "label", f"label {entry.label} is {names[entry.label]!r}, the directory says"
+                             f" {names[min(directories)]!r} ({min(directories)})")
 
 
 def _plain(name: str) -> str:
-    """A class or folder name without what data sets change between the two: case, spaces, signs."""
+    """A class or directory name without what data sets change between the two: case, spaces, signs."""
     return re.sub(r"[\W_]", "", name).lower()
 
 
 def _judge_copies(report: Report) -> None:
-    """The same path, or the same first and middle picture under several paths, in one list or two."""
+    """The same path, or the same first and middle image under several paths, in one list or two."""
     by_path: dict[str, list[Entry]] = defaultdict(list)
     by_digest: dict[str, list[Entry]] = defaultdict(list)
     for entry in report.entries:
@@ -187,7 +187,7 @@ def _judge_copies(report: Report) -> None:
     for copies in by_path.values():
         _judge_copy(report, copies, "stands in")
     for copies in by_digest.values():
-        _judge_copy(report, copies, "shows the first and middle picture of")
+        _judge_copy(report, copies, "shows the first and middle image of")
 
 
 def _judge_copy(report: Report, copies: Sequence[Entry], words: str) -> None:
@@ -215,7 +215,7 @@ def write_clean(report: Report, out: Path) -> dict[str, tuple[Path, int]]:
     """Lists without the videos that have findings, with the right numbers of frames: list -> (file, videos).
 
     One list goes to `out`; several to names that end in _<list>. A video of two lists stays in the last one, a copy's
-    first line stays. Harmless findings (colour, count) are kept. UserError, and no file, when nothing would be left of
+    first line stays. Harmless findings (color, count) are kept. UserError, and no file, when nothing would be left of
     a list.
     """
     bad = {(finding.list, finding.line) for finding in report.findings if finding.kind not in HARMLESS}

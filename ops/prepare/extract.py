@@ -1,8 +1,8 @@
-"""Videos to folders of JPEG frames, through PyAV: no ffmpeg binary, no shell, names are only names.
+"""Videos to directories of JPEG frames, through PyAV: no ffmpeg binary, no shell, names are only names.
 
-A frame folder holds every frame that the decoder gives, in order, numbered from 1, upright, all of one size.
+A frame directory holds every frame that the decoder gives, in order, numbered from 1, upright, all of one size.
 Unlike the published ffmpeg calls, no frame is repeated or dropped to make the frame rate constant.
-A folder appears under its name only when it is complete, so an interrupted run is simply started again.
+A directory appears under its name only when it is complete, so an interrupted run is simply started again.
 """
 import errno
 import json
@@ -39,68 +39,68 @@ _JPEG_MAX_SIDE = 65500
 _PARTIAL = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
 
 
-def extract_video(video: Path, folder: Path, template: str = "{:06d}.jpg", height: int = 256,
+def extract_video(video: Path, directory: Path, template: str = "{:06d}.jpg", height: int = 256,
                   quality: int = QUALITY, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Write every frame of `video` into the new folder `folder`, which appears only when it is complete.
+    """Write every frame of `video` into the new directory `directory`, which appears only when it is complete.
 
     template: file name of frame n, n from 1. height: pixels, 0 keeps the video's own. quality: JPEG, 1-100.
     stopped: asked once a frame; True gives the video up. Returns the number of frames.
-    Raises BrokenVideo (no folder is left), UserError when the folder exists, OSError when it cannot be written.
+    Raises BrokenVideo (no directory is left), UserError when the directory exists, OSError when it cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} exists already and is not empty: delete it to extract the video again")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        raise UserError(f"{directory} exists already and is not empty: delete it to extract the video again")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = directory.with_name(f".{directory.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
     try:
         partial.mkdir()
         count = _write_frames(video, partial, template, height, quality, stopped)
-        put_in_place(partial, folder)
+        put_in_place(partial, directory)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return count
 
 
-def _write_frames(video: Path, folder: Path, template: str, height: int, quality: int,
+def _write_frames(video: Path, directory: Path, template: str, height: int, quality: int,
                   stopped: Callable[[], bool]) -> int:
     scaler, size, number = VideoReformatter(), (0, 0), 0
     for number, frame in enumerate(decoded_frames(video), start=1):
         if stopped():
             raise Stopped
         if number == 1:
-            size = upright_size(frame, height)  # of the first frame: a folder holds one size
+            size = upright_size(frame, height)  # of the first frame: a directory holds one size
             if max(size) > _JPEG_MAX_SIDE:
                 raise BrokenVideo(f"frames of {size[0]}x{size[1]} pixels are too large for JPEG")
         try:
-            picture = frame_image(frame, size, scaler)
+            image = frame_image(frame, size, scaler)
         except av.FFmpegError as error:
             raise BrokenVideo(f"frame {number} cannot be converted: {error.strerror}") from None
-        picture.save(folder / template.format(number), "JPEG", quality=quality, subsampling="4:2:0")
+        image.save(directory / template.format(number), "JPEG", quality=quality, subsampling="4:2:0")
     return number
 
 
-def put_in_place(partial: Path, folder: Path) -> None:
-    """Give a complete folder its name. UserError when something else has it meanwhile."""
+def put_in_place(partial: Path, directory: Path) -> None:
+    """Give a complete directory its name. UserError when something else has it meanwhile."""
     try:
-        partial.rename(folder)
+        partial.rename(directory)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        raise UserError(f"{folder} was made by something else meanwhile") from None
+        raise UserError(f"{directory} was made by something else meanwhile") from None
 
 
-# ---- a folder of videos --------------------------------------------------------------------------------------
+# ---- a directory of videos --------------------------------------------------------------------------------------
 
 class Job(NamedTuple):
-    """One video, the folder that its frames go to, and its name in messages."""
+    """One video, the directory that its frames go to, and its name in messages."""
     video: Path
-    folder: Path
+    directory: Path
     name: str
 
 
 @dataclass
 class ExtractSummary:
-    """What a run did. frames: written by this run; failures: (name, reason) of the videos without a folder."""
+    """What a run did. frames: written by this run; failures: (name, reason) of the videos without a directory."""
     videos: int = 0
     extracted: int = 0
     existing: int = 0
@@ -113,14 +113,14 @@ class ExtractSummary:
                 f" {len(self.failures)} failed; {self.frames} frames; {self.seconds:.1f} s")
 
 
-def extract_folder(src: Path, dst: Path, template: str = "{:06d}.jpg", height: int = 256, quality: int = QUALITY,
-                   extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None,
-                   by_class: bool = False) -> ExtractSummary:
+def extract_directory(src: Path, dst: Path, template: str = "{:06d}.jpg", height: int = 256, quality: int = QUALITY,
+                      extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None,
+                      by_class: bool = False) -> ExtractSummary:
     """Extract the videos in `src` to `dst/<name without extension>/` (by_class: `src/<class>/` to `dst/<class>/`).
 
-    Frames as extract_video writes them. Folders that are there already are kept, so a killed run goes on where
+    Frames as extract_video writes them. Directories that are there already are kept, so a killed run goes on where
     it was. workers: processes (None: one per core). Hidden files are left out.
-    Raises UserError when there is nothing to do, two videos share a folder, `dst` holds frames made with other
+    Raises UserError when there is nothing to do, two videos share a directory, `dst` holds frames made with other
     settings, another run is at work in it, or it cannot be written; broken videos are counted and listed.
     """
     started = time.monotonic()
@@ -139,39 +139,39 @@ def extract_folder(src: Path, dst: Path, template: str = "{:06d}.jpg", height: i
 
 
 def find_videos(src: Path, dst: Path, extensions: Sequence[str], by_class: bool) -> list[Job]:
-    """The jobs, by name. Raises UserError when there are none or two would go to one folder."""
+    """The jobs, by name. Raises UserError when there are none or two would go to one directory."""
     endings = {"." + extension.lower().lstrip(".") for extension in extensions}
-    folders = [Path(entry.path) for entry in visible(src) if entry.is_dir()] if by_class else [src]
+    directories = [Path(entry.path) for entry in visible(src) if entry.is_dir()] if by_class else [src]
     jobs: dict[Path, Job] = {}
-    for parent in folders:
+    for parent in directories:
         for entry in visible(parent):
             if Path(entry.name).suffix.lower() not in endings or entry.is_dir():
                 continue
-            folder = (dst / parent.name if by_class else dst) / Path(entry.name).stem
-            job = Job(Path(entry.path), folder, shown(Path(entry.path).relative_to(src)))
-            if folder in jobs:
-                raise UserError(f"{jobs[folder].name} and {job.name} in {shown(src)} would share the folder"
-                                f" {shown(folder)}: rename or remove one, or choose one kind with --ext")
-            jobs[folder] = job
+            directory = (dst / parent.name if by_class else dst) / Path(entry.name).stem
+            job = Job(Path(entry.path), directory, shown(Path(entry.path).relative_to(src)))
+            if directory in jobs:
+                raise UserError(f"{jobs[directory].name} and {job.name} in {shown(src)} would share the directory"
+                                f" {shown(directory)}: rename or remove one, or choose one kind with --ext")
+            jobs[directory] = job
     if not jobs:
         raise UserError(f"no videos ({', '.join(sorted(endings))}) in {shown(src)}"
                         + ("/<class>/" if by_class else ""))
     return list(jobs.values())
 
 
-def visible(folder: Path) -> list[os.DirEntry]:
-    """What lies in a folder, by name, hidden files left out. UserError when it cannot be read."""
+def visible(directory: Path) -> list[os.DirEntry]:
+    """What lies in a directory, by name, hidden files left out. UserError when it cannot be read."""
     try:
-        return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
+        return sorted((e for e in os.scandir(directory) if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
-        raise UserError(f"cannot read the folder {shown(folder)}: {error.strerror}") from None
+        raise UserError(f"cannot read the directory {shown(directory)}: {error.strerror}") from None
 
 
 def _extract_jobs(jobs: list[Job], dst: Path, settings: dict, workers: Optional[int]) -> ExtractSummary:
-    for parent in {dst, *(job.folder.parent for job in jobs)}:
+    for parent in {dst, *(job.directory.parent for job in jobs)}:
         remove_leftovers(parent)
     first_frame = settings["template"].format(1)
-    waiting = [job for job in jobs if not (job.folder / first_frame).exists()]
+    waiting = [job for job in jobs if not (job.directory / first_frame).exists()]
     _agree_on_settings(dst, settings, len(jobs) - len(waiting))
     summary = ExtractSummary(videos=len(jobs), existing=len(jobs) - len(waiting))
     with closing(_run(waiting, settings, workers or cores())) as outcomes, \
@@ -185,9 +185,9 @@ def _extract_jobs(jobs: list[Job], dst: Path, settings: dict, workers: Optional[
     return summary
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed have begun in `folder`."""
-    for entry in os.scandir(folder) if folder.is_dir() else ():
+def remove_leftovers(directory: Path) -> None:
+    """Remove what runs that were killed have begun in `directory`."""
+    for entry in os.scandir(directory) if directory.is_dir() else ():
         if _PARTIAL.fullmatch(entry.name):
             shutil.rmtree(entry.path, ignore_errors=True) if entry.is_dir() else os.unlink(entry.path)
 
@@ -202,11 +202,11 @@ def _agree_on_settings(dst: Path, settings: dict, existing: int) -> None:
             raise UserError(f"{file} is damaged ({error}): delete {dst} and extract again") from None
         if before != settings:
             raise UserError(f"{dst} holds frames made with {words_of(before)}; asked for is {words_of(settings)}:"
-                            " use the same settings, or another folder")
+                            " use the same settings, or another directory")
         return
     if existing:
-        raise UserError(f"{dst} holds frame folders of {existing} of these videos, made by another program, with"
-                        f" unknown settings (no {SETTINGS_FILE}): name another folder or delete them")
+        raise UserError(f"{dst} holds frame directories of {existing} of these videos, made by another program, with"
+                        f" unknown settings (no {SETTINGS_FILE}): name another directory or delete them")
     partial = dst / f".settings.partial-{uuid.uuid4().hex[:8]}"
     partial.write_text(json.dumps(settings) + "\n", encoding="utf-8")
     partial.replace(file)
@@ -256,7 +256,7 @@ def _run_in_processes(jobs: list[Job], settings: dict, workers: int) -> Generato
 
 def _work(job: Job, settings: dict) -> tuple[int, str]:
     try:
-        return extract_video(job.video, job.folder, **settings, stopped=interrupted), ""
+        return extract_video(job.video, job.directory, **settings, stopped=interrupted), ""
     except UserError as error:
         return 0, shown(error)
     except Stopped:
@@ -268,11 +268,11 @@ def _work(job: Job, settings: dict) -> tuple[int, str]:
 def command_line(doc: Optional[str], source: str, target: str, template: str, height: int, by_class: bool) -> int:
     """What the two vid2img programs share: parse sys.argv, extract, report. Returns the exit status (2: failures).
 
-    source, target: what the two folders are called; template, height: the data set's defaults.
+    source, target: what the two directories are called; template, height: the data set's defaults.
     """
     parser = Parser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar=source, type=Path, help="folder of the videos")
-    parser.add_argument("target", metavar=target, type=Path, help="folder that receives the frame folders")
+    parser.add_argument("source", metavar=source, type=Path, help="directory of the videos")
+    parser.add_argument("target", metavar=target, type=Path, help="directory that receives the frame directories")
     parser.add_argument("-j", "--workers", type=int, help="processes (default: one per core)")
     parser.add_argument("--height", type=int, default=height,
                         help=f"of the frames, in pixels; 0 keeps the video's own (default: {height})")
@@ -281,8 +281,8 @@ def command_line(doc: Optional[str], source: str, target: str, template: str, he
     parser.add_argument("--ext", default=",".join(EXTENSIONS),
                         help="kinds of video files, with commas (default: %(default)s)")
     args = parser.parse_args()
-    summary = extract_folder(args.source, args.target, template, args.height, args.quality,
-                             args.ext.split(","), args.workers, by_class)
+    summary = extract_directory(args.source, args.target, template, args.height, args.quality,
+                                args.ext.split(","), args.workers, by_class)
     return report(summary)
 
 

@@ -1,4 +1,4 @@
-"""Optical flow of whole folders of videos, in parallel, and the lists that train on it; see `ops.prepare.optical_flow`."""
+"""Optical flow of whole directories of videos, in parallel, and lists to train on it; see `ops.prepare.optical_flow`."""
 import json
 import multiprocessing
 import time
@@ -20,19 +20,19 @@ from ops.prepare.optical_flow import (
     LAYOUTS,
     QUALITY,
     TEMPLATES,
+    directory_name,
     extract_flow,
     file_forms,
     flow_function,
-    folder_name,
 )
 
 SETTINGS_FILE = ".flow.json"
 
 
-def extract_flow_folder(src: Path, dst: Path, frames: bool = False, by_class: bool = False, template: str = "",
-                        extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None,
-                        **settings: Any) -> ExtractSummary:
-    """The flow of every video in `src` (frames: of every folder of frames) to `dst/<its name>/`.
+def extract_flow_directory(src: Path, dst: Path, frames: bool = False, by_class: bool = False, template: str = "",
+                           extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None,
+                           **settings: Any) -> ExtractSummary:
+    """The flow of every video in `src` (frames: of every directory of frames) to `dst/<its name>/`.
 
     by_class: `src/<class>/` to `dst/<class>/`. settings: layout, method, bound, height, quality of `extract_flow`.
     What is there already is kept, so a killed run goes on where it was. workers: processes (None: one per core).
@@ -42,12 +42,12 @@ def extract_flow_folder(src: Path, dst: Path, frames: bool = False, by_class: bo
     started = time.monotonic()
     settings = {"layout": "ucf", "method": "dis", "bound": BOUND, "height": HEIGHT, "quality": QUALITY, **settings}
     _check(settings, template, workers)
-    found = _frame_folders(src, dst, by_class) if frames else find_videos(src, dst, extensions, by_class)
+    found = _frame_directories(src, dst, by_class) if frames else find_videos(src, dst, extensions, by_class)
     jobs = _in_layout(found, settings["layout"])
     try:
         dst.mkdir(parents=True, exist_ok=True)
         with only_run(dst):
-            for parent in {dst, *(job.folder.parent for job in jobs)}:
+            for parent in {dst, *(job.directory.parent for job in jobs)}:
                 remove_leftovers(parent)
             waiting = [job for job in jobs if not _first_file(job, settings["layout"]).exists()]
             _agree_on_settings(dst, settings, len(jobs) - len(waiting))
@@ -75,32 +75,32 @@ def _check(settings: dict[str, Any], template: str, workers: Optional[int]) -> N
     flow_function(settings["method"])
 
 
-def _frame_folders(src: Path, dst: Path, by_class: bool) -> list[Job]:
-    """A job per visible folder in `src`, by name. UserError when there are none."""
+def _frame_directories(src: Path, dst: Path, by_class: bool) -> list[Job]:
+    """A job per visible directory in `src`, by name. UserError when there are none."""
     parents = [Path(entry.path) for entry in visible(src) if entry.is_dir()] if by_class else [src]
     jobs = [Job(Path(entry.path), dst / Path(entry.path).relative_to(src), shown(Path(entry.path).relative_to(src)))
             for parent in parents for entry in visible(parent) if entry.is_dir()]
     if not jobs:
-        raise UserError(f"no folders of frames in {shown(src)}" + ("/<class>/" if by_class else ""))
+        raise UserError(f"no directories of frames in {shown(src)}" + ("/<class>/" if by_class else ""))
     return jobs
 
 
 def _in_layout(jobs: Sequence[Job], layout: str) -> list[Job]:
-    """The jobs with the folders that the layout asks for. UserError when two would share one, or overwrite frames."""
+    """The jobs with the directories that the layout asks for. UserError when two would share one, or overwrite frames."""
     renamed: dict[Path, Job] = {}
     for job in jobs:
-        folder = job.folder.with_name(folder_name(layout, job.folder.name))
-        if folder in renamed:
-            raise UserError(f"{renamed[folder].name} and {job.name} would share the folder {shown(folder)}: rename"
+        directory = job.directory.with_name(directory_name(layout, job.directory.name))
+        if directory in renamed:
+            raise UserError(f"{renamed[directory].name} and {job.name} would share the directory {shown(directory)}: rename"
                             " one of them")
-        if layout == "rgb" and folder.absolute() == job.video.absolute():
-            raise UserError("--layout rgb names its files as frames: name another folder than the frames' own")
-        renamed[folder] = job._replace(folder=folder)
+        if layout == "rgb" and directory.absolute() == job.video.absolute():
+            raise UserError("--layout rgb names its files as frames: name another directory than the frames' own")
+        renamed[directory] = job._replace(directory=directory)
     return list(renamed.values())
 
 
 def _first_file(job: Job, layout: str) -> Path:
-    return job.folder / file_forms(layout, job.folder.name)[0].format(1)
+    return job.directory / file_forms(layout, job.directory.name)[0].format(1)
 
 
 def _agree_on_settings(dst: Path, settings: dict[str, Any], existing: int) -> None:
@@ -109,7 +109,7 @@ def _agree_on_settings(dst: Path, settings: dict[str, Any], existing: int) -> No
     if not file.exists():
         if existing:
             raise UserError(f"{dst} holds flow of {existing} of these videos, made by another program, with unknown"
-                            f" settings (no {SETTINGS_FILE}): name another folder or delete it")
+                            f" settings (no {SETTINGS_FILE}): name another directory or delete it")
         write_lines(file, [json.dumps(settings)])
         return
     try:
@@ -118,7 +118,7 @@ def _agree_on_settings(dst: Path, settings: dict[str, Any], existing: int) -> No
         raise UserError(f"{file} is damaged ({error}): delete the flow in {dst} and extract again") from None
     if before != settings:
         raise UserError(f"{dst} holds flow made with {words_of(before)}; asked for is {words_of(settings)}: use the same"
-                        " settings, or another folder")
+                        " settings, or another directory")
 
 
 def _extract(jobs: list[Job], options: dict[str, Any], workers: int, summary: ExtractSummary) -> None:
@@ -155,7 +155,7 @@ def _outcomes(jobs: list[Job], options: dict[str, Any], workers: int) -> Generat
 
 def _work(job: Job, options: dict[str, Any]) -> tuple[int, str]:
     try:
-        return extract_flow(job.video, job.folder, **options, stopped=interrupted), ""
+        return extract_flow(job.video, job.directory, **options, stopped=interrupted), ""
     except UserError as error:
         return 0, shown(error)
     except Stopped:
@@ -175,12 +175,12 @@ def write_flow_list(rgb_list: Path, out: Path, dst: Path, layout: str) -> list[t
     records = read_list(rgb_list)
     for record in records:
         parent, _, name = record.path.rpartition("/")
-        video = f"{parent}/{folder_name(layout, name)}" if parent else folder_name(layout, name)
+        video = f"{parent}/{directory_name(layout, name)}" if parent else directory_name(layout, name)
         try:
             pairs = count_frames(dst / video, file_forms(layout, name)[0])
             lines.append(f"{video} {pairs * (2 if layout == 'something_v1' else 1)} {record.label}")
         except (UserError, OSError) as error:
-            missing.append((record.path, str(error) if isinstance(error, UserError) else "no folder of flow"))
+            missing.append((record.path, str(error) if isinstance(error, UserError) else "no directory of flow"))
     if not lines:
         raise UserError(f"none of the {len(records)} videos of {rgb_list} has flow in {dst} ({missing[0][0]}:"
                         f" {missing[0][1]})")

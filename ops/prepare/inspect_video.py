@@ -19,7 +19,7 @@ from ops.video.video_files import VideoFiles, read_frames
 
 # What can be wrong with a video, and in words.
 KINDS = {
-    "missing": "no such folder or file, or no frame of the expected name",
+    "missing": "no such directory or file, or no frame of the expected name",
     "empty": "nothing in it",
     "truncated": "a frame, or the video file, ends early",
     "unreadable": "cannot be decoded",
@@ -28,17 +28,17 @@ KINDS = {
     "sizes": "frames of different sizes in one video",
     "count": "the list's number of frames is another than the video's",
     "short": "fewer frames than a clip has segments",
-    "colour": "pictures that are not RGB (the loader converts them)",
+    "color": "images that are not RGB (the loader converts them)",
 }
 # Such a video cannot be trained on whatever the list says of it.
 FATAL = ("missing", "empty", "truncated", "unreadable", "index_base", "gap", "sizes")
 _MODES = {"L": "grayscale", "LA": "grayscale with transparency", "I;16": "16-bit grayscale", "I": "32-bit grayscale",
-          "1": "black and white", "P": "a palette picture"}
+          "1": "black and white", "P": "a palette image"}
 
 
 @dataclass
 class VideoReport:
-    """What was seen of a video. count: frames from 1 on without a gap. sizes: (width, height) -> pictures seen."""
+    """What was seen of a video. count: frames from 1 on without a gap. sizes: (width, height) -> images seen."""
     count: int = 0
     faults: dict[str, str] = field(default_factory=dict)  # kind -> detail
     sizes: Counter = field(default_factory=Counter)
@@ -49,19 +49,19 @@ class VideoReport:
         """Keep the first fault of each kind."""
         self.faults.setdefault(kind, " ".join(detail.split()))
 
-    def see(self, picture: Image.Image, signs: bool) -> None:
-        """signs: the picture is one of those that tell videos apart."""
-        self.sizes[picture.size] += 1
+    def see(self, image: Image.Image, signs: bool) -> None:
+        """signs: the image is one of those that tell videos apart."""
+        self.sizes[image.size] += 1
         if len(self.sizes) > 1:
             (a, b), (c, d) = list(self.sizes)[:2]
             self.blame("sizes", f"frames of {a}x{b} and of {c}x{d} pixels: extract the video again")
         if signs:
-            self.signature.append(hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest())
-            self.uniform &= all(low == high for low, high in _extrema(picture))
+            self.signature.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest())
+            self.uniform &= all(low == high for low, high in _extrema(image))
 
     @property
     def digest(self) -> Optional[str]:
-        """Of the first and middle picture; None without them, or where both are of one colour, as many videos begin."""
+        """Of the first and middle image; None without them, or where both are of one color, as many videos begin."""
         return None if self.uniform else hashlib.sha256(b"".join(self.signature)).hexdigest()
 
     @property
@@ -69,13 +69,13 @@ class VideoReport:
         return {kind: detail for kind, detail in self.faults.items() if kind in FATAL}
 
 
-def _extrema(picture: Image.Image) -> list[tuple[float, float]]:
-    return [band.getextrema() for band in picture.split()]  # type: ignore[misc]
+def _extrema(image: Image.Image) -> list[tuple[float, float]]:
+    return [band.getextrema() for band in image.split()]  # type: ignore[misc]
 
 
 def inspect_video(root: Path, video: str, template: str, num_frames: Optional[int] = None, min_frames: int = 1,
                   full: bool = False, data_format: str = "auto") -> VideoReport:
-    """Look at the video file or frame folder `video` under `root`.
+    """Look at the video file or frame directory `video` under `root`.
 
     template, data_format: as for `ops.video.frames` (RGB or flow). num_frames: what the list says. min_frames: fewer
     are too few. full: decode every frame.
@@ -86,7 +86,7 @@ def inspect_video(root: Path, video: str, template: str, num_frames: Optional[in
         if is_file:
             _look_at_file(look, VideoFiles(root).path(video), full)
         else:
-            _look_at_folder(look, root, video, template, full)
+            _look_at_directory(look, root, video, template, full)
     except UserError as error:
         look.blame("missing", str(error))
     if look.count and not {"gap", "index_base"} & set(look.faults):  # with these the count means nothing
@@ -106,14 +106,14 @@ def _wanted(count: int, full: bool) -> list[int]:
     return list(range(1, count + 1)) if full or count < 3 else [1, _middle(count), count]
 
 
-# ---- frame folders ------------------------------------------------------------------------------------------
+# ---- frame directories ------------------------------------------------------------------------------------------
 
-def _look_at_folder(look: VideoReport, root: Path, video: str, template: str, full: bool) -> None:
-    folder, files_of = frame_files(root, video, template)
+def _look_at_directory(look: VideoReport, root: Path, video: str, template: str, full: bool) -> None:
+    directory, files_of = frame_files(root, video, template)
     try:
-        names = set(os.listdir(folder))
+        names = set(os.listdir(directory))
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        look.blame("missing", f"no folder {folder}: {getattr(error, 'strerror', None) or error}")
+        look.blame("missing", f"no directory {directory}: {getattr(error, 'strerror', None) or error}")
         return
     while names.issuperset(files_of(look.count + 1)):
         look.count += 1
@@ -124,31 +124,31 @@ def _look_at_folder(look: VideoReport, root: Path, video: str, template: str, fu
         _report_absence(look, names, files_of(1)[0])
     elif (total := _count_matching(names, template)) > look.count * len(files_of(1)):
         gap = next(name for name in files_of(look.count + 1) if name not in names)
-        look.blame("gap", f"{gap} is missing, though {total} pictures are there")
+        look.blame("gap", f"{gap} is missing, though {total} images are there")
     for index in _wanted(look.count, full):
         for name in files_of(index):
-            picture = _read_picture(look, folder / name, is_flow=template.count("{") > 1)
-            if picture is not None:
-                look.see(picture, index in (1, _middle(look.count)))
+            image = _read_image(look, directory / name, is_flow=template.count("{") > 1)
+            if image is not None:
+                look.see(image, index in (1, _middle(look.count)))
 
 
 def frame_files(root: Path, video: str, template: str) -> tuple[Path, Callable[[int], list[str]]]:
-    """(folder, index -> file names) of a video's frames; flow has two files an index, or one with both."""
+    """(directory, index -> file names) of a video's frames; flow has two files an index, or one with both."""
     fields = template.count("{")
     if fields < 3:
         return root / video, lambda index: (
             [template.format(index)] if fields == 1 else [template.format(axis, index) for axis in "xy"])
     if not video.isdigit():
-        raise UserError(f"flow folders are numbered in this data set, {video!r} is no number")
+        raise UserError(f"flow directories are numbered in this data set, {video!r} is no number")
     return root / f"{int(video):06d}", lambda index: [template.format(int(video), axis, index) for axis in "xy"]
 
 
 def _report_absence(look: VideoReport, names: set[str], wanted: str) -> None:
-    pictures = sorted(filter(is_image_name, names))
-    if pictures:
-        look.blame("missing", f"none of its {len(pictures)} pictures is called {wanted}, the first is {pictures[0]}")
+    images = sorted(filter(is_image_name, names))
+    if images:
+        look.blame("missing", f"none of its {len(images)} images is called {wanted}, the first is {images[0]}")
     else:
-        look.blame("empty", "the folder holds no pictures")
+        look.blame("empty", "the directory holds no images")
 
 
 def _count_matching(names: set[str], template: str) -> int:
@@ -156,10 +156,10 @@ def _count_matching(names: set[str], template: str) -> int:
     return sum(form.fullmatch(name) is not None for name in names)
 
 
-def _read_picture(look: VideoReport, file: Path, is_flow: bool) -> Optional[Image.Image]:
+def _read_image(look: VideoReport, file: Path, is_flow: bool) -> Optional[Image.Image]:
     try:
-        with Image.open(file) as picture:
-            mode, converted = picture.mode, picture.convert("RGB")
+        with Image.open(file) as image:
+            mode, converted = image.mode, image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
         if isinstance(error, FileNotFoundError):
             look.blame("missing", f"{file.name} points to nothing")
@@ -169,7 +169,7 @@ def _read_picture(look: VideoReport, file: Path, is_flow: bool) -> Optional[Imag
             look.blame("truncated" if _says_truncated(str(error)) else "unreadable", f"{file.name}: {error}")
         return None
     if mode != "RGB" and not is_flow:
-        look.blame("colour", f"{file.name} is {_MODES.get(mode, mode)}")
+        look.blame("color", f"{file.name} is {_MODES.get(mode, mode)}")
     return converted
 
 
@@ -204,4 +204,4 @@ def _see_frame(look: VideoReport, number: int, frame: av.VideoFrame, scaler: Vid
     signs = number in (1, _middle(look.count))
     look.see(frame_image(frame, upright_size(frame, 0), scaler), signs)
     if frame.format.name.startswith(("gray", "mono", "ya8", "ya16")):
-        look.blame("colour", f"its pictures are {frame.format.name}")
+        look.blame("color", f"its images are {frame.format.name}")

@@ -1,9 +1,9 @@
-"""Optical flow between neighbouring frames, as pictures: x and y displacements in pixels, scaled to 0-255.
+"""Optical flow between neighbouring frames, as images: x and y displacements in pixels, scaled to 0-255.
 
-n frames give n - 1 flow pictures (pairs), numbered from 1; picture i is the motion from frame i to frame i + 1.
+n frames give n - 1 flow images (pairs), numbered from 1; image i is the motion from frame i to frame i + 1.
 Layouts, the three that the published loader reads (a data set of the table says which is its own):
-  ucf           <video>/flow_x_00001.jpg and flow_y_00001.jpg, grey; the folder may hold the RGB frames too
-  something_v1  <video, 6 digits>/<video, 6 digits>-x_00001.jpg and ...-y_00001.jpg, grey; its lists count both files
+  ucf           <video>/flow_x_00001.jpg and flow_y_00001.jpg, gray; the directory may hold the RGB frames too
+  something_v1  <video, 6 digits>/<video, 6 digits>-x_00001.jpg and ...-y_00001.jpg, gray; its lists count both files
   rgb           <video>/000001.jpg, red: x, green: y, blue: 0
 """
 import os
@@ -26,16 +26,16 @@ from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_s
 LAYOUTS = ("ucf", "something_v1", "rgb")
 METHODS = ("dis", "tvl1")
 BOUND = 20.0  # published: displacements of -20 to 20 pixels become 0 to 255
-HEIGHT = 256  # of the frames that the flow is computed on, and so of its pictures
+HEIGHT = 256  # of the frames that the flow is computed on, and so of its images
 QUALITY = 95
 TEMPLATES = ("img_{:05d}.jpg", "{:06d}.jpg", "{:05d}.jpg", "image_{:05d}.jpg")  # what frames are called
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-# ---- pictures ------------------------------------------------------------------------------------------------
+# ---- images ------------------------------------------------------------------------------------------------
 
 def flow_function(method: str) -> FlowFunction:
-    """Two grey uint8 pictures (H, W) -> the displacements between them, pixels, float32 (H, W, 2: x, y).
+    """Two gray uint8 images (H, W) -> the displacements between them, pixels, float32 (H, W, 2: x, y).
 
     "dis": DIS (arXiv:1603.03590), medium preset. "tvl1": TV-L1, the published one, of OpenCV's extra modules.
     """
@@ -62,12 +62,12 @@ def file_forms(layout: str, video: str) -> list[str]:
     """Forms of the file names of a video's flow, for numbers from 1: of x and y, or the one with both."""
     if layout == "rgb":
         return ["{:06d}.jpg"]
-    start = "flow_" if layout == "ucf" else f"{folder_name(layout, video)}-"
+    start = "flow_" if layout == "ucf" else f"{directory_name(layout, video)}-"
     return [f"{start}{axis}_{{:05d}}.jpg" for axis in "xy"]
 
 
-def folder_name(layout: str, video: str) -> str:
-    """The folder of a video's flow. UserError for something_v1 and a name that is no number."""
+def directory_name(layout: str, video: str) -> str:
+    """The directory of a video's flow. UserError for something_v1 and a name that is no number."""
     if layout != "something_v1":
         return video
     if not (video.isascii() and video.isdecimal()):
@@ -78,22 +78,22 @@ def folder_name(layout: str, video: str) -> str:
 
 # ---- one video -----------------------------------------------------------------------------------------------
 
-def grey_frames(source: Path, height: int = HEIGHT, template: str = "") -> Iterator[np.ndarray]:
-    """The frames of a video file, or of a folder of frames, as grey uint8 (H, W), scaled to `height` (0: as they are).
+def gray_frames(source: Path, height: int = HEIGHT, template: str = "") -> Iterator[np.ndarray]:
+    """The frames of a video file, or of a directory of frames, as gray uint8 (H, W), scaled to `height` (0: as they are).
 
-    template: file name of frame n in the folder, "" for the first of TEMPLATES that fits.
+    template: file name of frame n in the directory, "" for the first of TEMPLATES that fits.
     Raises BrokenVideo when a frame is missing, cannot be read, or has another size than the first.
     """
     size: Optional[tuple[int, int]] = None
-    for number, picture in enumerate(_pictures(source, height, template), start=1):
-        size = size or picture.size
-        if picture.size != size:
-            raise BrokenVideo(f"frame {number} is {'x'.join(map(str, picture.size))} pixels large, the first"
+    for number, image in enumerate(_images(source, height, template), start=1):
+        size = size or image.size
+        if image.size != size:
+            raise BrokenVideo(f"frame {number} is {'x'.join(map(str, image.size))} pixels large, the first"
                               f" {'x'.join(map(str, size))}")
-        yield np.asarray(picture.convert("L"))
+        yield np.asarray(image.convert("L"))
 
 
-def _pictures(source: Path, height: int, template: str) -> Iterator[Image.Image]:
+def _images(source: Path, height: int, template: str) -> Iterator[Image.Image]:
     if not source.is_dir():
         scaler, size = VideoReformatter(), (0, 0)
         for frame in decoded_frames(source):
@@ -102,54 +102,54 @@ def _pictures(source: Path, height: int, template: str) -> Iterator[Image.Image]
         return
     template = _find_template(source, template)
     for number in range(1, count_frames(source, template) + 1):
-        picture = _read(source / template.format(number))
-        width = round(picture.width * height / picture.height) or 1
-        same = height in (0, picture.height)
-        yield picture if same else picture.resize((width, height), Image.Resampling.BILINEAR)
+        image = _read(source / template.format(number))
+        width = round(image.width * height / image.height) or 1
+        same = height in (0, image.height)
+        yield image if same else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _read(frame: Path) -> Image.Image:
     # not ops.video.frames.read_image: that brings torch, which the worker processes do without
     try:
-        with Image.open(frame) as picture:
-            return picture.convert("RGB")
+        with Image.open(frame) as image:
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
         raise BrokenVideo(f"unreadable frame {frame.name}: {error}") from None
 
 
-def _find_template(folder: Path, template: str) -> str:
+def _find_template(directory: Path, template: str) -> str:
     for candidate in [template] if template else TEMPLATES:
-        if (folder / candidate.format(1)).exists():
+        if (directory / candidate.format(1)).exists():
             return candidate
     names = template.format(1) if template else ", ".join(name.format(1) for name in TEMPLATES)
-    raise BrokenVideo(f"the folder has no first frame ({names}): name another form with --template")
+    raise BrokenVideo(f"the directory has no first frame ({names}): name another form with --template")
 
 
-def extract_flow(source: Path, folder: Path, layout: str = "ucf", method: str = "dis", bound: float = BOUND,
+def extract_flow(source: Path, directory: Path, layout: str = "ucf", method: str = "dis", bound: float = BOUND,
                  height: int = HEIGHT, quality: int = QUALITY, template: str = "",
                  stopped: Callable[[], bool] = lambda: False) -> int:
-    """Write the flow of a video file or frame folder into `folder`; all of it or nothing. Returns the number of pairs.
+    """Write the flow of a video file or frame directory into `directory`; all of it or nothing. Returns the number of pairs.
 
     stopped: asked once a frame; True gives the video up. Raises UserError: BrokenVideo, or an option that is none.
     """
     cv2.setNumThreads(1)  # the callers run one process per core, and the result does not depend on their number
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = directory.with_name(f".{directory.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
     partial.mkdir()
     try:
-        count, flow, forms = 0, flow_function(method), file_forms(layout, folder.name)
+        count, flow, forms = 0, flow_function(method), file_forms(layout, directory.name)
         before: Optional[np.ndarray] = None
-        for frame in grey_frames(source, height, template):
+        for frame in gray_frames(source, height, template):
             if stopped():
                 raise Stopped
             if before is not None:
                 count += 1
-                pictures = scale_flow(_flow_between(flow, before, frame, count), bound)
-                _save(pictures, [partial / form.format(count) for form in forms], quality)
+                images = scale_flow(_flow_between(flow, before, frame, count), bound)
+                _save(images, [partial / form.format(count) for form in forms], quality)
             before = frame
         if not count:
             raise BrokenVideo("it has one frame only: flow needs two")
-        _put(partial, folder, forms[0].format(1))
+        _put(partial, directory, forms[0].format(1))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return count
@@ -169,16 +169,16 @@ def _save(flow: np.ndarray, files: list[Path], quality: int) -> None:
         for axis, file in enumerate(files):
             Image.fromarray(np.ascontiguousarray(flow[..., axis])).save(file, "JPEG", quality=quality)
         return
-    picture = Image.fromarray(np.dstack([flow, np.zeros_like(flow[..., :1])]))
-    picture.save(files[0], "JPEG", quality=quality, subsampling="4:4:4")  # else x and y would be blurred
+    image = Image.fromarray(np.dstack([flow, np.zeros_like(flow[..., :1])]))
+    image.save(files[0], "JPEG", quality=quality, subsampling="4:4:4")  # else x and y would be blurred
 
 
-def _put(partial: Path, folder: Path, first: str) -> None:
-    """Give the flow its place: the whole folder, or where that exists (with RGB frames), every file, `first` last.
+def _put(partial: Path, directory: Path, first: str) -> None:
+    """Give the flow its place: the whole directory, or where that exists (with RGB frames), every file, `first` last.
 
-    So a folder with the file `first` is complete, whenever the process is killed.
+    So a directory with the file `first` is complete, whenever the process is killed.
     """
-    if not folder.exists():
-        return put_in_place(partial, folder)
+    if not directory.exists():
+        return put_in_place(partial, directory)
     for file in sorted(partial.iterdir(), key=lambda file: file.name == first):
-        os.replace(file, folder / file.name)
+        os.replace(file, directory / file.name)

@@ -26,7 +26,7 @@ _SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "v
 
 
 class Item(NamedTuple):
-    """A labelled video. path: of a video file or frame folder, relative to the root, with slashes. label: its class.
+    """A labelled video. path: of a video file or frame directory, relative to the root, with slashes. label: its class.
     split: train, val or test; "" where that is to be decided."""
     path: str
     label: str
@@ -38,9 +38,9 @@ class Item(NamedTuple):
 def find_items(root: Path, skip: Path) -> list[Item]:
     """The videos in `root/<class>/`, or `root/<train or val or test>/<class>/`; at any depth below the class.
 
-    skip: a folder (of outputs) that is no class. Hidden folders are none either.
+    skip: a directory (of outputs) that is no class. Hidden directories are none either.
     """
-    tops = _folders(root, skip)
+    tops = _directories(root, skip)
     splits = {top: _SPLIT_WORDS[top.lower()] for top in tops if top.lower() in _SPLIT_WORDS}
     if len(splits) < len(tops) and {"train", "val"} <= set(splits.values()):
         other = next(top for top in tops if top not in splits)
@@ -48,15 +48,15 @@ def find_items(root: Path, skip: Path) -> list[Item]:
     if len(splits) < len(tops) or "train" not in splits.values():
         return _class_items(root, tops, "", "")
     return [item for top, split in splits.items()
-            for item in _class_items(root, _folders(root / top, skip), f"{top}/", split)]
+            for item in _class_items(root, _directories(root / top, skip), f"{top}/", split)]
 
 
-def _folders(folder: Path, skip: Path) -> list[str]:
+def _directories(directory: Path, skip: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(folder)
+        return sorted(entry.name for entry in os.scandir(directory)
                       if entry.is_dir() and not entry.name.startswith(".") and not _same(Path(entry.path), skip))
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -68,8 +68,8 @@ def _class_items(root: Path, classes: Sequence[str], prefix: str, split: str) ->
     for name in classes:
         found = list(find_videos(root / prefix / name))
         if "." in found:
-            raise UserError(f"{root / prefix / name} holds pictures: each video's frames need a folder of their own in"
-                            " the folder of their class")
+            raise UserError(f"{root / prefix / name} holds images: each video's frames need a directory of their own in"
+                            " the directory of their class")
         items += [Item(f"{prefix}{name}/{video}", name, split) for video in found]
     return items
 
@@ -151,10 +151,10 @@ def check_items(root: Path, items: Sequence[Item], workers: int) -> Checked:
     return checked
 
 
-def _template(folder: Path) -> tuple[str, str]:
-    """(template, why the folder cannot be used)"""
+def _template(directory: Path) -> tuple[str, str]:
+    """(template, why the directory cannot be used)"""
     try:
-        return frame_names(folder).template, ""
+        return frame_names(directory).template, ""
     except UserError as error:
         return "", str(error)
 
@@ -164,20 +164,20 @@ def extract_items(root: Path, items: Sequence[Item], target: Path, height: int, 
     for leftover in target.rglob(".*.partial-*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     names = Counter(_stem(item.path) for item in items)
-    folders = {item: item.path if names[_stem(item.path)] > 1 else _stem(item.path) for item in items}
+    directories = {item: item.path if names[_stem(item.path)] > 1 else _stem(item.path) for item in items}
     checked = Checked(target)
 
     def extract(item: Item) -> tuple[int, str]:
-        folder = target / folders[item]
+        directory = target / directories[item]
         try:
-            if not folder.exists():
-                return extract_video(root / item.path, folder, TEMPLATE, height), ""
-            return count_frames(folder, TEMPLATE), ""
+            if not directory.exists():
+                return extract_video(root / item.path, directory, TEMPLATE, height), ""
+            return count_frames(directory, TEMPLATE), ""
         except (UserError, OSError) as error:
             return 0, str(error)
 
     _collect(checked, items, extract, workers, "extracting")
-    checked.counts = {item._replace(path=folders[item]): count for item, count in checked.counts.items()}
+    checked.counts = {item._replace(path=directories[item]): count for item, count in checked.counts.items()}
     return checked
 
 
@@ -270,7 +270,7 @@ def write_lists(name: str, checked: Checked, splits: dict[str, list[Item]], out:
             with atomic_write(out / file) as f:
                 f.writelines(line + "\n" for line in lines)
     except OSError as error:
-        raise UserError(f"cannot write the lists to {out}: {error.strerror}: name a folder with --out") from None
+        raise UserError(f"cannot write the lists to {out}: {error.strerror}: name a directory with --out") from None
     return UserDataSet(name, Path(os.path.abspath(checked.root)), list_file(out, "train"), list_file(out, "val"),
                        Path(os.path.abspath(out), "category.txt"), template=checked.template,
                        test_list=list_file(out, "test") if splits["test"] else None)

@@ -1,14 +1,14 @@
 """`datasets.yaml`: a user's own data sets, read by main.py and test_models.py, written by tools/make_dataset.py.
 
     my_actions:                            # the name for `python main.py my_actions RGB`
-      root: /videos/actions                # folder of the videos, or of the frame folders, that the lists name
+      root: /videos/actions                # directory of the videos, or of the frame directories, that the lists name
       train_list: lists/train.txt          # see ops.data.list_files.read_list for the form
       val_list: lists/val.txt
       test_list: lists/test.txt            # may be left out; tools/check_dataset.py looks at it too
       categories: lists/category.txt       # class names, one a line; or num_class: 12
-      template: "img_{:05d}.jpg"           # frame folders only: file name of a frame, 1-based (default {:06d}.jpg)
+      template: "img_{:05d}.jpg"           # frame directories only: file name of a frame, 1-based (default {:06d}.jpg)
 
-Relative paths start at the folder of the yaml file. Every value is text, so `no` and `007` are names like others.
+Relative paths start at the directory of the yaml file. Every value is text, so `no` and `007` are names like others.
 """
 import os
 import re
@@ -40,13 +40,13 @@ class UserDataSet:
     place: str = field(default="", compare=False)  # file and line, for messages
 
     def check_paths(self, *unused: str) -> None:
-        """UserError for the first file or folder that is not there; `unused` keys are not looked at."""
+        """UserError for the first file or directory that is not there; `unused` keys are not looked at."""
         for key in ("root", "train_list", "val_list", "categories"):
             path = getattr(self, key)
             if path is None or key in unused:
                 continue
             if not (path.is_dir() if key == "root" else path.is_file()):
-                kind = "folder" if key == "root" else "file"
+                kind = "directory" if key == "root" else "file"
                 raise UserError(f"{self.place}: data set {self.name!r}: {key}: there is no {kind} {path}: correct the"
                                 " path, or make the data set again with tools/make_dataset.py")
 
@@ -178,7 +178,7 @@ def register(path: Path, entry: UserDataSet, taken: Collection[str] = (), replac
 
 
 def _block(entry: UserDataSet, path: Path) -> str:
-    """The entry as yaml; a path within the file's own folder is written relative to it."""
+    """The entry as yaml; a path within the file's own directory is written relative to it."""
     base = Path(os.path.abspath(path)).parent
     values: Mapping[str, Any] = {key: asdict(entry)[key] for key in KEYS}
     plain = {key: _shortened(value, base) if isinstance(value, Path) else value

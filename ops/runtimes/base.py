@@ -43,7 +43,7 @@ class StepRuntime:
         raise AssertionError("a runtime says how it steps")
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) in the model's colour order, scaled and cropped -> what `step` takes."""
+        """uint8 (B, 3, H, W) in the model's color order, scaled and cropped -> what `step` takes."""
         p = self.preprocessing
         return normalize_clips(frames, p["mean"], p["std"], div=p["range"] == 1)
 

@@ -22,7 +22,7 @@ Clip = Iterable[Tensor]  # frames (1, 3, H, W) of one source, in order, as `prep
 def quantize_step(exported: Exported, clips: Iterable[Clip]) -> Exported:
     """The int8 twin of a float32 step. clips: what it is calibrated on; each begins with empty memories.
 
-    A few dozen frames of the pictures that it will see are enough; frames of another kind make poor scales. The step
+    A few dozen frames of the images that it will see are enough; frames of another kind make poor scales. The step
     of MobileNetV2 at 224 takes some seconds. UserError when a package is missing, there is no frame, or the step is
     int8 already.
     """
@@ -33,8 +33,8 @@ def quantize_step(exported: Exported, clips: Iterable[Clip]) -> Exported:
     frames, source = _Frames(exported, clips), onnx.load_from_string(exported.content)
     # It asks to be run after its own shape inference and folding, which the export has done already.
     import_extra("onnxruntime.quantization.quant_utils").add_pre_process_metadata(source)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "step.onnx"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "step.onnx"
         quantization.quantize_static(
             source, path, frames, quant_format=quantization.QuantFormat.QDQ,
             per_channel=True, activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)

@@ -146,26 +146,26 @@ def _summarise(answers: Sequence[Tensor], labels: Tensor, stride: int) -> Online
 
 # ---- report -------------------------------------------------------------------------------------------------
 
-def write_online_report(result: OnlineScores, folder: Path) -> None:
-    """Into `folder`: accuracy_over_time.csv and accuracy_over_time.png."""
-    with atomic_write(folder / "accuracy_over_time.csv") as f:
+def write_online_report(result: OnlineScores, directory: Path) -> None:
+    """Into `directory`: accuracy_over_time.csv and accuracy_over_time.png."""
+    with atomic_write(directory / "accuracy_over_time.csv") as f:
         writer = csv.writer(f)
         writer.writerow(["frames", "source_frame", "top1", "videos_running"])
         for n, row in enumerate(zip(result.source_frames, result.top1, result.running), 1):
             writer.writerow([n, row[0], f"{row[1]:.2f}", row[2]])
-    with atomic_write(folder / "accuracy_over_time.png", "wb") as f:
+    with atomic_write(directory / "accuracy_over_time.png", "wb") as f:
         draw_accuracy(result).save(f, "PNG")
 
 
 BOX = (64, 44, 764, 394)  # left, top, right, bottom of the axes, pixels
 SIZE = (800, 456)
-BLUE, GREY = (8, 48, 107), (176, 180, 188)
+BLUE, GRAY = (8, 48, 107), (176, 180, 188)
 
 
 def draw_accuracy(result: OnlineScores) -> Image.Image:
-    """A line of top-1 over streamed frames, and in grey the share of videos that still run."""
-    picture = Image.new("RGB", SIZE, "white")
-    draw = ImageDraw.Draw(picture)
+    """A line of top-1 over streamed frames, and in gray the share of videos that still run."""
+    image = Image.new("RGB", SIZE, "white")
+    draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(13)
     frames, (left, top, right, bottom) = len(result.top1), BOX
     for percent in range(0, 101, 20):
@@ -177,14 +177,14 @@ def draw_accuracy(result: OnlineScores) -> Image.Image:
         draw.line((x, bottom, x, bottom + 5), fill="black")
         draw.text((x, bottom + 8), str(n), anchor="mt", font=font, fill="black")
     draw.line((left, top, left, bottom, right, bottom), fill="black")
-    _curve(draw, 100 * result.running / result.running[0], GREY, 2)
+    _curve(draw, 100 * result.running / result.running[0], GRAY, 2)
     _curve(draw, result.top1, BLUE, 3)
     draw.text((left, 8), f"top-1 after n frames, %: {result.top1[0]:.1f} at first, {result.top1[-1]:.1f} at the end,"
               f" {len(result.scores.labels)} videos", font=font, fill=BLUE)
     draw.text((left, 24), "videos that have not ended, %", font=font, fill=(120, 124, 132))
     draw.text(((left + right) / 2, SIZE[1] - 20), f"frames streamed, one of every {result.stride} of the video",
               anchor="mm", font=font, fill="black")
-    return picture
+    return image
 
 
 def _place(index: int, percent: float, frames: int) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""Where a stream's pictures come from: a camera, a video file, a folder of frames or an address.
+"""Where a stream's images come from: a camera, a video file, a directory of frames or an address.
 
-A source gives its pictures in order, each with its time; `Ticks` says which of them are the model's.
+A source gives its images in order, each with its time; `Ticks` says which of them are the model's.
 """
 import glob
 import math
@@ -29,7 +29,7 @@ EARLY = 0.1  # of a period: cameras jitter and containers round their time stamp
 
 
 class Shot(NamedTuple):
-    """A picture as its source gives it. read: makes the RGB image.
+    """An image as its source gives it. read: makes the RGB image.
 
     time: seconds since the source's first one; None: it is live, its time is now.
     """
@@ -42,21 +42,21 @@ Shots = Generator[Shot, None, None]
 
 class Source(Protocol):
     def shots(self) -> Shots:
-        """Every picture from now on, in order. UserError when there are none, or no more and that is no end."""
+        """Every image from now on, in order. UserError when there are none, or no more and that is no end."""
         ...
 
 
 def open_source(text: str, folder_rate: float) -> Source:
-    """The source that SOURCE names; nothing is opened yet. folder_rate: frames per second of a folder of frames."""
+    """The source that SOURCE names; nothing is opened yet. folder_rate: frames per second of a directory of frames."""
     if camera := re.fullmatch(r"webcam(?::(\d+))?|/dev/video(\d+)", text):
         return Camera(int(camera[1] or camera[2] or 0))
     if "://" in text:
         return Address(text)
     path = Path(text)
     if os.path.isdir(path):
-        return Folder(path, folder_rate)
-    if not os.path.exists(path):  # Path.exists() raises where a folder above cannot be read
-        raise UserError(f"no such source: {text}: choose webcam, webcam:N, a video file, a folder of frames, or an"
+        return Directory(path, folder_rate)
+    if not os.path.exists(path):  # Path.exists() raises where a directory above cannot be read
+        raise UserError(f"no such source: {text}: choose webcam, webcam:N, a video file, a directory of frames, or an"
                         " rtsp:// or http:// address")
     return VideoFile(path)
 
@@ -75,32 +75,32 @@ class Camera:
             if not device.isOpened():
                 there = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
                 raise UserError(f"webcam:{self.index} cannot be opened; cameras of this machine: {there}")
-            device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # older pictures are of no use
+            device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # older images are of no use
             while True:
                 got, bgr = device.read()
                 if not got:
-                    raise UserError(f"webcam:{self.index} gives no more pictures: is it still plugged in?")
+                    raise UserError(f"webcam:{self.index} gives no more images: is it still plugged in?")
                 yield Shot(partial(_rgb_image, bgr), None)
         finally:
             device.release()
 
 
 def _rgb_image(bgr: np.ndarray) -> Image.Image:
-    """OpenCV's pictures are BGR."""
+    """OpenCV's images are BGR."""
     return Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
 
-class Folder:
-    """The pictures in a folder, in the order of their names with numbers counted (2.jpg before 10.jpg)."""
+class Directory:
+    """The images in a directory, in the order of their names with numbers counted (2.jpg before 10.jpg)."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self.rate = rate
         try:
             self.files = sorted((path / name for name in os.listdir(path) if is_image_name(name)), key=_natural)
         except OSError as error:
-            raise UserError(f"cannot read the folder {path}: {error.strerror or error}") from None
+            raise UserError(f"cannot read the directory {path}: {error.strerror or error}") from None
         if not self.files:
-            raise UserError(f"{path}: no frames in this folder; its files must end in {', '.join(IMAGE_SUFFIXES)}")
+            raise UserError(f"{path}: no frames in this directory; its files must end in {', '.join(IMAGE_SUFFIXES)}")
 
     def shots(self) -> Shots:
         for number, file in enumerate(self.files):
@@ -157,7 +157,7 @@ class Address:
 
 
 def _receive(container: av.container.InputContainer, name: str) -> Shots:
-    """Live pictures, timed as they arrive: many cameras' own time stamps are made up."""
+    """Live images, timed as they arrive: many cameras' own time stamps are made up."""
     scaler = VideoReformatter()
     for packet in container.demux(video_stream(container)):
         try:
@@ -169,7 +169,7 @@ def _receive(container: av.container.InputContainer, name: str) -> Shots:
 
 
 def _decode(container: av.container.InputContainer, name: str) -> Shots:
-    """A file's pictures, each at its time of showing. BrokenVideo where the file is damaged."""
+    """A file's images, each at its time of showing. BrokenVideo where the file is damaged."""
     stream, scaler = video_stream(container), VideoReformatter()
     period = float(1 / stream.average_rate) if stream.average_rate else 0.04
     count, first, last = 0, None, -period
@@ -188,22 +188,22 @@ def _decode(container: av.container.InputContainer, name: str) -> Shots:
 
 
 def _read(frame: av.VideoFrame, scaler: VideoReformatter, name: str) -> Image.Image:
-    """The frame as an upright RGB picture. UserError where it cannot become one. name: of its source."""
+    """The frame as an upright RGB image. UserError where it cannot become one. name: of its source."""
     try:
         return frame_image(frame, upright_size(frame, 0), scaler)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{name}: a frame cannot be made into a picture:"
+        raise UserError(f"{name}: a frame cannot be made into an image:"
                         f" {getattr(error, 'strerror', None) or error}") from None
 
 
 class Ticks:
-    """Which pictures of a source are the model's: the first one from each tick on, of `rate` per second."""
+    """Which images of a source are the model's: the first one from each tick on, of `rate` per second."""
 
     def __init__(self, rate: float) -> None:
         self.rate, self.last = rate, -1
 
     def due(self, seconds: float) -> bool:
-        """Whether the picture at this time, which must not go back, is the model's."""
+        """Whether the image at this time, which must not go back, is the model's."""
         tick = math.floor(seconds * self.rate + EARLY)
         due = tick > self.last
         self.last = max(tick, self.last)

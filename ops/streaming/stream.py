@@ -8,15 +8,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ops import jester
 from ops.common.errors import UserError
 from ops.data.test_protocol import TestProtocol
+from ops.dataset_config import JESTER_CLASSES
 from ops.evaluation.metrics import names_or_numbers
 from ops.spec import ModelSpec
 
 SMOOTHINGS = ("published", "none")
 AVERAGED_FRAMES = 12  # published behaviour
 TIMED_FRAMES = 1000  # of which latencies are kept: memory must not grow with the stream
+
+# published behaviour, as indices of JESTER_CLASSES: the demo never answers the refused classes and keeps its last answer
+# instead; it shows "Doing other things" as "No gesture", which is also its answer before the first frame.
+JESTER_REFUSED = frozenset({3, 7, 8, 21, 22})
+JESTER_READ_AS = {0: 2}
+JESTER_START = 2
 
 
 class StepModel(Protocol):
@@ -151,7 +157,7 @@ class Stream:
     def push(self, frames: Tensor) -> list[Decision]:
         """The next frame of each stream -> one decision each.
 
-        frames: (N, 3, H, W), scaled and cropped; uint8 0-255 in the model's colour order, or float and normalised
+        frames: (N, 3, H, W), scaled and cropped; uint8 0-255 in the model's color order, or float and normalised
         already (`prepare`). UserError for another number of frames, or another size than before (`reset` first).
         """
         if frames.dim() != 4 or frames.shape[0] != self.streams:
@@ -183,8 +189,8 @@ class Stream:
     def _new_smoothing(self) -> Any:
         if self.smoothing == "none":
             return NoSmoothing()
-        if self.class_names == list(jester.CLASSES):
-            return PublishedSmoothing(jester.REFUSED, jester.READ_AS, jester.START)
+        if self.class_names == list(JESTER_CLASSES):
+            return PublishedSmoothing(JESTER_REFUSED, JESTER_READ_AS, JESTER_START)
         return PublishedSmoothing()
 
 

@@ -26,14 +26,14 @@ class RunLog:
     epoch may have left is taken out. A log.csv of another form, such as the published program's, is renamed.
     """
 
-    def __init__(self, folder: Path, start_epoch: int = 0) -> None:
-        self.path = folder / "log.csv"
-        with _told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: Path, start_epoch: int = 0) -> None:
+        self.path = directory / "log.csv"
+        with _told(directory):
+            directory.mkdir(parents=True, exist_ok=True)
             if not _is_ours(self.path):
                 _set_aside(self.path)
             self.rows = [row for row in read_log(self.path) if int(row["epoch"]) < start_epoch]
-            self.board = SummaryWriter(str(folder), purge_step=start_epoch if start_epoch else None)
+            self.board = SummaryWriter(str(directory), purge_step=start_epoch if start_epoch else None)
 
     def add(self, row: Mapping[str, Any], best_top1: float) -> None:
         """Append an epoch's row; the file is replaced as a whole, so it is never half-written."""
@@ -86,12 +86,12 @@ def write_args(path: Path, values: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """CannotWrite for what TensorBoard's writer and the folder itself may raise."""
+def _told(directory: Path) -> Iterator[None]:
+    """CannotWrite for what TensorBoard's writer and the directory itself may raise."""
     try:
         yield
     except OSError as error:
-        raise CannotWrite(folder, error.strerror or str(error)) from None
+        raise CannotWrite(directory, error.strerror or str(error)) from None
 
 
 def _spell(value: Any) -> str:

@@ -18,7 +18,7 @@ def training_set(model: TSN, settings: ModelSpec, data: DatasetPaths, flip: str 
                  data_format: str = "auto") -> TSNDataSet:
     """The training list as clips for `model`; the options are main.py's flags of the same names."""
     transform = training_transform(model.get_augmentation(flip=False), settings.modality, settings.bgr_255, augment,
-                                   erasing, mean_colour(settings))
+                                   erasing, mean_color(settings))
     videos = TSNDataSet(data.frames, data.train_list, settings.num_segments, model.new_length, settings.modality,
                         data.template, transform, dense_sample=dense_sample, num_class=data.num_class,
                         skip_bad=skip_bad, seed=seed, mirror_labels=training_mirror(flip, data),
@@ -39,7 +39,7 @@ def training_mirror(flip: str, data: DatasetPaths) -> Optional[list[int]]:
     return labels
 
 
-def mean_colour(settings: ModelSpec) -> list[float]:
+def mean_color(settings: ModelSpec) -> list[float]:
     """What the backbone's normalisation makes zero: RGB, 0-255."""
     backbone = find_backbone(settings.arch)
     return list(backbone.mean[::-1]) if backbone.bgr_255 else [255 * value for value in backbone.mean]

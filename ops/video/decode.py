@@ -1,4 +1,4 @@
-"""Reading video files through PyAV: every frame in order, upright, in the video's own colours, or a reason why not.
+"""Reading video files through PyAV: every frame in order, upright, in the video's own colors, or a reason why not.
 
 Sample aspect ratios other than 1 are not applied (published behaviour: frames keep the stored shape).
 """
@@ -15,7 +15,7 @@ from PIL import Image
 from ops.common.errors import UserError
 
 # swscale's BICUBIC | FULL_CHR_H_INT | ACCURATE_RND (PyAV names the last two only from version 18 on). Without
-# FULL_CHR_H_INT it takes the nearest colour sample when it makes RGB: up to 11 dB worse.
+# FULL_CHR_H_INT it takes the nearest color sample when it makes RGB: up to 11 dB worse.
 _SCALING = 0x4 | 0x2000 | 0x40000
 # Real containers only: playlists (HLS, concat) would bring in another file's frames.
 _CONTAINERS = "mov,mp4,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,asf,ogg,gif,m4v,h264,hevc,ivf"
@@ -42,7 +42,7 @@ def open_video(video: Path) -> av.container.InputContainer:
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream that shows the video (no cover picture), set to decode on one thread. Raises BrokenVideo."""
+    """The stream that shows the video (no cover image), set to decode on one thread. Raises BrokenVideo."""
     streams = [stream for stream in container.streams.video if stream.codec_context and not _is_cover(stream)]
     if not streams:
         raise BrokenVideo("it has no video stream that can be decoded")
@@ -89,14 +89,14 @@ def upright_size(frame: av.VideoFrame, height: int) -> tuple[int, int]:
 
 
 def frame_image(frame: av.VideoFrame, size: tuple[int, int], scaler: VideoReformatter) -> Image.Image:
-    """The frame as an upright RGB picture of `size` (width, height). scaler: one per video, it keeps its tables."""
+    """The frame as an upright RGB image of `size` (width, height). scaler: one per video, it keeps its tables."""
     orientation = _orientation(frame)
     width, height = reversed(size) if orientation in _SIDEWAYS else size
     # Planes of green, blue and red: swscale has vector code for them, and takes twice as long for packed RGB.
     scaled = scaler.reformat(frame, width, height, "gbrp", interpolation=_SCALING, threads=1)
     green, blue, red = (_plane_image(plane, (width, height)) for plane in scaled.planes)
-    picture = Image.merge("RGB", (red, green, blue))
-    return picture if orientation is None else picture.transpose(orientation)
+    image = Image.merge("RGB", (red, green, blue))
+    return image if orientation is None else image.transpose(orientation)
 
 
 def _plane_image(plane: Any, size: tuple[int, int]) -> Image.Image:

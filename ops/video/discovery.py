@@ -1,4 +1,4 @@
-"""What lies in a folder: video files, folders of frames, and how the frames are called."""
+"""What lies in a directory: video files, directories of frames, and how the frames are called."""
 import os
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class FrameNames(NamedTuple):
-    """How a folder's frames are called. template: with {:06d} or the like; first: number of the first frame."""
+    """How a directory's frames are called. template: with {:06d} or the like; first: number of the first frame."""
     template: str
     first: int
     num_frames: int
@@ -20,58 +20,58 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def holds_frames(folder: Path) -> bool:
-    """Whether a folder is one video's frames: it holds pictures, and no videos."""
-    names = _names(folder)
+def holds_frames(directory: Path) -> bool:
+    """Whether a directory is one video's frames: it holds images, and no videos."""
+    names = _names(directory)
     return any(map(is_image_name, names)) and not any(map(is_video_name, names))
 
 
-def _names(folder: Path) -> list[str]:
+def _names(directory: Path) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        return sorted(os.listdir(directory))
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None
 
 
-def find_videos(folder: Path) -> Iterator[str]:
-    """The video files and frame folders in `folder`, at any depth, as relative paths; hidden ones are left out.
+def find_videos(directory: Path) -> Iterator[str]:
+    """The video files and frame directories in `directory`, at any depth, as relative paths; hidden ones are left out.
 
-    UserError for a folder that cannot be read.
+    UserError for a directory that cannot be read.
     """
     def refuse(error: OSError) -> None:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from None
+        raise UserError(f"cannot read the directory {error.filename}: {error.strerror}") from None
 
-    seen = {os.path.realpath(folder)}  # links may lead back to a folder above
-    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(here, name)) for name in folders}
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and real[name] not in seen)
+    seen = {os.path.realpath(directory)}  # links may lead back to a directory above
+    for here, directories, files in os.walk(directory, onerror=refuse, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(here, name)) for name in directories}
+        directories[:] = sorted(name for name in directories if not name.startswith(".") and real[name] not in seen)
         seen.update(real.values())
         videos = sorted(name for name in files if is_video_name(name) and not name.startswith("."))
-        parent = Path(here).relative_to(folder)
+        parent = Path(here).relative_to(directory)
         if not videos and any(map(is_image_name, files)):
-            folders.clear()
+            directories.clear()
             yield parent.as_posix()
         yield from ((parent / name).as_posix() for name in videos)
 
 
-def frame_names(folder: Path) -> FrameNames:
-    """How the pictures of a frame folder are called. UserError: none, names of several forms, or a gap in them."""
-    names = list(filter(is_image_name, _names(folder)))
+def frame_names(directory: Path) -> FrameNames:
+    """How the images of a frame directory are called. UserError: none, names of several forms, or a gap in them."""
+    names = list(filter(is_image_name, _names(directory)))
     if not names:
-        raise UserError("the folder holds no pictures")
+        raise UserError("the directory holds no images")
     parts = [re.fullmatch(r"(.*?)(\d{1,9})(\.\w+)", name, re.DOTALL | re.ASCII) for name in names]
     for name, part in zip(names, parts):
         if part is None or part.groups()[::2] != parts[0].groups()[::2]:  # type: ignore[union-attr]
-            raise UserError(f"pictures are named in several ways: {names[0]} and {name}" if part is not None
-                            else f"the picture {name} has no number")
+            raise UserError(f"images are named in several ways: {names[0]} and {name}" if part is not None
+                            else f"the image {name} has no number")
     width = min(len(part[2]) for part in parts if part)
     template = f"{parts[0][1]}{{:0{width}d}}{parts[0][3]}"  # type: ignore[index]
     if not is_template(template) or any(template.format(int(part[2])) != part[0] for part in parts if part):
-        raise UserError(f"pictures are named in several ways: {names[0]} and {names[-1]}")
+        raise UserError(f"images are named in several ways: {names[0]} and {names[-1]}")
     numbers = sorted(int(part[2]) for part in parts if part)
     for expected, number in enumerate(numbers, numbers[0]):
         if number != expected:
-            raise UserError(f"{template.format(expected)} is missing, the folder has {len(numbers)} pictures")
+            raise UserError(f"{template.format(expected)} is missing, the directory has {len(numbers)} images")
     return FrameNames(template, numbers[0], len(numbers))
 
 

@@ -99,7 +99,7 @@ def _open_stream(container: av.container.OutputContainer, codec: str, shape: Tup
                  fps: Fraction, intra_only: bool) -> av.VideoStream:
     height, width = shape[:2]
     if height % 2 or width % 2:
-        raise UserError(f"frames of {width}x{height}: width and height must be even (4:2:0 colour)")
+        raise UserError(f"frames of {width}x{height}: width and height must be even (4:2:0 color)")
     stream = container.add_stream(codec, rate=fps, options=(INTRA_ONLY if intra_only else ORDINARY)[codec])
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -1,7 +1,7 @@
-"""Which packets of a video file make which frame: scanned once per file, then kept in memory and in a cache folder.
+"""Which packets of a video file make which frame: scanned once per file, then kept in memory and in a cache directory.
 
 Frames are numbered in the order of showing, as `ops.prepare.extract` numbers the files it writes, so the same
-index means the same frame in a folder and in the video it was made from.
+index means the same frame in a directory and in the video it was made from.
 """
 import hashlib
 import json
@@ -76,7 +76,7 @@ class FrameIndex:
     def key_before(self, packet: int) -> int:
         """Where decoding must begin for `packet`'s frame: the last key frame before it that is shown before it too.
 
-        Pictures shown before a key frame but stored behind it lean on the key frame before that one (open GOP).
+        Images shown before a key frame but stored behind it lean on the key frame before that one (open GOP).
         """
         earlier = self.packets[:packet + 1]
         return int(np.flatnonzero((earlier[:, 1] & _KEY > 0) & (earlier[:, 0] <= earlier[-1, 0]))[-1])
@@ -182,23 +182,23 @@ def padded_packet(data: bytes) -> av.Packet:
 
 
 def _frame_key(frame: av.VideoFrame) -> tuple:
-    """All that a frame's picture depends on."""
+    """All that a frame's image depends on."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return (frame.width, frame.height, frame.format.name, frame.pts, [int(getattr(frame, name)) for name in _COLORS],
             bytes(matrix or b""), frame.to_ndarray().tobytes())
 
 
-# ---- the cache folder ----------------------------------------------------------------------------------------
+# ---- the cache directory ----------------------------------------------------------------------------------------
 
-def cache_folder() -> Path:
-    """Where indices are kept between runs: $TSM_CACHE, else tsm/ in the user's cache folder."""
+def cache_directory() -> Path:
+    """Where indices are kept between runs: $TSM_CACHE, else tsm/ in the user's cache directory."""
     own = os.environ.get("TSM_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsm"
 
 
 def _cache_file(video: str, size: int, mtime: int) -> Path:
     name = hashlib.sha256(f"{_VERSION}\0{video}\0{size}\0{mtime}".encode("utf-8", "surrogateescape")).hexdigest()
-    return cache_folder() / "frame_index" / name[:2] / f"{name[2:34]}.idx"
+    return cache_directory() / "frame_index" / name[:2] / f"{name[2:34]}.idx"
 
 
 def _read(file: Path) -> Optional[FrameIndex]:

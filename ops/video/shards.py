@@ -1,8 +1,8 @@
-"""Frame folders packed into tar files, for file systems that are slow with many small files.
+"""Frame directories packed into tar files, for file systems that are slow with many small files.
 
-A folder of shards holds shard-000000.tar and so on, ordinary tar files in which each picture keeps its path below the
-frame folders' root, and index.sqlite, which says where each picture lies. Python's own tarfile writes and reads them and
-sqlite3 finds a picture; both ship with Python. Lists, samplers and pixels are those of the frame folders.
+A directory of shards holds shard-000000.tar and so on, ordinary tar files in which each image keeps its path below the
+frame directories' root, and index.sqlite, which says where each image lies. Python's own tarfile writes and reads them and
+sqlite3 finds an image; both ship with Python. Lists, samplers and pixels are those of the frame directories.
 """
 import errno
 import hashlib
@@ -29,12 +29,12 @@ PER_SHARD = 500  # videos; some 200 MB of Something-Something's frames
 
 
 def is_sharded(root: Path) -> bool:
-    """Whether `pack` was completed in this folder."""
+    """Whether `pack` was completed in this directory."""
     return (Path(root) / INDEX).is_file()
 
 
 class Shards:
-    """Reads pictures out of a folder of shards. One object may be copied into any number of processes."""
+    """Reads images out of a directory of shards. One object may be copied into any number of processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -44,7 +44,7 @@ class Shards:
         self._process = -1
 
     def read(self, path: Path) -> bytes:
-        """The content of the picture at `path`, a path below the root. OSError like that of a file."""
+        """The content of the image at `path`, a path below the root. OSError like that of a file."""
         self._open()
         try:
             row = self._index.execute("SELECT shard, offset, size FROM files WHERE name = ?",
@@ -87,26 +87,26 @@ class PackSummary:
     videos: int
     shards: int
     existing: int
-    pictures: int = 0
+    images: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.videos - len(self.failures)} of {self.videos} videos, {self.pictures} pictures in"
+        return (f"{self.videos - len(self.failures)} of {self.videos} videos, {self.images} images in"
                 f" {self.shards} shards ({self.existing} were there before)")
 
 
 def pack(src: Path, dst: Path, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,
          workers: Optional[int] = None) -> PackSummary:
-    """Pack the frame folders below `src` into shards in `dst`; started again, it goes on where it was stopped.
+    """Pack the frame directories below `src` into shards in `dst`; started again, it goes on where it was stopped.
 
-    videos: only these, paths below src (default: every folder that holds pictures). workers: processes (default: one
-    per core). A video without pictures is left out and told. UserError: nothing to pack, or dst holds other shards.
+    videos: only these, paths below src (default: every directory that holds images). workers: processes (default: one
+    per core). A video without images is left out and told. UserError: nothing to pack, or dst holds other shards.
     """
     if per_shard < 1 or workers is not None and workers < 1:
         raise UserError("--videos_per_shard and --workers: choose 1 or more")
-    names = sorted(set(videos)) if videos is not None else find_folders(src)
+    names = sorted(set(videos)) if videos is not None else find_directories(src)
     if not names:
-        raise UserError(f"no folders of pictures in {src}")
+        raise UserError(f"no directories of images in {src}")
     dst.mkdir(parents=True, exist_ok=True)
     with only_run(dst):
         _agree_on_plan(dst, names, per_shard)
@@ -119,17 +119,17 @@ def pack(src: Path, dst: Path, videos: Optional[Sequence[str]] = None, per_shard
             pass
         summary = PackSummary(len(names), len(parts), len(parts) - len(waiting))
         packed = _write_index(dst, len(parts), summary)
-        reason = f"no pictures; once it has some, delete its shard and {INDEX} in {dst} and start again"
+        reason = f"no images; once it has some, delete its shard and {INDEX} in {dst} and start again"
         summary.failures = [(name, reason) for name in names if name not in packed]
     return summary
 
 
-def find_folders(src: Path) -> list[str]:
-    """The folders below `src` that hold pictures, as sorted paths relative to it, with slashes."""
+def find_directories(src: Path) -> list[str]:
+    """The directories below `src` that hold images, as sorted paths relative to it, with slashes."""
     if not src.is_dir():
-        raise UserError(f"cannot read the folder {src}: no such folder")
-    return sorted(Path(folder).relative_to(src).as_posix() for folder, _, files in os.walk(src)
-                  if Path(folder) != src and any(map(is_image_name, files)))
+        raise UserError(f"cannot read the directory {src}: no such directory")
+    return sorted(Path(directory).relative_to(src).as_posix() for directory, _, files in os.walk(src)
+                  if Path(directory) != src and any(map(is_image_name, files)))
 
 
 def _agree_on_plan(dst: Path, names: Sequence[str], per_shard: int) -> None:
@@ -141,7 +141,7 @@ def _agree_on_plan(dst: Path, names: Sequence[str], per_shard: int) -> None:
     except ValueError:
         before = None
     if before != plan:
-        raise UserError(f"{dst} holds shards of other videos, or of another --videos_per_shard: name another folder, or"
+        raise UserError(f"{dst} holds shards of other videos, or of another --videos_per_shard: name another directory, or"
                         " delete it")
     with atomic_write(file) as f:
         json.dump(plan, f)
@@ -165,39 +165,39 @@ def _write_all(src: Path, dst: Path, parts: Sequence[Sequence[str]], waiting: Se
 
 
 def _write_shard(src: Path, path: Path, videos: Sequence[str]) -> int:
-    """One shard, whole or not at all: its number of pictures."""
+    """One shard, whole or not at all: its number of images."""
     count = 0
     with atomic_write(path, "wb") as f, tarfile.open(fileobj=f, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for video in videos:
-            for picture in _pictures(src / video):
+            for image in _images(src / video):
                 if interrupted():
                     raise Stopped
-                content = _content(picture)
-                member = tarfile.TarInfo(f"{video}/{picture.name}")
+                content = _content(image)
+                member = tarfile.TarInfo(f"{video}/{image.name}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
                 count += 1
     return count
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(directory: Path) -> list[Path]:
     try:
-        return sorted(folder / name for name in os.listdir(folder) if is_image_name(name))
+        return sorted(directory / name for name in os.listdir(directory) if is_image_name(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None
 
 
-def _content(picture: Path) -> bytes:
+def _content(image: Path) -> bytes:
     try:
-        return picture.read_bytes()
+        return image.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {picture}: {error.strerror}") from None
+        raise UserError(f"cannot read {image}: {error.strerror}") from None
 
 
 def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
-    """Where each picture lies, read back from the shards: the videos that have one."""
+    """Where each image lies, read back from the shards: the videos that have one."""
     packed: set[str] = set()
     partial = dst / f".{INDEX}.partial"
     partial.unlink(missing_ok=True)
@@ -209,7 +209,7 @@ def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
             rows = [(m.name, i, m.offset_data, m.size) for m in _members(dst / SHARD.format(i))]
             index.executemany("INSERT INTO files VALUES (?, ?, ?, ?)", rows)
             packed.update(name.rsplit("/", 1)[0] for name, *_ in rows)
-            summary.pictures += len(rows)
+            summary.images += len(rows)
         index.commit()
     finally:
         index.close()

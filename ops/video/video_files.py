@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 class VideoFiles:
     """Videos under `root`; a name without extension finds the one video file of that name.
 
-    `load` gives the frames at 1-based `indices`, upright, in the video's own size and colours: the pictures that
+    `load` gives the frames at 1-based `indices`, upright, in the video's own size and colors: the images that
     tools/vid2img_*.py would write with --height 0, before JPEG. Every error is a UserError that names the file.
     """
 
@@ -35,9 +35,9 @@ class VideoFiles:
         return _explained(path, lambda: frame_index(path).count)
 
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
-        return [frame.picture() for frame in self.load_arrays(video, indices)]
+        return [frame.image() for frame in self.load_arrays(video, indices)]
 
-    def load_arrays(self, video: str, indices: Sequence[int]) -> list["VideoPicture"]:
+    def load_arrays(self, video: str, indices: Sequence[int]) -> list["VideoImage"]:
         """The same as what can be sliced like an array (H, W, 3), uint8."""
         path = self.path(video)
         return _explained(path, lambda: _load(path, indices))
@@ -66,8 +66,8 @@ def _explained(path: Path, work: Callable[[], Result]) -> Result:
         raise UserError(f"unreadable video: {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-class VideoPicture:
-    """A decoded frame that becomes RGB when it is looked at: picture[top:bottom, left:right] is (H, W, 3) uint8.
+class VideoImage:
+    """A decoded frame that becomes RGB when it is looked at: image[top:bottom, left:right] is (H, W, 3) uint8.
 
     Looking at it raises a UserError with `name`, the file and the frame, where it cannot be converted.
     """
@@ -76,7 +76,7 @@ class VideoPicture:
         self.frame, self.size, self.scaler, self.name = frame, size, scaler, name
         self.shape = (size[1], size[0], 3)
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         return self._converted(lambda: frame_image(self.frame, self.size, self.scaler))
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
@@ -103,11 +103,11 @@ def _pixels(plane: Any) -> np.ndarray:
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
 
 
-def _load(path: Path, indices: Sequence[int]) -> list[VideoPicture]:
+def _load(path: Path, indices: Sequence[int]) -> list[VideoImage]:
     frames = read_frames(path, indices)
     size = upright_size(frames[indices[0]], 0)  # of the first: a clip has one size
     scaler = VideoReformatter()
-    return [VideoPicture(frames[index], size, scaler, f"{path}: frame {index}") for index in indices]
+    return [VideoImage(frames[index], size, scaler, f"{path}: frame {index}") for index in indices]
 
 
 # ---- decoding ------------------------------------------------------------------------------------------------

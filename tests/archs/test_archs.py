@@ -235,7 +235,7 @@ def test_places_that_bninception_refuses(place, message):
 @pytest.mark.parametrize("size, left", [((96, 64), (3, 2)), ((112, 32), (4, 1)), ((75, 97), (3, 3)),
                                         ((33, 17), (1, 1))])
 def test_bninception_takes_other_sizes(size, left):
-    """The classifier reads the mean over whatever is left of the picture."""
+    """The classifier reads the mean over whatever is left of the image."""
     torch.manual_seed(0)
     net, images = bninception(num_classes=3).eval(), torch.rand(2, 3, *size)
     with torch.inference_mode():

@@ -83,25 +83,25 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("folder", ["", "temporal-shift-module", "TSM_jester_Flow_resnet18_avg_segment3_e1_nl",
-                                    "a_shift16_block/nl_tpool"])
+@pytest.mark.parametrize("directory", ["", "temporal-shift-module", "TSM_jester_Flow_resnet18_avg_segment3_e1_nl",
+                                       "a_shift16_block/nl_tpool"])
 @pytest.mark.parametrize("name, dataset, wanted", NAMES)
-def test_published_names(name, dataset, wanted, folder):
-    assert parse_name(Path(folder) / name) == (dataset, wanted)
+def test_published_names(name, dataset, wanted, directory):
+    assert parse_name(Path(directory) / name) == (dataset, wanted)
 
 
 @pytest.mark.parametrize("file", ["ckpt.pth.tar", "ckpt.best.pth.tar"])
 @pytest.mark.parametrize("root", ["checkpoint", "/data/temporal-shift-module/TSM_jester_RGB_resnet18_avg_segment3_e1"])
-def test_a_store_folder_names_its_checkpoints(root, file):
+def test_a_store_directory_names_its_checkpoints(root, file):
     for name, dataset, wanted in NAMES:
         store = re.sub(r"\.(pth|pt)(\.tar)?$", "", name)
         assert parse_name(Path(root) / store / file) == (dataset, wanted)
 
 
-def test_a_store_folder_names_its_checkpoints_from_within(tmp_path, monkeypatch):
-    folder = tmp_path / "TSM_jester_RGB_resnet18_shift8_block_avg_segment4_e1"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+def test_a_store_directory_names_its_checkpoints_from_within(tmp_path, monkeypatch):
+    directory = tmp_path / "TSM_jester_RGB_resnet18_shift8_block_avg_segment4_e1"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
     assert parse_name(Path("ckpt.pth.tar")) == ("jester", options(arch="resnet18", place="block", segments=4))
 
 
@@ -282,7 +282,7 @@ def test_cut_and_damaged_files_are_refused(tmp_path):
     assert refused > 200
 
 
-def test_missing_files_and_folders(tmp_path):
+def test_missing_files_and_directories(tmp_path):
     assert refusal(read_checkpoint, tmp_path / "gone.pth") == f"no such checkpoint: {tmp_path / 'gone.pth'}"
     assert refusal(read_checkpoint, tmp_path / "TSM_x.pth").endswith("come by tools/download_weights.py")
     assert str(tmp_path) in refusal(read_checkpoint, tmp_path)
@@ -410,7 +410,7 @@ def test_same_classes_by_names_then_by_data_set(weights, tmp_path):
 # ---- writing --------------------------------------------------------------------------------------------------
 
 def test_a_saved_checkpoint_reads_back(weights, tmp_path):
-    path = tmp_path / "new folder" / "ckpt.pth.tar"
+    path = tmp_path / "new directory" / "ckpt.pth.tar"
     save_checkpoint({"state_dict": weights, "epoch": 3, "best_prec1": 12.5, "names": ["a", None]}, path)
     content = read_checkpoint(path)
     assert equal(content.pop("state_dict"), weights)

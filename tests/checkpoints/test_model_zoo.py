@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ops.checkpoints import model_zoo as released
-from ops.checkpoints.model_zoo import BASE_URL, MODEL_ZOO, ONLINE_JESTER, cache_folder, cached_file, fetch
+from ops.checkpoints.model_zoo import BASE_URL, MODEL_ZOO, ONLINE_JESTER, cache_directory, cached_file, fetch
 from ops.common.errors import UserError
 from tests.helpers.programs import assert_refused, run
 
@@ -80,7 +80,7 @@ def server(monkeypatch, tmp_path):
 
 
 def files() -> list[str]:
-    return sorted(path.name for path in cache_folder().iterdir()) if cache_folder().exists() else []
+    return sorted(path.name for path in cache_directory().iterdir()) if cache_directory().exists() else []
 
 
 def test_the_program_downloads_prints_the_path_and_records_the_hash(server, monkeypatch, capfd):
@@ -88,7 +88,7 @@ def test_the_program_downloads_prints_the_path_and_records_the_hash(server, monk
     assert done.status == 0, done
     assert done.out.strip() == str(cached_file(NAME))
     assert cached_file(NAME).read_bytes() == server.content
-    record = json.loads((cache_folder() / f"{NAME}.json").read_text())
+    record = json.loads((cache_directory() / f"{NAME}.json").read_text())
     assert record == {"sha256": hashlib.sha256(server.content).hexdigest(), "bytes": len(server.content)}
     assert files() == [NAME, f"{NAME}.json"]
 
@@ -114,7 +114,7 @@ def test_an_interrupted_run_is_taken_up_by_the_next(server):
     server.cuts = released.ATTEMPTS
     with pytest.raises(UserError, match=f"ended after [0-9]+ of {len(server.content)} bytes; run again to go on"):
         fetch(NAME, server.url)
-    kept = cache_folder() / f"{NAME}.part"
+    kept = cache_directory() / f"{NAME}.part"
     assert files() == [kept.name] and server.content.startswith(kept.read_bytes())
     have = kept.stat().st_size
     fetch(NAME, server.url)
@@ -129,15 +129,15 @@ def test_a_server_without_ranges_starts_again_from_the_first_byte(server):
 
 
 def test_a_part_that_is_already_complete_is_finished(server):
-    cache_folder().mkdir(parents=True)
-    (cache_folder() / f"{NAME}.part").write_bytes(server.content)
+    cache_directory().mkdir(parents=True)
+    (cache_directory() / f"{NAME}.part").write_bytes(server.content)
     fetch(NAME, server.url)
     assert server.asked == [f"bytes={len(server.content)}-"] and files() == [NAME, f"{NAME}.json"]
 
 
 def test_a_part_longer_than_the_file_is_thrown_away(server):
-    cache_folder().mkdir(parents=True)
-    (cache_folder() / f"{NAME}.part").write_bytes(server.content + b"more")
+    cache_directory().mkdir(parents=True)
+    (cache_directory() / f"{NAME}.part").write_bytes(server.content + b"more")
     fetch(NAME, server.url)
     assert cached_file(NAME).read_bytes() == server.content
 
@@ -179,7 +179,7 @@ def test_offline_is_one_line_that_says_where_the_file_may_be_put(server, monkeyp
 
 
 def test_a_file_put_there_by_hand_is_recorded_and_then_checked(server, monkeypatch, capfd):
-    cache_folder().mkdir(parents=True)
+    cache_directory().mkdir(parents=True)
     cached_file(NAME).write_bytes(server.content)
     assert fetch(NAME) == cached_file(NAME)
     cached_file(NAME).write_bytes(checkpoint(seed=1))
@@ -189,7 +189,7 @@ def test_a_file_put_there_by_hand_is_recorded_and_then_checked(server, monkeypat
 
 
 def test_a_file_put_there_by_hand_must_be_a_checkpoint(server):
-    cache_folder().mkdir(parents=True)
+    cache_directory().mkdir(parents=True)
     cached_file(NAME).write_bytes(b"<html>")
     with pytest.raises(UserError, match="not a"):
         fetch(NAME)
@@ -198,15 +198,15 @@ def test_a_file_put_there_by_hand_must_be_a_checkpoint(server):
 
 def test_a_damaged_record_is_an_error_and_no_excuse(server):
     fetch(NAME, server.url)
-    (cache_folder() / f"{NAME}.json").write_text("{")
+    (cache_directory() / f"{NAME}.json").write_text("{")
     with pytest.raises(UserError, match="damaged: delete it"):
         fetch(NAME, server.url)
 
 
 def test_two_downloads_at_once_do_not_mix(server):
     fcntl = pytest.importorskip("fcntl")
-    cache_folder().mkdir(parents=True)
-    with open(cache_folder() / f"{NAME}.part", "ab") as other:
+    cache_directory().mkdir(parents=True)
+    with open(cache_directory() / f"{NAME}.part", "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another run is downloading"):
             fetch(NAME, server.url)
@@ -245,6 +245,6 @@ def test_list_names_every_model_with_what_was_published(server, monkeypatch, cap
 
 def test_the_cache_is_in_the_home_unless_named(monkeypatch):
     monkeypatch.setenv("TSM_CACHE", "~/weights")
-    assert cache_folder() == Path.home() / "weights"
+    assert cache_directory() == Path.home() / "weights"
     monkeypatch.delenv("TSM_CACHE")
     assert cached_file("a.pth") == Path.home() / ".cache" / "tsm" / "a.pth"

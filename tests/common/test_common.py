@@ -158,10 +158,10 @@ WAYS_TO_WRITE = {
 
 
 @pytest.mark.parametrize("way", WAYS_TO_WRITE)
-@pytest.mark.parametrize("name", ["file/new", "x" * 300, "folder"])
+@pytest.mark.parametrize("name", ["file/new", "x" * 300, "directory"])
 def test_what_the_disk_refuses_is_a_users_error_of_one_line(way, name, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    (tmp_path / "folder" / "run" / "log.csv").mkdir(parents=True)
+    (tmp_path / "directory" / "run" / "log.csv").mkdir(parents=True)
     with pytest.raises(CannotWrite) as info:
         WAYS_TO_WRITE[way](tmp_path / name)
     assert isinstance(info.value, UserError) and isinstance(info.value, OSError)
@@ -185,10 +185,10 @@ def test_a_full_disk_is_a_users_error(tmp_path, monkeypatch):
 
 def test_plainly_unwritable_places_are_known_beforehand(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    for path, reason in ((tmp_path, "it is a folder"), (tmp_path / "file" / "a" / "b", "file is no folder")):
+    for path, reason in ((tmp_path, "it is a directory"), (tmp_path / "file" / "a" / "b", "file is no directory")):
         with pytest.raises(CannotWrite, match=f"cannot write {path}: .*{reason}"):
             check_writable(path)
-    check_writable(tmp_path / "new" / "folder" / "file")
+    check_writable(tmp_path / "new" / "directory" / "file")
     check_writable(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     monkeypatch.setattr(os, "access", lambda path, mode: False)

@@ -11,15 +11,15 @@ from ops.common.errors import UserError
 from ops.data.training_crop import TrainingCrop
 from ops.models import TSN
 from ops.spec import ModelSpec
-from ops.training.train_set import mean_colour
+from ops.training.train_set import mean_color
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from tests.helpers.programs import assert_refused, make_somethingv2, run
 
 
 def still(frames=4, size=48):
     """A clip whose frames are equal."""
-    picture = np.random.default_rng(0).integers(0, 256, (3, 6, 6), dtype=np.uint8)
-    return torch.from_numpy(picture).repeat_interleave(size // 6, 1).repeat_interleave(size // 6, 2)[None].repeat(
+    image = np.random.default_rng(0).integers(0, 256, (3, 6, 6), dtype=np.uint8)
+    return torch.from_numpy(image).repeat_interleave(size // 6, 1).repeat_interleave(size // 6, 2)[None].repeat(
         frames, 1, 1, 1)
 
 
@@ -47,7 +47,7 @@ def test_a_seed_draws_one_augmentation(name):
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 
 
-def test_erasing_fills_one_rectangle_with_the_mean_colour():
+def test_erasing_fills_one_rectangle_with_the_mean_color():
     clip, fill = torch.full((3, 3, 40, 40), 7, dtype=torch.uint8), (124.0, 116.0, 104.0)
     torch.manual_seed(0)
     erased = 0
@@ -63,9 +63,9 @@ def test_erasing_fills_one_rectangle_with_the_mean_colour():
     assert 30 < erased < 72
 
 
-@pytest.mark.parametrize("arch, colour", [("resnet18", (123.675, 116.28, 103.53)), ("BNInception", (128, 117, 104))])
-def test_the_mean_colour_is_what_normalisation_makes_zero(arch, colour):
-    assert mean_colour(ModelSpec(4, 8, arch=arch)) == pytest.approx(colour)
+@pytest.mark.parametrize("arch, color", [("resnet18", (123.675, 116.28, 103.53)), ("BNInception", (128, 117, 104))])
+def test_the_mean_color_is_what_normalisation_makes_zero(arch, color):
+    assert mean_color(ModelSpec(4, 8, arch=arch)) == pytest.approx(color)
 
 
 def test_augmentation_comes_after_the_crop_and_before_bgr():
@@ -84,9 +84,9 @@ def test_transforms_by_modality():
     assert isinstance(made("RGB"), TrainingCrop) and made("RGB").augment is None
     assert isinstance(made("RGBDiff", augment="randaug").augment, ClipAugment)
     assert isinstance(made("Flow"), transforms.Compose)
-    with pytest.raises(UserError, match="--augment randaug is made for colour pictures"):
+    with pytest.raises(UserError, match="--augment randaug is made for color images"):
         made("Flow", augment="randaug")
-    with pytest.raises(UserError, match="--random_erasing is made for colour pictures"):
+    with pytest.raises(UserError, match="--random_erasing is made for color images"):
         made("Flow", erasing=0.5)
 
 

@@ -23,7 +23,7 @@ def noise(width, height, frames=3, mode="RGB", seed=0):
 
 
 def chart(width, height, frames=2):
-    """Frames whose pixel (x, y) of frame i has the colour (x, y, i)."""
+    """Frames whose pixel (x, y) of frame i has the color (x, y, i)."""
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     return [Image.fromarray(np.dstack([columns, rows, np.full_like(rows, i)]).astype(np.uint8))
             for i in range(frames)]
@@ -35,7 +35,7 @@ def corner(frame):
 
 
 def pixels(clip):
-    """Comparable content of frames, be they pictures or arrays."""
+    """Comparable content of frames, be they images or arrays."""
     arrays = [np.asarray(frame) for frame in clip]
     return [(array.shape, array.tobytes()) for array in arrays]
 
@@ -296,14 +296,14 @@ def test_clip_tensor_is_frame_major(mode, channels):
     tensor = ToClipTensor()(clip)
     assert tensor.dtype == torch.uint8 and tensor.shape == (3 * channels, 4, 5) and tensor.is_contiguous()
     for i, frame in enumerate(clip):
-        picture = torch.from_numpy(np.asarray(frame).reshape(4, 5, channels).copy())
-        assert torch.equal(tensor[i * channels:(i + 1) * channels], picture.permute(2, 0, 1))
+        image = torch.from_numpy(np.asarray(frame).reshape(4, 5, channels).copy())
+        assert torch.equal(tensor[i * channels:(i + 1) * channels], image.permute(2, 0, 1))
 
 
-def test_tensor_of_an_array_or_a_picture():
-    picture = noise(5, 4)[0]
-    array = np.asarray(picture)
-    for source in (picture, array):
+def test_tensor_of_an_array_or_a_image():
+    image = noise(5, 4)[0]
+    array = np.asarray(image)
+    for source in (image, array):
         assert np.array_equal(ToTorchFormatTensor(div=False)(source).numpy(), array.transpose(2, 0, 1))
         assert np.array_equal(ToTorchFormatTensor()(source).numpy(),
                               array.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
@@ -353,9 +353,9 @@ def test_protocols_crop_by_crop(crops, full_res, places, size):
     tensor = protocol.transform(16, 12, roll=False)(clip)
     views = tensor.view(protocol.views, len(clip) * 3, size, size)
     assert protocol.mirrored == [crops == 10 and i % 2 == 1 for i in range(protocol.views)]
-    pictures = [Image.fromarray(frame) for view in views
+    images = [Image.fromarray(frame) for view in views
                 for frame in view.view(len(clip), 3, size, size).permute(0, 2, 3, 1).numpy()]
-    check_crops(pictures, places, clip, size, flip=crops == 10)
+    check_crops(images, places, clip, size, flip=crops == 10)
 
 
 def test_protocols_count_views_and_refuse_what_cannot_be():

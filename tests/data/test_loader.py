@@ -22,15 +22,15 @@ from tools.benchmarks import data_files
 
 
 def photo(width, height, seed=0):
-    """A smooth picture with edges, as a camera makes them."""
+    """A smooth image with edges, as a camera makes them."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8))
-    picture = np.array(small.resize((width, height), Image.Resampling.BICUBIC))
-    picture[height // 3:height // 2, width // 4:width // 2] = rng.integers(0, 256, 3)
-    return picture
+    image = np.array(small.resize((width, height), Image.Resampling.BICUBIC))
+    image[height // 3:height // 2, width // 4:width // 2] = rng.integers(0, 256, 3)
+    return image
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------
+# ---- images -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("options", [{}, {"quality": 30}, {"quality": 98, "subsampling": 0}, {"subsampling": 1},
                                      {"progressive": True}, {"keep_rgb": True}])
@@ -40,36 +40,36 @@ def test_pixels_are_pils(options, size, tmp_path):
     assert np.array_equal(read_pixels(tmp_path / "a.jpg"), np.asarray(read_image(tmp_path / "a.jpg")))
 
 
-def test_pixels_of_other_pictures_are_pils(tmp_path):
-    picture = Image.fromarray(photo(40, 30))
-    exif = picture.getexif()
+def test_pixels_of_other_images_are_pils(tmp_path):
+    image = Image.fromarray(photo(40, 30))
+    exif = image.getexif()
     exif[0x0112] = 6  # "turn me": PIL does not, so neither may we
-    picture.save(tmp_path / "turned.jpg", exif=exif)
-    picture.convert("L").save(tmp_path / "grey.jpg")
-    picture.quantize(16).save(tmp_path / "palette.png")
-    picture.convert("RGBA").save(tmp_path / "alpha.png")
-    picture.save(tmp_path / "really a png.jpg", format="PNG")
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.convert("L").save(tmp_path / "gray.jpg")
+    image.quantize(16).save(tmp_path / "palette.png")
+    image.convert("RGBA").save(tmp_path / "alpha.png")
+    image.save(tmp_path / "really a png.jpg", format="PNG")
     for file in tmp_path.iterdir():
         pixels = read_pixels(file)
         assert np.array_equal(pixels, np.asarray(read_image(file))), file
         assert pixels.shape == (30, 40, 3) and pixels.flags.writeable
 
 
-def test_which_pictures_may_go_the_quick_way(tmp_path):
+def test_which_images_may_go_the_quick_way(tmp_path):
     """All that extraction writes do; CMYK and files with more than one scan's data do not."""
-    picture, ways = Image.fromarray(photo(340, 256)), {}
-    for name, mode, options in (("usual", "RGB", {"quality": 92, "subsampling": "4:2:0"}), ("grey", "L", {}),
+    image, ways = Image.fromarray(photo(340, 256)), {}
+    for name, mode, options in (("usual", "RGB", {"quality": 92, "subsampling": "4:2:0"}), ("gray", "L", {}),
                                 ("progressive", "RGB", {"progressive": True}), ("cmyk", "CMYK", {})):
-        picture.convert(mode).save(tmp_path / f"{name}.jpg", **options)
+        image.convert(mode).save(tmp_path / f"{name}.jpg", **options)
         ways[name] = _is_plain_jpeg((tmp_path / f"{name}.jpg").read_bytes())
         assert np.array_equal(read_pixels(tmp_path / f"{name}.jpg"), np.asarray(read_image(tmp_path / f"{name}.jpg")))
-    assert ways == {"usual": True, "grey": False, "progressive": False, "cmyk": False}
+    assert ways == {"usual": True, "gray": False, "progressive": False, "cmyk": False}
     usual = (tmp_path / "usual.jpg").read_bytes()
     assert not any(map(_is_plain_jpeg, (usual[:-1], usual + b" ", usual[:200], b"", usual.replace(b"\xff\0", b"\xff\1"))))
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.99])
-def test_bad_pictures_are_refused_in_pils_words(share, tmp_path):
+def test_bad_images_are_refused_in_pils_words(share, tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(photo(64, 48)).save(path)
     content = path.read_bytes()
@@ -92,7 +92,7 @@ def published(crop, frames, mirrored, roll=False):
 
 
 def in_planes(frames):
-    """The same pictures as a video decoder leaves them."""
+    """The same images as a video decoder leaves them."""
     return [frame.transpose(2, 0, 1).copy().transpose(1, 2, 0) for frame in frames]
 
 
@@ -146,7 +146,7 @@ class Chart:
 
 
 def place(clip):
-    """Where a chart's crop lies and how large it is, rounded: the colours of two opposite corners."""
+    """Where a chart's crop lies and how large it is, rounded: the colors of two opposite corners."""
     return tuple(clip[channel, corner, corner].item() for channel in (0, 1) for corner in (0, -1))
 
 
@@ -228,7 +228,7 @@ def test_a_run_of_the_benchmark(tmp_path, monkeypatch, capsys):
     benchmark.add_arguments(parser)
     before = torch.get_num_threads()
     try:
-        benchmark.run(parser.parse_args(["--videos", "1", "--clips", "8", "--rounds", "1", "-j", "0", "--folder",
+        benchmark.run(parser.parse_args(["--videos", "1", "--clips", "8", "--rounds", "1", "-j", "0", "--directory",
                                          str(tmp_path)]))
     finally:
         torch.set_num_threads(before)

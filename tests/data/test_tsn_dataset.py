@@ -11,19 +11,19 @@ from ops.data import sampling
 from ops.data.tsn_dataset import BadVideo, TSNDataSet, collate
 from ops.data.list_files import VideoRecord, read_list
 from ops.common.errors import UserError
-from ops.video.frames import FlowFolder, FrameFolder, read_image, read_pixels
+from ops.video.frames import FlowDirectory, FrameDirectory, read_image, read_pixels
 from ops.data.loader import EpochSampler, make_loader, set_epoch
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 
 TEMPLATE = "{:05d}.jpg"
-VIDEOS = {"a video with  two spaces": 30, "sub folder/clip 7": 12, "plain": 9, "short": 2}
+VIDEOS = {"a video with  two spaces": 30, "sub directory/clip 7": 12, "plain": 9, "short": 2}
 
 
-def write_video(folder, frames, shade):
-    """JPEGs of one grey each, which tells the frame: shade + 5 * (index - 1), exact but for JPEG's rounding."""
-    folder.mkdir(parents=True)
+def write_video(directory, frames, shade):
+    """JPEGs of one gray each, which tells the frame: shade + 5 * (index - 1), exact but for JPEG's rounding."""
+    directory.mkdir(parents=True)
     for i in range(frames):
-        Image.new("RGB", (40, 32), (shade + 5 * i,) * 3).save(folder / TEMPLATE.format(i + 1), quality=95)
+        Image.new("RGB", (40, 32), (shade + 5 * i,) * 3).save(directory / TEMPLATE.format(i + 1), quality=95)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def videos(tmp_path_factory):
     return root
 
 
-def greys(clip):
+def grays(clip):
     return [np.asarray(frame).mean() for frame in clip]
 
 
@@ -127,16 +127,16 @@ def test_lists_that_cannot_be_read(tmp_path):
 
 def test_frames_are_the_asked_for_ones(videos):
     name = "a video with  two spaces"
-    clip = FrameFolder(videos, TEMPLATE).load(name, [1, 30, 7, 7])
+    clip = FrameDirectory(videos, TEMPLATE).load(name, [1, 30, 7, 7])
     assert [frame.mode for frame in clip] == ["RGB"] * 4
-    assert greys(clip) == pytest.approx([0, 145, 30, 30], abs=1)
+    assert grays(clip) == pytest.approx([0, 145, 30, 30], abs=1)
 
 
 def test_frames_of_other_modes_become_rgb(tmp_path):
-    grey, palette = Image.new("L", (4, 4), 77), Image.new("RGB", (4, 4), (10, 200, 30)).quantize(4)
-    grey.save(tmp_path / "grey.png")
+    gray, palette = Image.new("L", (4, 4), 77), Image.new("RGB", (4, 4), (10, 200, 30)).quantize(4)
+    gray.save(tmp_path / "gray.png")
     palette.save(tmp_path / "palette.png")
-    assert np.asarray(read_image(tmp_path / "grey.png"))[0, 0].tolist() == [77, 77, 77]
+    assert np.asarray(read_image(tmp_path / "gray.png"))[0, 0].tolist() == [77, 77, 77]
     assert np.asarray(read_image(tmp_path / "palette.png"))[0, 0].tolist() == [10, 200, 30]
     assert read_image(tmp_path / "palette.png", "L").mode == "L"
 
@@ -156,7 +156,7 @@ def test_truncated_frames_are_named(share, tmp_path):
         read_image(path)
 
 
-def test_every_cut_of_a_picture_is_refused_in_one_way(tmp_path):
+def test_every_cut_of_a_image_is_refused_in_one_way(tmp_path):
     for name in ("a.jpg", "a.png"):
         path = tmp_path / name
         content = noisy_jpeg(path)
@@ -166,10 +166,10 @@ def test_every_cut_of_a_picture_is_refused_in_one_way(tmp_path):
                 read_image(path)
 
 
-def test_what_is_no_picture_is_named(tmp_path):
-    for name, reason in (("text.jpg", "cannot identify image file"), ("folder.jpg", "[Errno 21] Is a directory")):
+def test_what_is_no_image_is_named(tmp_path):
+    for name, reason in (("text.jpg", "cannot identify image file"), ("directory.jpg", "[Errno 21] Is a directory")):
         path = tmp_path / name
-        path.write_text("not a picture") if name == "text.jpg" else path.mkdir()
+        path.write_text("not an image") if name == "text.jpg" else path.mkdir()
         for read in (read_image, read_pixels):  # training says the same words as evaluation
             with pytest.raises(UserError) as info:
                 read(path)
@@ -177,9 +177,9 @@ def test_what_is_no_picture_is_named(tmp_path):
 
 
 def test_missing_frame_is_named(videos, tmp_path):
-    (tmp_path / "list.txt").write_text("sub folder/clip 7 90 0\n")
+    (tmp_path / "list.txt").write_text("sub directory/clip 7 90 0\n")
     data = TSNDataSet(videos, tmp_path / "list.txt", 3, image_tmpl=TEMPLATE, random_shift=False)
-    with refused("missing frame", videos / "sub folder/clip 7" / "00016.jpg", "--skip_bad"):
+    with refused("missing frame", videos / "sub directory/clip 7" / "00016.jpg", "--skip_bad"):
         data[0]
 
 
@@ -191,7 +191,7 @@ def test_samples_are_the_samplers_frames(videos):
     for i, frames in enumerate(VIDEOS.values()):
         clip, label = data[i]
         assert label == i
-        assert greys(clip) == pytest.approx([20 * i + 5 * (k - 1) for k in sampling.sample_test(frames, 3)], abs=1)
+        assert grays(clip) == pytest.approx([20 * i + 5 * (k - 1) for k in sampling.sample_test(frames, 3)], abs=1)
 
 
 def test_protocols_ask_for_the_samplers_frames(videos):
@@ -213,7 +213,7 @@ def test_protocols_ask_for_the_samplers_frames(videos):
         assert found == sample(100, 3), options
 
 
-def test_transform_gets_pictures_and_its_result_is_the_sample(videos):
+def test_transform_gets_images_and_its_result_is_the_sample(videos):
     sample, _ = dataset(videos, random_shift=False, transform=ToClipTensor())[2]
     assert sample.shape == (9, 32, 40) and sample.dtype == torch.uint8
     wanted = [40 + 5 * (k - 1) for k in sampling.sample_test(9, 3) for _ in "RGB"]
@@ -222,12 +222,12 @@ def test_transform_gets_pictures_and_its_result_is_the_sample(videos):
 
 @pytest.mark.parametrize("modality, length", [("RGB", 1), ("RGB", 4), ("RGBDiff", 2), ("RGBDiff", 5)])
 def test_segments_are_neighbouring_frames_and_the_last_one_repeats(modality, length, videos):
-    pictures = length + (modality == "RGBDiff")
+    images = length + (modality == "RGBDiff")
     data = dataset(videos, random_shift=False, new_length=length, modality=modality)
     for i, frames in enumerate(VIDEOS.values()):
-        wanted = [min(first + k, frames) for first in sampling.sample_test(frames, 3, pictures)
-                  for k in range(pictures)]
-        assert greys(data[i][0]) == pytest.approx([20 * i + 5 * (k - 1) for k in wanted], abs=1)
+        wanted = [min(first + k, frames) for first in sampling.sample_test(frames, 3, images)
+                  for k in range(images)]
+        assert grays(data[i][0]) == pytest.approx([20 * i + 5 * (k - 1) for k in wanted], abs=1)
 
 
 def test_a_mirrored_clip_has_the_mirrored_label(noisy):
@@ -259,26 +259,26 @@ FLOW_TEMPLATES = ["flow_{}_{:05d}.jpg", "{:06d}-{}_{:05d}.jpg", "{:06d}.jpg"]
 
 def write_flow(root, template, frames=4):
     """A video 12 whose flow at frame i is 10 * i along x and 100 + 10 * i along y."""
-    folder = root / ("000012" if template.count("{") == 3 else "12")
-    folder.mkdir(parents=True)
+    directory = root / ("000012" if template.count("{") == 3 else "12")
+    directory.mkdir(parents=True)
     for i in range(1, frames + 1):
         x, y = (Image.new("L", (16, 16), value) for value in (10 * i, 100 + 10 * i))
         if template.count("{") == 1:
             Image.merge("RGB", [x, y, Image.new("L", (16, 16), 128)]).save(
-                folder / template.format(i), quality=95, subsampling=0)
-        for axis, picture in zip("xy", (x, y)):
+                directory / template.format(i), quality=95, subsampling=0)
+        for axis, image in zip("xy", (x, y)):
             if template.count("{") == 2:
-                picture.save(folder / template.format(axis, i))
+                image.save(directory / template.format(axis, i))
             elif template.count("{") == 3:
-                picture.save(folder / template.format(12, axis, i))
+                image.save(directory / template.format(12, axis, i))
 
 
 @pytest.mark.parametrize("template", FLOW_TEMPLATES)
 def test_flow_is_x_then_y_of_each_frame(template, tmp_path):
     write_flow(tmp_path, template)
-    clip = FlowFolder(tmp_path, template).load("12", [3, 1])
+    clip = FlowDirectory(tmp_path, template).load("12", [3, 1])
     assert [frame.mode for frame in clip] == ["L"] * 4
-    assert greys(clip) == pytest.approx([30, 130, 10, 110], abs=2)
+    assert grays(clip) == pytest.approx([30, 130, 10, 110], abs=2)
 
 
 @pytest.mark.parametrize("template, listed", [*zip(FLOW_TEMPLATES, (4, 8, 4))])  # the second one's lists count files
@@ -289,12 +289,12 @@ def test_flow_clips(template, listed, tmp_path):
     clip, label = data[0]
     assert sampling.sample_test(4, 2, 3) == [1, 2] and label == 1
     wanted = [value for i in (1, 2, 3, 2, 3, 4) for value in (10 * i, 100 + 10 * i)]
-    assert greys(clip) == pytest.approx(wanted, abs=2)
+    assert grays(clip) == pytest.approx(wanted, abs=2)
 
 
-def test_flow_folders_that_are_numbers(tmp_path):
+def test_flow_directories_that_are_numbers(tmp_path):
     with refused("flow video 'my clip'", "numbers"):
-        FlowFolder(tmp_path, FLOW_TEMPLATES[1]).load("my clip", [1])
+        FlowDirectory(tmp_path, FLOW_TEMPLATES[1]).load("my clip", [1])
 
 
 def test_a_flow_list_that_counts_a_single_file(tmp_path):
@@ -348,9 +348,9 @@ def test_items_of_an_epoch_draw_apart(tmp_path):
     for i in range(2):
         (tmp_path / f"{i}").mkdir()
     for k in range(1, 7):
-        picture = Image.fromarray(rng.integers(0, 256, (32, 40, 3), dtype=np.uint8))
+        image = Image.fromarray(rng.integers(0, 256, (32, 40, 3), dtype=np.uint8))
         for i in range(2):
-            picture.save(tmp_path / f"{i}" / TEMPLATE.format(k))
+            image.save(tmp_path / f"{i}" / TEMPLATE.format(k))
     (tmp_path / "list.txt").write_text("0 6 0\n1 6 1\n")
     data = dataset(tmp_path, transform=AUGMENT)
     assert not any(torch.equal(data[epoch, 0][0], data[epoch, 1][0]) for epoch in range(5))

@@ -85,21 +85,21 @@ NAMES = ["Swiping Left", "Swiping, Right", "Größer", "\"Quoted\""]
 
 
 def test_report_files(scores, tmp_path):
-    folder = tmp_path / "runs" / "one"
-    write_report(scores, folder, NAMES, {"checkpoint": "a.pth", "seconds": 1.5})
-    assert sorted(path.name for path in folder.iterdir()) == [
+    directory = tmp_path / "runs" / "one"
+    write_report(scores, directory, NAMES, {"checkpoint": "a.pth", "seconds": 1.5})
+    assert sorted(path.name for path in directory.iterdir()) == [
         "confusion.npy", "confusion.png", "per_class.csv", "results.json", "scores.npy"]
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((directory / "results.json").read_text())
     assert results == {**scores.summary(), "checkpoint": "a.pth", "seconds": 1.5}
-    assert np.load(folder / "confusion.npy").tolist() == CONFUSION
-    assert np.array_equal(np.load(folder / "scores.npy"), LOGITS.numpy())
-    with open(folder / "per_class.csv", newline="", encoding="utf-8") as f:
+    assert np.load(directory / "confusion.npy").tolist() == CONFUSION
+    assert np.array_equal(np.load(directory / "scores.npy"), LOGITS.numpy())
+    with open(directory / "per_class.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.reader(f))
     assert rows == [["class", "name", "videos", "correct", "accuracy"],
                     ["0", "Swiping Left", "2", "1", "50.00"], ["1", "Swiping, Right", "2", "1", "50.00"],
                     ["2", "Größer", "0", "0", ""], ["3", "\"Quoted\"", "2", "1", "50.00"]]
-    with Image.open(folder / "confusion.png") as picture:
-        assert picture.format == "PNG" and min(picture.size) > 4 * 40
+    with Image.open(directory / "confusion.png") as image:
+        assert image.format == "PNG" and min(image.size) > 4 * 40
 
 
 def test_report_replaces_an_older_one(scores, tmp_path):
@@ -122,13 +122,13 @@ def test_names_or_numbers():
 
 
 @pytest.mark.parametrize("count", [2, 8, 30, 31, 174])
-def test_picture_shows_each_cells_share_of_its_row(count):
+def test_image_shows_each_cells_share_of_its_row(count):
     confusion = np.random.default_rng(count).integers(0, 9, (count, count))
     confusion[1] = 0  # a class without videos
-    picture = draw_confusion(confusion, [f"class {i}" for i in range(count)])
-    array = np.asarray(picture).astype(int)
+    image = draw_confusion(confusion, [f"class {i}" for i in range(count)])
+    array = np.asarray(image).astype(int)
     cell = 44 if count <= 30 else max(4, 900 // count)
-    start = [side - 12 - count * cell for side in picture.size]
+    start = [side - 12 - count * cell for side in image.size]
     assert start[0] == start[1] >= 16
     corners = array[start[1]::cell, start[0]::cell][:count, :count]  # text keeps away from the cells' corners
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)

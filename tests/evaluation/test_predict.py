@@ -16,7 +16,7 @@ from ops.evaluation.predict import expand, frame_times, load_classifier, open_fo
 from ops.evaluation.timeline import borders, draw_timelines, spans, tick
 from ops.spec import ModelSpec, build_model
 from ops.weights import save_checkpoint
-from tests.helpers.clips import clip, coded_picture, encode, number_of, real_video
+from tests.helpers.clips import clip, coded_image, encode, number_of, real_video
 from tests.helpers.golden_model import fill
 from tests.helpers.programs import assert_refused, make_frames, run
 
@@ -106,16 +106,16 @@ def test_a_window_over_everything_is_the_whole_video(tmp_path, weights, monkeypa
 
 
 def test_each_window_is_scored_as_a_video_of_its_own(tmp_path, weights, monkeypatch, capfd):
-    pictures = [coded_picture(i) for i in range(60)]
+    images = [coded_image(i) for i in range(60)]
     lossless = dict(options={"qp": "0", "g": "7"})
-    encode(tmp_path / "v.mp4", pictures, **lossless)
+    encode(tmp_path / "v.mp4", images, **lossless)
     flags = ["--weights", weights, "--topk", 6]
     result = answers(monkeypatch, capfd, tmp_path / "v.mp4", *flags, "--window", 0.8, "--stride", 0.6)[1][0]
     spans_wanted = [(0.0, 0.8), (0.6, 1.4), (1.2, 2.0), (1.6, 2.4)]  # the last one ends with the video
     assert [(row["start"], row["end"]) for row in result["timeline"]] == spans_wanted
     mean = 0
     for row, (start, end) in zip(result["timeline"], spans_wanted):
-        encode(tmp_path / "part.mp4", pictures[round(25 * start):round(25 * end)], **lossless)
+        encode(tmp_path / "part.mp4", images[round(25 * start):round(25 * end)], **lossless)
         part = answers(monkeypatch, capfd, tmp_path / "part.mp4", *flags)[1][0]
         assert part["frames"] == 20
         np.testing.assert_allclose(scores_of(row), scores_of(part), rtol=1e-4, atol=1e-5)
@@ -152,7 +152,7 @@ def test_windows_cover_the_video_and_hold_the_frames_shown_in_them(steps, length
         assert {i for window in windows for i in range(window.first, window.last)} == set(range(len(times)))
 
 
-def test_files_folders_and_patterns(tmp_path, weights, monkeypatch, capfd):
+def test_files_directories_and_patterns(tmp_path, weights, monkeypatch, capfd):
     for name in ("x/b.mp4", "x/deep/a.webm", "[odd].mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         clip(tmp_path / name, 5)
@@ -167,7 +167,7 @@ def test_files_folders_and_patterns(tmp_path, weights, monkeypatch, capfd):
     status, results = answers(monkeypatch, capfd, tmp_path / "void.mp4", tmp_path / "x", tmp_path / "gone",
                               tmp_path / "none*", "--weights", weights)
     assert status == 2 and [result.get("error", "fine").split(":")[0] for result in results] == [
-        "unreadable video", "fine", "fine", "fine", "there is no such file or folder", "no file matches"]
+        "unreadable video", "fine", "fine", "fine", "there is no such file or directory", "no file matches"]
     video = open_for_prediction(tmp_path / "x" / "frames")
     first = Image.open(tmp_path / "x" / "frames" / "p0.jpg")
     assert video.source.load(video.key, [1, 3])[0].tobytes() == first.tobytes()
@@ -180,7 +180,7 @@ def test_a_pattern_gives_the_videos_among_what_it_matches(tmp_path, weights, mon
     done = predict(monkeypatch, capfd, tmp_path / "c" / "*", "--weights", weights)
     assert done.status == 0 and [line for line in done.out.splitlines() if line[0] != " "] == [
         f"{tmp_path}/c/b.mp4: 5 frames, 0.2 s", f"{tmp_path}/c/deep/a.webm: 5 frames, 0.2 s"]
-    assert f"{tmp_path}/c/*: left out, neither a video nor a folder with one: empty, readme.md" in done.err.splitlines()
+    assert f"{tmp_path}/c/*: left out, neither a video nor a directory with one: empty, readme.md" in done.err.splitlines()
     assert [path.name for path in expand(f"{tmp_path}/c/**")] == ["b.mp4", "a.webm"]  # each once
     with pytest.raises(UserError, match="none of the 2 matches is a video or holds one, the first is empty"):
         expand(f"{tmp_path}/c/[er]*")
@@ -208,16 +208,16 @@ def test_options_without_effect_are_told(tmp_path, weights, monkeypatch, capfd):
     assert done.err.splitlines() == [
         "warning: --batch_size has no effect: without --window a video is one clip",
         "warning: --workers has no effect: one whole video is one clip",
-        "warning: --fps has no effect: it is for frame folders, video files tell their own"]
+        "warning: --fps has no effect: it is for frame directories, video files tell their own"]
     assert run(monkeypatch, capfd, "tools.predict", *flags).err == ""
     assert run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2).err == ""
 
 
 def test_without_weights_the_quickstarts_answer(tmp_path, weights, monkeypatch, capfd):
     clip(tmp_path / "v.mp4", 9)
-    folder = tmp_path / "quickstart"
+    directory = tmp_path / "quickstart"
     for name in ("resnet18_avg", "resnet18_shift8_blockres_uni_identity", "resnet18_shift8_blockres_avg"):
-        path = folder / f"TSM_gestures_RGB_{name}_segment4_e5_none_cos" / "ckpt.pth.tar"
+        path = directory / f"TSM_gestures_RGB_{name}_segment4_e5_none_cos" / "ckpt.pth.tar"
         path.parent.mkdir(parents=True)
         shutil.copy(weights, path)
     done = predict(monkeypatch, capfd, tmp_path / "v.mp4")
@@ -231,14 +231,14 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, weigh
     (tmp_path / "file").write_text("in the way")
     flags = [tmp_path / "v.mp4", "--weights", weights, "--window", 1, "--plot", tmp_path / "file" / "t.png"]
     done = predict(monkeypatch, capfd, *flags)
-    assert_refused(done, "cannot write", "t.png", "file is no folder")
+    assert_refused(done, "cannot write", "t.png", "file is no directory")
     assert not done.out
     (tmp_path / "l.txt").write_text("v.mp4 0\n")
     (tmp_path / "own.yaml").write_text(f"mine: {{root: ., train_list: l.txt, val_list: l.txt, num_class: {len(NAMES)}}}\n")
     flags = ["mine", "--dataset_file", tmp_path / "own.yaml", "--weights", weights, "--device", "cpu", "-j", 0]
     for more in (["--out", tmp_path / "file"], ["--out", tmp_path / "report", "--csv_file", tmp_path / "file" / "x.csv"]):
         done = run(monkeypatch, capfd, "test_models", *flags, *more)
-        assert_refused(done, "cannot write", "file is no folder")
+        assert_refused(done, "cannot write", "file is no directory")
         assert not done.out
     # What shows only when it is written costs no scores: they are written first.
     monkeypatch.setattr("ops.common.files.os.path.isdir", lambda path: False)
@@ -263,8 +263,8 @@ def test_a_timeline_is_told_and_drawn(tmp_path, weights, monkeypatch, capfd):
     flags = [tmp_path / "a.mp4", tmp_path / "b.mp4", "--weights", weights, "--window", 0.4, "--stride", 0.2]
     done = predict(monkeypatch, capfd, *flags, "--plot", tmp_path / "out" / "t.png")
     assert done.status == 0 and "     0.00 to    " in done.out and " to    2.40 s " in done.out
-    with Image.open(tmp_path / "out" / "t.png") as picture:
-        assert picture.width > 900 and picture.height > 2 * 24 * 5
+    with Image.open(tmp_path / "out" / "t.png") as image:
+        assert image.width > 900 and image.height > 2 * 24 * 5
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["t.png"]
     make_frames(tmp_path, {"frames": (50, 0)})
     flags = [tmp_path / "frames", "--weights", weights, "--window", 1]
@@ -278,14 +278,14 @@ def windows(*rows):
              1 - p}]} for start, end, name, p in rows]
 
 
-def test_stretches_and_colours_of_a_timeline():
+def test_stretches_and_colors_of_a_timeline():
     timeline = windows((0, 2, "a", 0.9), (1, 3, "a", 0.7), (2, 4, "b", 0.6), (2.5, 4.5, "a", 1.0))
     assert borders(timeline) == [0, 1.5, 2.5, 3.25, 4.5]
     assert spans(timeline) == [(0, 2.5, "a", 0.8), (2.5, 3.25, "b", 0.6), (3.25, 4.5, "a", 1.0)]
-    picture = draw_timelines([{"video": "v", "timeline": timeline}])
-    band = [picture.getpixel((picture.width - 24 - 900 + int(900 * t / 4.5), 30)) for t in (0.7, 2, 2.9, 4)]
+    image = draw_timelines([{"video": "v", "timeline": timeline}])
+    band = [image.getpixel((image.width - 24 - 900 + int(900 * t / 4.5), 30)) for t in (0.7, 2, 2.9, 4)]
     assert band[0] == band[1] == band[3] != band[2]  # a, a, b, a
-    row = [picture.getpixel((picture.width - 24 - 900 + int(900 * t / 4.5), 24 + 4 + 36)) for t in (0.7, 2, 2.9, 4)]
+    row = [image.getpixel((image.width - 24 - 900 + int(900 * t / 4.5), 24 + 4 + 36)) for t in (0.7, 2, 2.9, 4)]
     assert row[3] == band[0] and sum(row[0]) < sum(row[1]) < sum(row[2])  # the surer, the darker
     assert [tick(s) for s in (0.3, 1, 4.5, 10, 61, 3600)] == [0.05, 0.1, 0.5, 1, 10, 500]
 

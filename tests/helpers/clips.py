@@ -14,29 +14,29 @@ CODECS = {".mp4": ("libx264", {"preset": "ultrafast", "crf": "18"}), ".mkv": ("l
           ".mpg": ("mpeg2video", {"b": "2000000"}), ".wmv": ("wmv2", {"b": "2000000"})}
 
 
-def coded_picture(number, width=96, height=64):
-    """A picture that tells its number: 8 blocks, black or white, over the whole width."""
+def coded_image(number, width=96, height=64):
+    """An image that tells its number: 8 blocks, black or white, over the whole width."""
     bits = [255 * (number >> bit & 1) for bit in range(8)]
     row = np.repeat(np.array(bits, np.uint8), width // 8)
     return np.stack([np.tile(row, (height, 1))] * 3, -1)
 
 
-def number_of(picture):
-    row = np.asarray(picture.convert("L"), float).mean(0)
+def number_of(image):
+    row = np.asarray(image.convert("L"), float).mean(0)
     return sum(int(block.mean() > 127) << bit for bit, block in enumerate(np.array_split(row, 8)))
 
 
-def encode(path, pictures, options=None, container_options=None, pts=None, rotate=None):
+def encode(path, images, options=None, container_options=None, pts=None, rotate=None):
     """Write a real video. pts: time stamps in 1/100 s. rotate: (a, b, c, d) of an MP4's display matrix."""
     codec, defaults = CODECS[path.suffix]
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options={**defaults, **(options or {})})
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         if pts is not None:
             stream.codec_context.time_base = Fraction(1, 100)
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
             if pts is not None:
                 frame.pts, frame.time_base = pts[number], Fraction(1, 100)
             container.mux(stream.encode(frame))
@@ -52,11 +52,11 @@ def encode(path, pictures, options=None, container_options=None, pts=None, rotat
 
 
 def clip(path, count=12, **options):
-    return encode(path, [coded_picture(number) for number in range(count)], **options)
+    return encode(path, [coded_image(number) for number in range(count)], **options)
 
 
-def pictures_in(folder):
-    return [Image.open(file) for file in sorted(folder.glob("*.jpg"))]
+def images_in(directory):
+    return [Image.open(file) for file in sorted(directory.glob("*.jpg"))]
 
 
 def real_video(name):

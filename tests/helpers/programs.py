@@ -42,14 +42,14 @@ def assert_refused(done: Done, *words: str) -> None:
 
 
 def make_frames(root: Path, videos: dict[str, tuple[int, int]], size=(48, 40), seed=0) -> None:
-    """Frame folders of JPEGs: name -> (number of frames, class); a class is a colour, so that it can be learnt."""
+    """Frame directories of JPEGs: name -> (number of frames, class); a class is a color, so that it can be learnt."""
     rng = np.random.default_rng(seed)
     for name, (count, label) in videos.items():
         (root / name).mkdir(parents=True)
-        colour = 60 + 150 * np.array([label >> 0 & 1, label >> 1 & 1, label >> 2 & 1])
+        color = 60 + 150 * np.array([label >> 0 & 1, label >> 1 & 1, label >> 2 & 1])
         for i in range(1, count + 1):
-            picture = np.clip(colour + rng.normal(0, 40, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(picture).save(root / name / f"{i:06d}.jpg")
+            image = np.clip(color + rng.normal(0, 40, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(root / name / f"{i:06d}.jpg")
 
 
 def write_list(path: Path, videos: dict[str, tuple[int, int]]) -> Path:

@@ -39,28 +39,28 @@ def assert_no_capture_left(seconds=5.0):
 
 
 def decoded(path):
-    """(times, pictures (T, H, W, 3) RGB) of a video file."""
+    """(times, images (T, H, W, 3) RGB) of a video file."""
     with av.open(str(path)) as container:
         frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    return [time for time, _ in frames], np.stack([picture for _, picture in frames])
+    return [time for time, _ in frames], np.stack([image for _, image in frames])
 
 
-def jpeg_part(picture):
-    """One picture of an MJPEG camera's answer."""
+def jpeg_part(image):
+    """One image of an MJPEG camera's answer."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=95)
+    Image.fromarray(image).save(file, "JPEG", quality=95)
     content = file.getvalue()
     return b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(content), content)
 
 
-def camera(pictures, seconds=0.0, stays=None):
-    """Answers with these pictures, `seconds` apart, and then ends; with `stays` (an Event) only once that is set."""
+def camera(images, seconds=0.0, stays=None):
+    """Answers with these images, `seconds` apart, and then ends; with `stays` (an Event) only once that is set."""
     def answer(request):
         request.send_response(200)
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
         request.end_headers()
-        for picture in pictures():
-            request.wfile.write(jpeg_part(picture))
+        for image in images():
+            request.wfile.write(jpeg_part(image))
             time.sleep(seconds)
         if stays is not None:
             stays.wait(20)

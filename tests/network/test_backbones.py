@@ -144,7 +144,7 @@ def test_other_troubles_of_a_download(error, hub, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_made(hub, tmp_path):
-    (tmp_path / "torch home").write_text("a file where the folder should be")
+    (tmp_path / "torch home").write_text("a file where the directory should be")
     assert "cannot download" in refusal("resnet18", "imagenet")
 
 
@@ -238,9 +238,9 @@ def test_the_first_layer_reads_more_channels_with_the_mean_kernel(arch, first):
     backbones.inflate_first_conv(net, 10)
     after = net.get_submodule(first)
     assert after.weight.shape == (before.out_channels, 10, *before.kernel_size)
-    grey = clip(2, 1, 1, 32)
-    with torch.no_grad():  # the mean kernel on ten equal channels is the RGB kernels' sum on a grey picture, x 10 / 3
+    gray = clip(2, 1, 1, 32)
+    with torch.no_grad():  # the mean kernel on ten equal channels is the RGB kernels' sum on a gray image, x 10 / 3
         bias = 0 if before.bias is None else before.bias.view(1, -1, 1, 1)
-        wanted = (before(grey.expand(-1, 3, -1, -1)) - bias) * 10 / 3 + bias
-        assert torch.allclose(after(grey.expand(-1, 10, -1, -1)), wanted, atol=1e-4)
+        wanted = (before(gray.expand(-1, 3, -1, -1)) - bias) * 10 / 3 + bias
+        assert torch.allclose(after(gray.expand(-1, 10, -1, -1)), wanted, atol=1e-4)
     assert all(torch.equal(after.weight[:, i], before.weight.mean(1)) for i in range(10))

@@ -26,10 +26,10 @@ from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.streaming import sources as stream_sources
 from ops.streaming.online import OnlineTSM
-from ops.streaming.sources import Address, Camera, Folder, Ticks, VideoFile, open_source
+from ops.streaming.sources import Address, Camera, Directory, Ticks, VideoFile, open_source
 from ops.streaming.stream import Stream, frame_transform
 from tests.conftest import ROOT
-from tests.helpers.clips import clip, coded_picture, encode, number_of, real_video
+from tests.helpers.clips import clip, coded_image, encode, number_of, real_video
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.streaming import assert_no_capture_left, camera, decoded, file, make_weights, served
 
@@ -70,7 +70,7 @@ def frames_of(source, rate=1000.0, **options):
 
 @pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])
 def test_preprocessing_is_that_of_the_data_set(tmp_path, weights, name):
-    """The demo on a video, and on its frames in a folder, bit for bit as the data set gives the same frames."""
+    """The demo on a video, and on its frames in a directory, bit for bit as the data set gives the same frames."""
     online, path = OnlineTSM(weights), real_video(name)
     transform, p = frame_transform(online.preprocessing), online.preprocessing
     (tmp_path / "list.txt").write_text(f"{name} 0\n")
@@ -85,8 +85,8 @@ def test_preprocessing_is_that_of_the_data_set(tmp_path, weights, name):
     (tmp_path / "frames").mkdir()
     for number, image in zip(numbers, images):
         image.save(tmp_path / "frames" / f"{number}.png")
-    in_folder = [transform(frame.read()) for frame in frames_of(Folder(tmp_path / "frames", 12))]
-    assert torch.equal(torch.cat(in_folder), wanted)
+    in_directory = [transform(frame.read()) for frame in frames_of(Directory(tmp_path / "frames", 12))]
+    assert torch.equal(torch.cat(in_directory), wanted)
 
     # The same by hand, from another conversion to RGB.
     image = Image.fromarray(decoded(path)[1][numbers[2] - 1])
@@ -100,7 +100,7 @@ def test_preprocessing_is_that_of_the_data_set(tmp_path, weights, name):
     assert np.abs(seen - by_hand[:, :, ::-1]).mean() > 0.05  # BGR would be seen here
 
 
-def test_cameras_pictures_are_rgb_and_an_unplugged_one_is_told(monkeypatch, play):
+def test_cameras_images_are_rgb_and_an_unplugged_one_is_told(monkeypatch, play):
     opened, read = [], cv2.VideoCapture
 
     def plugged(index, api):
@@ -109,15 +109,15 @@ def test_cameras_pictures_are_rgb_and_an_unplugged_one_is_told(monkeypatch, play
         return read(str(real_video("bikes.mp4")))
 
     monkeypatch.setattr(stream_sources.cv2, "VideoCapture", plugged)
-    _, pictures = decoded(real_video("bikes.mp4"))
-    for picture, shot in zip(pictures[:3], Camera(2).shots()):
+    _, images = decoded(real_video("bikes.mp4"))
+    for image, shot in zip(images[:3], Camera(2).shots()):
         image = np.asarray(shot.read(), float)
-        assert np.abs(image - picture).mean() < 2 < np.abs(image[:, :, ::-1] - picture).mean()
+        assert np.abs(image - image).mean() < 2 < np.abs(image[:, :, ::-1] - image).mean()
         assert shot.time is None
     assert opened == [(2, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)]
 
     done, decisions = play("webcam:1")
-    assert_refused(done, "webcam:1", "no more pictures", "plugged in")
+    assert_refused(done, "webcam:1", "no more images", "plugged in")
     assert opened[1][0] == 1 and decisions and 0 <= decisions[0]["time"] < 0.5
 
 
@@ -136,7 +136,7 @@ def test_the_model_gets_its_rate_or_everything(source, rate, jitter):
 
 @pytest.mark.parametrize("source, rate, taken", [
     (24, 12, [0, 2, 4, 6, 8]), (12, 12, [0, 1, 2, 3, 4]), (30, 12, [0, 3, 5, 8, 10]), (25, 10, [0, 3, 5, 8, 10])])
-def test_every_tick_has_its_picture(source, rate, taken):
+def test_every_tick_has_its_image(source, rate, taken):
     ticks = Ticks(rate)
     rounded = [round(number / source, 3) for number in range(60)]  # as Matroska writes times
     assert [number for number, seconds in enumerate(rounded) if ticks.due(seconds)][:5] == taken
@@ -174,7 +174,7 @@ def test_a_waiting_mailbox_loses_nothing_and_lets_go_when_closed():
 
 
 def test_headless_decisions_are_those_of_the_stream(tmp_path, play, weights):
-    """Every picture of a real file, in order, at its own time; each decision as the library gives it."""
+    """Every image of a real file, in order, at its own time; each decision as the library gives it."""
     output = tmp_path / "annotated.mp4"
     path = real_video("carphone_pristine.mp4")
     done, decisions = play(path, "--output", output, "--max_seconds", 1.5, "--topk", 2)
@@ -193,11 +193,11 @@ def test_headless_decisions_are_those_of_the_stream(tmp_path, play, weights):
         assert row["top"][0][1] == pytest.approx(float(wanted.probabilities.max()), abs=2e-4) and len(row["top"]) == 2
         assert 0 < row["latency"] < 5
     assert len({row["probability"] for row in decisions}) > 5  # or the comparison above says little
-    written, pictures = decoded(output)
+    written, images = decoded(output)
     assert written == pytest.approx(times, abs=1e-4)
     assert f"the model saw {len(due)} frames in 1.5 seconds" in done.err and "dropped" not in done.err
     shown = cv2.resize(np.asarray(shots[40].read()), (587, 480), interpolation=cv2.INTER_CUBIC)
-    assert np.abs(pictures[40][:480, :587].astype(float) - shown).mean() < 6  # the colours survived, too
+    assert np.abs(images[40][:480, :587].astype(float) - shown).mean() < 6  # the colors survived, too
 
 
 def test_a_slow_machine_drops_frames_in_real_time_only(tmp_path, monkeypatch, play):
@@ -256,12 +256,12 @@ def test_a_rate_that_is_none_is_refused(tmp_path, play, rate):
     assert not decisions
 
 
-def test_a_folder_in_the_order_of_its_numbers(tmp_path, play):
+def test_a_directory_in_the_order_of_its_numbers(tmp_path, play):
     for number in (1, 2, 10, 9, 100):
-        Image.fromarray(coded_picture(number)).save(tmp_path / f"{number}.jpg")
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "._1.jpg").write_bytes(b"what macOS leaves beside a picture")
-    assert [number_of(frame.read()) for frame in frames_of(Folder(tmp_path, 12))] == [1, 2, 9, 10, 100]
+        Image.fromarray(coded_image(number)).save(tmp_path / f"{number}.jpg")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._1.jpg").write_bytes(b"what macOS leaves beside an image")
+    assert [number_of(frame.read()) for frame in frames_of(Directory(tmp_path, 12))] == [1, 2, 9, 10, 100]
     assert [row["time"] for row in play(tmp_path, "--folder_rate", 4)[1]] == [0, 0.25, 0.5, 0.75, 1]
     (tmp_path / "9.jpg").write_bytes(b"\xff\xd8 cut off")
     done, decisions = play(tmp_path)
@@ -269,16 +269,16 @@ def test_a_folder_in_the_order_of_its_numbers(tmp_path, play):
     assert len(decisions) == 2
 
 
-def test_folders_that_cannot_be_read(monkeypatch, tmp_path):
+def test_directories_that_cannot_be_read(monkeypatch, tmp_path):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
-    for name, words in (("listdir", f"cannot read the folder {tmp_path}: Permission denied"), ("stat", "no such source")):
+    for name, words in (("listdir", f"cannot read the directory {tmp_path}: Permission denied"), ("stat", "no such source")):
         with monkeypatch.context() as patch, pytest.raises(UserError, match=words):
             patch.setattr(os, name, refuse)
             open_source(str(tmp_path), 12)
 
 
-def test_a_frame_that_cannot_become_a_picture_is_one_line(tmp_path, monkeypatch, play):
+def test_a_frame_that_cannot_become_a_image_is_one_line(tmp_path, monkeypatch, play):
     whole, seen = stream_sources.frame_image, []
 
     def convert(*args):
@@ -288,7 +288,7 @@ def test_a_frame_that_cannot_become_a_picture_is_one_line(tmp_path, monkeypatch,
         return whole(*args)
     monkeypatch.setattr(stream_sources, "frame_image", convert)
     done, decisions = play(clip(tmp_path / "odd.mp4", 25))
-    assert_refused(done, "odd.mp4: a frame cannot be made into a picture: Invalid argument")
+    assert_refused(done, "odd.mp4: a frame cannot be made into an image: Invalid argument")
     assert len(decisions) == 2 and "the model saw 2 frames" in done.err
 
 
@@ -309,8 +309,8 @@ def test_a_truncated_file_gives_what_is_there(tmp_path, play):
 
 def test_a_live_address_that_changes_size_and_dies(tmp_path, play):
     output = tmp_path / "out.mp4"
-    pictures = [coded_picture(255, *size) for size in [(96, 64)] * 8 + [(64, 96)] * 8]  # white
-    with served(cam=camera(lambda: pictures, 0.1)) as url:
+    images = [coded_image(255, *size) for size in [(96, 64)] * 8 + [(64, 96)] * 8]  # white
+    with served(cam=camera(lambda: images, 0.1)) as url:
         done, decisions = play(f"{url.replace('//', '//user:secret@')}/cam", "--output", output, "--rate", 1000)
     assert_refused(done, "/cam", "cannot be read" if "cannot" in done.err else "the stream ended")
     assert "secret" not in done.err
@@ -323,21 +323,21 @@ def test_a_live_address_that_changes_size_and_dies(tmp_path, play):
 
 def test_reconnecting_to_a_live_address(tmp_path, monkeypatch, play):
     monkeypatch.setattr(capture_module, "RETRY", 0.2)
-    picture = coded_picture(5)
-    with served(cam=camera(lambda: [picture] * 4, 0.03)) as url:
+    image = coded_image(5)
+    with served(cam=camera(lambda: [image] * 4, 0.03)) as url:
         done, decisions = play(f"{url}/cam", "--reconnect", "--rate", 1000, "--max_seconds", 1.5, "--smooth", "none")
     assert done.status == 0
     assert done.err.count("trying again every 0.2 s") >= 2
     times = [row["time"] for row in decisions]
     assert times == sorted(times) and 1 < times[-1] < 1.5 and len(times) <= 32
-    # Nothing of before a gap is remembered: the same picture gives what it gave at first, and no other one does.
+    # Nothing of before a gap is remembered: the same image gives what it gave at first, and no other one does.
     first = [row["time"] for row in decisions if row["probability"] == decisions[0]["probability"]]
     assert 2 <= len(first) < len(times) and min(np.diff(first)) > 0.2
 
 
 def test_a_file_behind_an_address_is_played_whole_also_when_the_connection_breaks(tmp_path, monkeypatch, play):
     monkeypatch.setattr(capture_module, "RETRY", 0.1)
-    path = encode(tmp_path / "v.mp4", [coded_picture(number) for number in range(40)], {"g": "5"}, **FAST_START)
+    path = encode(tmp_path / "v.mp4", [coded_image(number) for number in range(40)], {"g": "5"}, **FAST_START)
     content = path.read_bytes()
     with served(whole=file(content), broken=file(content, [len(content) // 2]),
                 dies=file(content, [len(content) // 2] * 9)) as url:
@@ -354,7 +354,7 @@ def test_a_file_behind_an_address_is_played_whole_also_when_the_connection_break
 def test_an_address_that_hangs(tmp_path, monkeypatch, play):
     monkeypatch.setattr(stream_sources, "TIMEOUT", 0.5)
     end = threading.Event()
-    with served(cam=camera(lambda: [coded_picture(1)] * 5, 0.03, stays=end)) as url:
+    with served(cam=camera(lambda: [coded_image(1)] * 5, 0.03, stays=end)) as url:
         done, decisions = play(f"{url}/cam")
         end.set()
     assert_refused(done, "no answer for 0.5 seconds")
@@ -362,10 +362,10 @@ def test_an_address_that_hangs(tmp_path, monkeypatch, play):
 
 
 @pytest.mark.parametrize("source, flags, words", [
-    ("nowhere.mp4", [], ["no such source", "webcam:N", "folder of frames"]),
+    ("nowhere.mp4", [], ["no such source", "webcam:N", "directory of frames"]),
     ("ftp://host/v", [], ["rtsp://", "not with ftp://"]),
     ("http://127.0.0.1:9/v", [], ["http://127.0.0.1:9/v", "refused"]),
-    ("EMPTY", [], ["no frames in this folder", ".jpg"]),
+    ("EMPTY", [], ["no frames in this directory", ".jpg"]),
     ("TEXT", [], ["cannot be read as a video"]),
     ("VIDEO", ["--rate", "0"], ["--rate 0", "above 0"]),
     ("VIDEO", ["--rate", "inf"], ["--rate inf"]),
@@ -375,7 +375,7 @@ def test_an_address_that_hangs(tmp_path, monkeypatch, play):
     ("VIDEO", ["--device", "tpu"], ["--device 'tpu'"]),
     ("VIDEO", ["--output", "out.avi"], ["only .mp4"]),
     ("VIDEO", ["--output", "VIDEO"], ["is the source itself"]),
-    ("VIDEO", ["--output", "no/such/out.mp4"], ["no/such is not a folder"]),
+    ("VIDEO", ["--output", "no/such/out.mp4"], ["no/such is not a directory"]),
     ("VIDEO", ["--weights", "none.pth"], ["no such checkpoint"]),
     ("webcam:77", [], ["webcam:77 cannot be opened", "cameras of this machine"]),
 ])
@@ -443,18 +443,18 @@ def test_kinds_of_sources(text, kind):
 
 # ---- the written video --------------------------------------------------------------------------------------
 
-def test_the_recorder_keeps_times_and_colours(tmp_path):
+def test_the_recorder_keeps_times_and_colors(tmp_path):
     path = tmp_path / "v.mp4"
     path.write_bytes(b"an older one")
     times = [0, 0.1, 0.1, 0.5, 0.4, 3.0]
-    colours = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]
+    colors = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]
     with Recorder(path) as recorder:
         assert path.read_bytes() == b"an older one"
         for number, seconds in enumerate(times):
-            recorder.write(np.full((64, 96, 3), colours[number % 3], np.uint8), seconds)
-    written, pictures = decoded(path)
+            recorder.write(np.full((64, 96, 3), colors[number % 3], np.uint8), seconds)
+    written, images = decoded(path)
     assert written == pytest.approx([0, 0.1, 0.1, 0.5, 0.5, 3.0], abs=1e-3)
-    assert np.abs(pictures.mean((1, 2)) - [colours[number % 3] for number in range(6)]).max() < 6
+    assert np.abs(images.mean((1, 2)) - [colors[number % 3] for number in range(6)]).max() < 6
     with Recorder(tmp_path / "none.mp4"):
         pass
     assert not (tmp_path / "none.mp4").exists()
@@ -471,7 +471,7 @@ def test_a_full_disk_is_one_error(tmp_path, play):
 def test_sigterm_completes_the_video(tmp_path, play):
     output = tmp_path / "out.mp4"
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
-    with served(cam=camera(lambda: itertools.repeat(coded_picture(9), 300), 0.03)) as url:
+    with served(cam=camera(lambda: itertools.repeat(coded_image(9), 300), 0.03)) as url:
         timer.start()
         done, decisions = play(f"{url}/cam", "--output", output)
     assert done.status == 143 and "Traceback" not in done.err and "the model saw" in done.err
@@ -493,7 +493,7 @@ def test_real_processes_that_are_interrupted_leave_videos_that_play(tmp_path, we
                 env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     endings = {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
-    with served(cam=camera(lambda: itertools.repeat(coded_picture(9), 2000), 0.03)) as url:
+    with served(cam=camera(lambda: itertools.repeat(coded_image(9), 2000), 0.03)) as url:
         processes = {number: start(number) for number in endings}
         for number, process in processes.items():
             while not said(number) or said(number)[-1]["time"] < 3:
@@ -502,7 +502,7 @@ def test_real_processes_that_are_interrupted_leave_videos_that_play(tmp_path, we
             process.send_signal(number)
             assert process.wait(20) == endings[number]
             assert "Traceback" not in (tmp_path / f"{number}.log").read_text()
-            times, pictures = decoded(tmp_path / f"{number}.mp4")
-            assert times == sorted(times) and pictures.shape[1:] == (564, 1060, 3)
+            times, images = decoded(tmp_path / f"{number}.mp4")
+            assert times == sorted(times) and images.shape[1:] == (564, 1060, 3)
             lost = said(number)[-1]["time"] - times[-1]
             assert lost < (0.2 if number == signal.SIGINT else 2.5), f"the last {lost:.1f} seconds are lost"

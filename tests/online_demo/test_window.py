@@ -1,4 +1,4 @@
-"""The demo's picture and window: what is drawn, keys on SDL's dummy screen, real key presses on a virtual one."""
+"""The demo's image and window: what is drawn, keys on SDL's dummy screen, real key presses on a virtual one."""
 import glob
 import itertools
 import os
@@ -15,8 +15,8 @@ from PIL import Image, ImageGrab
 
 from online_demo import main as demo
 from online_demo import window as window_module
-from online_demo.window import BACK, NOTHING, TRACK, NoWindow, View, Window, canvas_size, colour_of, draw, fit
-from tests.helpers.clips import clip, coded_picture, encode
+from online_demo.window import BACK, NOTHING, TRACK, NoWindow, View, Window, canvas_size, color_of, draw, fit
+from tests.helpers.clips import clip, coded_image, encode
 from tests.helpers.programs import run
 from tests.helpers.streaming import NAMES, assert_no_capture_left, camera, make_weights, served
 
@@ -39,9 +39,9 @@ def weights(tmp_path_factory):
 
 def half_and_half(width=640, height=480):
     """Red at the left, blue at the right."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[:, :width // 2, 0] = picture[:, width // 2:, 2] = 200
-    return picture
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, :width // 2, 0] = image[:, width // 2:, 2] = 200
+    return image
 
 
 @pytest.mark.parametrize("source, size", [
@@ -49,8 +49,8 @@ def half_and_half(width=640, height=480):
     ((5000, 100), (1194, 564)), ((100, 5000), (916, 846))])
 def test_canvas_sizes(source, size):
     assert canvas_size(*source) == size
-    picture = half_and_half(*source)
-    canvas = draw(picture, View(NAMES), size)
+    image = half_and_half(*source)
+    canvas = draw(image, View(NAMES), size)
     assert canvas.shape == (size[1], size[0], 3) and canvas.dtype == np.uint8
 
 
@@ -62,13 +62,13 @@ def test_bars_are_as_long_as_the_probabilities():
     inner = 340 - 2 * 18
     rows = [panel[18 + 72 + 48 * row + 29] for row in range(4)]  # through the middle of each bar
     for row, label in zip(rows, [1, 3, 2]):
-        coloured = (np.abs(row.astype(int) - colour_of(label)).max(1) < 3).sum()
+        colored = (np.abs(row.astype(int) - color_of(label)).max(1) < 3).sum()
         track = (np.abs(row.astype(int) - TRACK).max(1) < 3).sum()
-        assert abs(coloured - inner * scores[label]) <= 3 and abs(coloured + track - inner) <= 3
+        assert abs(colored - inner * scores[label]) <= 3 and abs(colored + track - inner) <= 3
     assert (rows[3] == BACK).all()  # no fourth class
 
 
-def test_the_mirror_turns_the_picture_and_nothing_else():
+def test_the_mirror_turns_the_image_and_nothing_else():
     view = View(NAMES)
     view.add(0.0, 1, np.array([0.1, 0.5, 0.15, 0.25]))
     plain = draw(half_and_half(), view, (980, 564))
@@ -79,7 +79,7 @@ def test_the_mirror_turns_the_picture_and_nothing_else():
     assert (plain[:480, 640:] == mirrored[:480, 640:]).all() and (plain[480:] == mirrored[480:]).all()
 
 
-def test_the_history_is_coloured_over_time():
+def test_the_history_is_colored_over_time():
     view = View(NAMES)
     scores = np.full(4, 0.25)
     for seconds, answer in [(0, 3), (90, 0), (94, 0), (95, None), (97.5, 2)]:
@@ -89,13 +89,13 @@ def test_the_history_is_coloured_over_time():
 
     def at(seconds):
         return strip[round(18 + (980 - 36) * (1 - (100 - seconds) / 20))].tolist()
-    wanted = {81: colour_of(3), 89: colour_of(3), 91: colour_of(0), 94: colour_of(0), 96: NOTHING, 97: NOTHING,
-              98: colour_of(2), 99.5: colour_of(2)}
+    wanted = {81: color_of(3), 89: color_of(3), 91: color_of(0), 94: color_of(0), 96: NOTHING, 97: NOTHING,
+              98: color_of(2), 99.5: color_of(2)}
     assert {seconds: at(seconds) for seconds in wanted} == {k: list(v) for k, v in wanted.items()}
     for second in range(1000):
         view.add(100 + second / 10, second % 3, scores)
     assert len(view.history) <= 202  # the past does not pile up
-    assert len({colour_of(label) for label in range(27)}) == 27
+    assert len({color_of(label) for label in range(27)}) == 27
 
 
 @pytest.mark.parametrize("size, room, box", [
@@ -124,7 +124,7 @@ def test_long_names_are_shortened():
 
 @pytest.fixture
 def press_after(monkeypatch):
-    """press_after({3: "m"}): once the window has shown its third picture, press m."""
+    """press_after({3: "m"}): once the window has shown its third image, press m."""
     def press_after(keys):
         pygame = pytest.importorskip("pygame", reason="the window needs pygame: pip install -r requirements-demo.txt")
         names = {"esc": pygame.K_ESCAPE, **{letter: getattr(pygame, f"K_{letter}") for letter in "qfrmsx"}}
@@ -167,9 +167,9 @@ def test_keys_on_the_dummy_screen(tmp_path, monkeypatch, play, press_after):
 
 
 def test_reset_forgets(tmp_path, monkeypatch, capfd, play, press_after):
-    """One and the same picture for ever: after r the model says what it said first."""
+    """One and the same image for ever: after r the model says what it said first."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    path = encode(tmp_path / "v.mp4", [coded_picture(5)] * 100)
+    path = encode(tmp_path / "v.mp4", [coded_image(5)] * 100)
     press_after({4: "r", 8: "esc"})
     said, decide = [], demo.Stream.push
     monkeypatch.setattr(demo.Stream, "push", lambda self, frames: said.append(decide(self, frames)) or said[-1])
@@ -289,7 +289,7 @@ def test_real_keys_on_a_virtual_screen(tmp_path, monkeypatch, screen, play):
     snapshot = np.asarray(Image.open(glob.glob("snapshot_*.png")[0]))
     assert snapshot.shape == (564, 1060, 3)
     y, x = np.argwhere((looks["window"] > 150).any(2)).min(0)
-    assert (looks["window"][y:y + 480, x:x + 720] == snapshot[:480, :720]).all()  # in the right colours, too
+    assert (looks["window"][y:y + 480, x:x + 720] == snapshot[:480, :720]).all()  # in the right colors, too
     assert (np.abs(looks["mirrored"][y + 240, x + 100] - [0, 0, 200]) < 12).all()
 
 

@@ -17,7 +17,7 @@ from ops.common.errors import UserError
 from ops.data.list_files import count_frames
 from ops.dataset_config import DATASETS
 from ops.prepare.annotations import (
-    kinetics_folder,
+    kinetics_directory,
     write_hmdb51_lists,
     write_jester_lists,
     write_kinetics_lists,
@@ -36,18 +36,18 @@ Zooming In With Full Hand|Zooming In With Two Fingers|Zooming Out With Full Hand
 """.replace("\n", "").split("|")
 
 
-def write(folder, files):
+def write(directory, files):
     for name, content in files.items():
-        path = folder / name
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
 
 
 def add_frames(root, template, counts):
-    for folder, count in counts.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    for directory, count in counts.items():
+        (root / directory).mkdir(parents=True, exist_ok=True)
         for number in range(1, count + 1):
-            (root / folder / template.format(number)).touch()
+            (root / directory / template.format(number)).touch()
 
 
 def lines(path):
@@ -145,7 +145,7 @@ def test_jester_classes_are_in_the_published_order(tmp_path):
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 
-def test_kinetics_copes_with_every_spelling_of_a_folder(tmp_path):
+def test_kinetics_copes_with_every_spelling_of_a_directory(tmp_path):
     home = tmp_path / "kinetics"
     write(home / "labels", {
         "kinetics_train.csv": KINETICS + "testifying,---QUuC4vJs,84,94,train\n"
@@ -176,11 +176,11 @@ def test_kinetics_label_map_sets_the_order(tmp_path):
     assert lines(tmp_path / "val_videofolder.txt") == ["zumba/b 1 2"]
 
 
-@pytest.mark.parametrize("name, folder", [
+@pytest.mark.parametrize("name, directory", [
     ("riding a bike", "riding_a_bike"), ("massaging person's head", "massaging_persons_head"),
     ('"shooting goal (soccer)"', "shooting_goal_soccer"), ("pull ups", "pull_ups")])
-def test_published_kinetics_folders(name, folder):
-    assert kinetics_folder(name) == folder
+def test_published_kinetics_directories(name, directory):
+    assert kinetics_directory(name) == directory
 
 
 @pytest.mark.parametrize("inside", ["", "ucfTrainTestlist/"])
@@ -258,9 +258,9 @@ def test_missing_videos_are_listed_and_left_out(some_missing, tmp_path):
     assert "missing_test.txt: 2 videos left out, the first is 1420" in err
     assert lines(tmp_path / "out" / "train_videofolder.txt") == ["42326 6 1"]
     assert lines(tmp_path / "out" / "test_videofolder.txt") == []
-    assert lines(tmp_path / "out" / "missing_train.txt") == ["78687\t000002.jpg is missing, the folder has 4 frames"]
-    assert lines(tmp_path / "out" / "missing_test.txt") == ["1420\tthe folder has no frame like 000001.jpg",
-                                                            "3\tno folder of frames"]
+    assert lines(tmp_path / "out" / "missing_train.txt") == ["78687\t000002.jpg is missing, the directory has 4 frames"]
+    assert lines(tmp_path / "out" / "missing_test.txt") == ["1420\tthe directory has no frame like 000001.jpg",
+                                                            "3\tno directory of frames"]
     assert not (tmp_path / "out" / "missing_val.txt").exists()
 
 
@@ -288,7 +288,7 @@ def test_counting_frames(tmp_path):
         (tmp_path / "whole" / name).touch()
     (tmp_path / "wide" / "img_3.jpg").touch()
     assert count_frames(tmp_path / "whole", "img_{:05d}.jpg") == 12
-    with pytest.raises(UserError, match="img_00012.jpg is missing, the folder has 12 frames$"):
+    with pytest.raises(UserError, match="img_00012.jpg is missing, the directory has 12 frames$"):
         count_frames(tmp_path / "gap", "img_{:05d}.jpg")
     with pytest.raises(UserError, match="must start at 1, not at 0"):
         count_frames(tmp_path / "zero", "img_{:05d}.jpg")
@@ -395,29 +395,29 @@ PIECES = ["", "", "", "1", "0", " ", "\n", ";", ",", "A", "[", "]", "{", "}", '"
 
 @pytest.fixture(scope="module")
 def two_frames_each(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("frames")
+    directory = tmp_path_factory.mktemp("frames")
     for template in ("{:06d}.jpg", "{:05d}.jpg", "img_{:05d}.jpg"):
-        add_frames(folder, template, dict.fromkeys(("1", "2", "yoga/1", "yoga/2", *V2_FRAMES), 2))
-    return folder
+        add_frames(directory, template, dict.fromkeys(("1", "2", "yoga/1", "yoga/2", *V2_FRAMES), 2))
+    return directory
 
 
 @given(kind=st.sampled_from(sorted(WHOLE)), data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_damaged_label_files_give_lists_or_one_line(kind, data, tmp_path_factory, two_frames_each):
-    folder = tmp_path_factory.mktemp("fuzz")
+    directory = tmp_path_factory.mktemp("fuzz")
     writer, files = WHOLE[kind]
     for name, text in files.items():
         for _ in range(data.draw(st.integers(0, 2))):
             begin, length = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 3))
             text = text[:begin] + data.draw(st.sampled_from(PIECES)) + text[begin + length:]
-        write(folder, {name: text})
+        write(directory, {name: text})
     try:
-        summary = writer(folder, two_frames_each, folder / "out", 1)
+        summary = writer(directory, two_frames_each, directory / "out", 1)
     except UserError as error:
         event("refused")
-        assert str(error) and "\n" not in str(error) and not (folder / "out").exists()
+        assert str(error) and "\n" not in str(error) and not (directory / "out").exists()
         return
     event(f"lists, missing: {bool(summary.missing)}")
     for name, count in summary.listed.items():
-        assert len(lines(folder / "out" / name)) == count
-        assert all(line.rsplit(" ", 2)[1] == "2" for line in lines(folder / "out" / name))
+        assert len(lines(directory / "out" / name)) == count
+        assert all(line.rsplit(" ", 2)[1] == "2" for line in lines(directory / "out" / name))

@@ -13,21 +13,21 @@ import pytest
 from PIL import Image
 
 from ops.common.errors import UserError
-from ops.prepare.extract import extract_folder, extract_video
-from tests.helpers.clips import clip, encode, number_of, pictures_in
+from ops.prepare.extract import extract_directory, extract_video
+from tests.helpers.clips import clip, encode, images_in, number_of
 
 ROOT = Path(__file__).resolve().parents[2]
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks processes up in /proc")
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups and their signals")
 
 
-def tree(folder):
-    """Every file below `folder`, hidden ones too, with its content."""
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+def tree(directory):
+    """Every file below `directory`, hidden ones too, with its content."""
+    return {str(file.relative_to(directory)): file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file()}
 
 
-def leftovers(folder):
-    return [path.name for path in folder.rglob(".*") if path.name != ".vid2img.json"]
+def leftovers(directory):
+    return [path.name for path in directory.rglob(".*") if path.name != ".vid2img.json"]
 
 
 def start(tool, *args):
@@ -82,7 +82,7 @@ def mixed(tmp_path):
            "pipe.mp4": "regular file"}
     (source / "notes.txt").write_text("not asked for")
     (source / ".hidden.mp4").write_text("a file system's own")
-    (source / "folder.mp4").mkdir()
+    (source / "directory.mp4").mkdir()
     return source, good, bad
 
 
@@ -93,7 +93,7 @@ def test_odd_names_and_broken_videos_through_the_tool(mixed, tmp_path):
     assert status == 2 and "Traceback" not in err
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == sorted(good + [".vid2img.json"])
     for name in good:
-        assert [number_of(picture) for picture in pictures_in(tmp_path / "frames" / name)] == [0, 1, 2]
+        assert [number_of(image) for image in images_in(tmp_path / "frames" / name)] == [0, 1, 2]
     failures = dict(line[len("failed: "):].split(": ", 1) for line in err.splitlines())
     assert sorted(failures) == sorted(bad)
     for name, word in bad.items():
@@ -109,14 +109,14 @@ def test_names_that_are_no_utf8(tmp_path):
     source.mkdir()
     clip(tmp_path / "v.mp4", 2).rename(os.fsdecode(os.fsencode(source) + b"/\xff\xfe.mp4"))
     (source / os.fsdecode(b"\xfd.mp4")).write_text("broken")
-    summary = extract_folder(source, tmp_path / "frames", workers=1)
+    summary = extract_directory(source, tmp_path / "frames", workers=1)
     assert (summary.extracted, summary.frames) == (1, 2)
     assert len(list((tmp_path / "frames" / os.fsdecode(b"\xff\xfe")).iterdir())) == 2
     summary.failures[0][0].encode("utf-8")  # can be printed
     assert summary.failures[0][0] == r"\udcfd.mp4"
 
 
-def test_kinetics_keeps_the_class_folders(tmp_path):
+def test_kinetics_keeps_the_class_directories(tmp_path):
     for name in ("riding a bike/x_000001_000011.mp4", "riding a bike/-y.webm", "yoga/x_000001_000011.mp4"):
         (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
         clip(tmp_path / "src" / name, 4)
@@ -131,7 +131,7 @@ def test_kinetics_keeps_the_class_folders(tmp_path):
 
 # ---- what is refused -----------------------------------------------------------------------------------------
 
-def test_two_videos_for_one_folder_are_refused_before_anything_is_written(tmp_path):
+def test_two_videos_for_one_directory_are_refused_before_anything_is_written(tmp_path):
     clip(tmp_path / "a.mp4", 2)
     clip(tmp_path / "a.webm", 2)
     status, out, err = call("vid2img_sthv2.py", tmp_path, tmp_path / "frames")
@@ -144,10 +144,10 @@ def test_two_videos_for_one_folder_are_refused_before_anything_is_written(tmp_pa
 def test_other_settings_do_not_mix(tmp_path, changed):
     (tmp_path / "v").mkdir()
     clip(tmp_path / "v" / "a.mp4", 2)
-    extract_folder(tmp_path / "v", tmp_path / "f", height=32, workers=1)
+    extract_directory(tmp_path / "v", tmp_path / "f", height=32, workers=1)
     before = tree(tmp_path / "f")
     with pytest.raises(UserError, match="holds frames made with .*height 32"):
-        extract_folder(tmp_path / "v", tmp_path / "f", **{"height": 32, "workers": 1, **changed})
+        extract_directory(tmp_path / "v", tmp_path / "f", **{"height": 32, "workers": 1, **changed})
     assert tree(tmp_path / "f") == before
 
 
@@ -157,10 +157,10 @@ def test_frames_of_another_program_do_not_mix(tmp_path):
     (tmp_path / "f" / "a").mkdir(parents=True)
     (tmp_path / "f" / "a" / "000001.jpg").write_text("from ffmpeg")
     with pytest.raises(UserError, match="by another program"):
-        extract_folder(tmp_path / "v", tmp_path / "f", workers=1)
+        extract_directory(tmp_path / "v", tmp_path / "f", workers=1)
 
 
-def test_an_empty_folder_is_filled_and_a_strange_one_is_kept(tmp_path):
+def test_an_empty_directory_is_filled_and_a_strange_one_is_kept(tmp_path):
     (tmp_path / "v").mkdir()
     for name in ("a", "b", "c"):
         clip(tmp_path / "v" / f"{name}.mp4", 2)
@@ -168,14 +168,14 @@ def test_an_empty_folder_is_filled_and_a_strange_one_is_kept(tmp_path):
     (tmp_path / "f" / "b" / "notes.txt").write_text("mine")
     (tmp_path / "f" / "c").rmdir()
     (tmp_path / "f" / "c").write_text("a file")
-    summary = extract_folder(tmp_path / "v", tmp_path / "f", workers=1)
+    summary = extract_directory(tmp_path / "v", tmp_path / "f", workers=1)
     assert summary.extracted == 1 and [name for name, _ in summary.failures] == ["b.mp4", "c.mp4"]
     assert all("exists already" in reason for _, reason in summary.failures)
     assert (tmp_path / "f" / "b" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("args, words", [
-    (["nowhere", "f"], "cannot read the folder"), (["empty", "f"], "no videos"), (["v", "v/a.mp4"], "cannot write"),
+    (["nowhere", "f"], "cannot read the directory"), (["empty", "f"], "no videos"), (["v", "v/a.mp4"], "cannot write"),
     (["v", "f", "--height", "-1"], "height -1"), (["v", "f", "--quality", "0"], "quality 0"),
     (["v", "f", "-j", "0"], "workers 0"), (["v", "f", "--height", "x"], "invalid int"), (["v"], "required")])
 def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, args, words):
@@ -189,7 +189,7 @@ def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, args, words):
 
 
 @posix
-def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+def test_a_second_run_in_the_same_directory_is_refused(tmp_path):
     import fcntl
     (tmp_path / "v").mkdir()
     (tmp_path / "f").mkdir()
@@ -197,22 +197,22 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     handle = os.open(tmp_path / "f", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(UserError, match="another run is extracting"):
-        extract_folder(tmp_path / "v", tmp_path / "f", workers=1)
+        extract_directory(tmp_path / "v", tmp_path / "f", workers=1)
     os.close(handle)
-    assert extract_folder(tmp_path / "v", tmp_path / "f", workers=1).extracted == 1
+    assert extract_directory(tmp_path / "v", tmp_path / "f", workers=1).extracted == 1
 
 
 # ---- interruptions -------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def thirty(tmp_path_factory):
-    """Thirty short videos and the folder that an undisturbed run makes of them."""
+    """Thirty short videos and the directory that an undisturbed run makes of them."""
     base = tmp_path_factory.mktemp("thirty")
     (base / "videos").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     for number in range(30):
-        pictures = [np.roll(noise, (number, 3 * n), (0, 1)) for n in range(12)]
-        encode(base / "videos" / f"clip {number}.mp4", pictures)
+        images = [np.roll(noise, (number, 3 * n), (0, 1)) for n in range(12)]
+        encode(base / "videos" / f"clip {number}.mp4", images)
     status, _, err = call("vid2img_sthv2.py", base / "videos", base / "whole", "-j", 2)
     assert (status, err) == (0, "")
     return base / "videos", base / "whole"
@@ -241,9 +241,9 @@ def test_killed_and_started_again_equals_an_undisturbed_run(thirty, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         midway += 0 < finished(frames) < 30
-        for folder in frames.iterdir():  # what has its name is complete, at any moment
-            if not folder.name.startswith("."):
-                assert tree(folder) == tree(whole / folder.name), f"Random({seed})"
+        for directory in frames.iterdir():  # what has its name is complete, at any moment
+            if not directory.name.startswith("."):
+                assert tree(directory) == tree(whole / directory.name), f"Random({seed})"
     assert midway >= 2, f"Random({seed})"
     status, out, err = call("vid2img_sthv2.py", videos, frames, "-j", 2)
     assert (status, err) == (0, "") and tree(frames) == tree(whole), f"Random({seed})"

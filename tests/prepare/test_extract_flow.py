@@ -15,9 +15,9 @@ from PIL import Image
 
 from ops.data.tsn_dataset import TSNDataSet
 from ops.prepare.extract import extract_video
-from ops.prepare.extract_flow import extract_flow_folder, write_flow_list
+from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import extract_flow, scale_flow
-from ops.video.frames import FlowFolder
+from ops.video.frames import FlowDirectory
 from tests.helpers.clips import encode
 from tests.helpers.programs import assert_refused, run
 
@@ -26,7 +26,7 @@ SIZE = (64, 96)  # height, width
 
 
 def moving(count=4, dx=3, dy=-2, seed=0, size=SIZE):
-    """Pictures of a soft texture that moves by (dx, dy) pixels a frame."""
+    """Images of a soft texture that moves by (dx, dy) pixels a frame."""
     height, width = size
     noise = np.random.default_rng(seed).integers(0, 256, (height + 200, width + 200), np.uint8)
     soft = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 0, 255, cv2.NORM_MINMAX)
@@ -34,19 +34,19 @@ def moving(count=4, dx=3, dy=-2, seed=0, size=SIZE):
     return [np.dstack([soft[y:y + height, x:x + width]] * 3) for y, x in corners]
 
 
-def write_frames(folder, pictures, template="img_{:05d}.jpg"):
-    folder.mkdir(parents=True)
-    for number, picture in enumerate(pictures, start=1):
-        Image.fromarray(picture).save(folder / template.format(number), quality=95)
+def write_frames(directory, images, template="img_{:05d}.jpg"):
+    directory.mkdir(parents=True)
+    for number, image in enumerate(images, start=1):
+        Image.fromarray(image).save(directory / template.format(number), quality=95)
 
 
-def tree(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def tree(directory):
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def motion(picture):
-    """The median displacement that a flow picture shows, in pixels."""
-    return float(np.median(np.asarray(picture, float)) / 127.5 - 1) * 20
+def motion(image):
+    """The median displacement that a flow image shows, in pixels."""
+    return float(np.median(np.asarray(image, float)) / 127.5 - 1) * 20
 
 
 def start(*args):
@@ -70,9 +70,9 @@ def test_a_known_motion_comes_out_of_a_real_video(tmp_path, dx, dy):
     assert sorted(path.name for path in (tmp_path / "flow" / "v").iterdir()) == [
         f"flow_{axis}_{n:05d}.jpg" for axis in "xy" for n in (1, 2, 3)]
     for n in (1, 2, 3):
-        pair = FlowFolder(tmp_path / "flow", "flow_{}_{:05d}.jpg").load("v", [n])
-        assert [picture.mode for picture in pair] == ["L", "L"]
-        assert [motion(picture) for picture in pair] == pytest.approx([dx, dy], abs=0.3)
+        pair = FlowDirectory(tmp_path / "flow", "flow_{}_{:05d}.jpg").load("v", [n])
+        assert [image.mode for image in pair] == ["L", "L"]
+        assert [motion(image) for image in pair] == pytest.approx([dx, dy], abs=0.3)
 
 
 def test_the_three_layouts_read_back_as_the_same_flow(tmp_path):
@@ -80,14 +80,14 @@ def test_the_three_layouts_read_back_as_the_same_flow(tmp_path):
     loaded = {}
     forms = {"ucf": "flow_{}_{:05d}.jpg", "something_v1": "{:06d}-{}_{:05d}.jpg", "rgb": "{:06d}.jpg"}
     for layout, form in forms.items():
-        summary = extract_flow_folder(tmp_path, tmp_path / layout, workers=1, layout=layout, height=0)
+        summary = extract_flow_directory(tmp_path, tmp_path / layout, workers=1, layout=layout, height=0)
         assert (summary.extracted, summary.frames, summary.failures) == (1, 2, [])
-        loaded[layout] = FlowFolder(tmp_path / layout, form).load("42", [1, 2])
+        loaded[layout] = FlowDirectory(tmp_path / layout, form).load("42", [1, 2])
     assert (tmp_path / "something_v1" / "000042" / "000042-y_00002.jpg").exists() and video.exists()
-    for layout, pictures in loaded.items():
-        assert len(pictures) == 4
-        for picture, same in zip(pictures, loaded["ucf"]):
-            assert np.abs(np.asarray(picture, int) - np.asarray(same, int)).max() <= 6, layout  # JPEG's own loss
+    for layout, images in loaded.items():
+        assert len(images) == 4
+        for image, same in zip(images, loaded["ucf"]):
+            assert np.abs(np.asarray(image, int) - np.asarray(same, int)).max() <= 6, layout  # JPEG's own loss
     assert np.asarray(Image.open(tmp_path / "rgb" / "42" / "000001.jpg"))[..., 2].max() <= 6
 
 
@@ -96,21 +96,21 @@ def test_frames_give_the_flow_of_their_video_beside_themselves(tmp_path):
     extract_video(video, tmp_path / "jpg" / "clip a", "img_{:05d}.jpg", height=0)
     extract_flow(video, tmp_path / "flow" / "clip a", height=0)
     before = tree(tmp_path / "jpg")
-    summary = extract_flow_folder(tmp_path / "jpg", tmp_path / "jpg", frames=True, workers=1, height=0)
+    summary = extract_flow_directory(tmp_path / "jpg", tmp_path / "jpg", frames=True, workers=1, height=0)
     assert (summary.extracted, summary.failures) == (1, [])
     after = tree(tmp_path / "jpg")
     assert len(after) == 4 + 6 + 1 and before.items() <= after.items()
     for name, content in tree(tmp_path / "flow").items():  # the frames were compressed once more
-        flow, same = (np.asarray(Image.open(tmp_path / folder / name), int) for folder in ("flow", "jpg"))
+        flow, same = (np.asarray(Image.open(tmp_path / directory / name), int) for directory in ("flow", "jpg"))
         assert np.abs(flow - same).mean() < 3
-    again = extract_flow_folder(tmp_path / "jpg", tmp_path / "jpg", frames=True, workers=1, height=0)
+    again = extract_flow_directory(tmp_path / "jpg", tmp_path / "jpg", frames=True, workers=1, height=0)
     assert (again.extracted, again.existing) == (0, 1)
 
 
 def test_height_scales_the_frames_before_their_flow(tmp_path):
     write_frames(tmp_path / "in" / "c" / "v", moving(2, 4, 0, size=(128, 192)), "{:06d}.jpg")
     write_frames(tmp_path / "in" / "c" / "w", moving(2, 4, 0, size=(64, 96)), "{:05d}.jpg")
-    summary = extract_flow_folder(tmp_path / "in", tmp_path / "out", frames=True, by_class=True, workers=1, height=64)
+    summary = extract_flow_directory(tmp_path / "in", tmp_path / "out", frames=True, by_class=True, workers=1, height=64)
     assert summary.failures == []
     half, whole = (Image.open(tmp_path / "out" / "c" / name / "flow_x_00001.jpg") for name in "vw")
     assert half.size == whole.size == (96, 64)
@@ -133,8 +133,8 @@ def test_tvl1_is_used_where_opencv_has_it_and_else_refused(tmp_path, monkeypatch
 def test_the_real_tvl1_sees_a_known_motion(tmp_path):
     write_frames(tmp_path / "in" / "v", moving(2, 3, -2))
     assert extract_flow(tmp_path / "in" / "v", tmp_path / "out" / "v", method="tvl1", height=0) == 1
-    pair = FlowFolder(tmp_path / "out", "flow_{}_{:05d}.jpg").load("v", [1])
-    assert [motion(picture) for picture in pair] == pytest.approx([3, -2], abs=0.3)
+    pair = FlowDirectory(tmp_path / "out", "flow_{}_{:05d}.jpg").load("v", [1])
+    assert [motion(image) for image in pair] == pytest.approx([3, -2], abs=0.3)
 
 
 # ---- the program ---------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_broken_videos_are_listed_and_the_rest_is_done(tmp_path, monkeypatch, ca
     Image.new("RGB", (40, 30)).save(src / "sizes" / "img_00002.jpg")
     write_frames(src / "tiny", moving(2, size=(4, 4)))
     write_frames(src / "broken", moving(2))
-    (src / "broken" / "img_00002.jpg").write_bytes(b"\xff\xd8 no picture")
+    (src / "broken" / "img_00002.jpg").write_bytes(b"\xff\xd8 no image")
     (src / "empty").mkdir()
     done = run(monkeypatch, capfd, "tools.extract_flow", src, tmp_path / "out", "--frames", "--height", 0, "-j", 1)
     assert done.status == 2
@@ -172,14 +172,14 @@ def test_lists_count_the_pairs_of_the_flow(tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "tools.extract_flow", tmp_path / "jpg", tmp_path / "flow", "--frames", "--by_class",
                "--layout", "rgb", "-j", 1, "--list", train, tmp_path / "t" / "flow_train.txt",
                "--list", val, tmp_path / "flow_val.txt")
-    assert done.status == 2 and "some class/gone: no folder of flow" in done.err
+    assert done.status == 2 and "some class/gone: no directory of flow" in done.err
     assert (tmp_path / "t" / "flow_train.txt").read_text() == "some class/a b 2 7\n"
     assert (tmp_path / "flow_val.txt").read_text() == "some class/c 4 0\n"
 
 
-def test_lists_of_something_v1_name_the_numbered_folders(tmp_path):
+def test_lists_of_something_v1_name_the_numbered_directories(tmp_path):
     write_frames(tmp_path / "jpg" / "7", moving(3), "{:05d}.jpg")
-    extract_flow_folder(tmp_path / "jpg", tmp_path / "flow", frames=True, workers=1, layout="something_v1", height=0)
+    extract_flow_directory(tmp_path / "jpg", tmp_path / "flow", frames=True, workers=1, layout="something_v1", height=0)
     (tmp_path / "rgb.txt").write_text("7 3 12\n")
     assert write_flow_list(tmp_path / "rgb.txt", tmp_path / "flow.txt", tmp_path / "flow", "something_v1") == []
     assert (tmp_path / "flow.txt").read_text() == "000007 4 12\n"  # files, as the published lists of this layout count
@@ -189,7 +189,7 @@ def test_lists_of_something_v1_name_the_numbered_folders(tmp_path):
                           random_shift=False)
         clip, label = data[0]
         assert (data.video_list[0].num_frames, label) == (2, 12)  # both pairs, and none beyond
-        assert [motion(picture) for picture in clip] == pytest.approx([3, -2, 3, -2], abs=0.3)
+        assert [motion(image) for image in clip] == pytest.approx([3, -2, 3, -2], abs=0.3)
 
 
 @pytest.mark.parametrize("args, words", [
@@ -202,7 +202,7 @@ def test_lists_of_something_v1_name_the_numbered_folders(tmp_path):
     (["-j", 0], ["workers 0"]),
     (["--template", "img.jpg"], ["'img.jpg'", "img_{:05d}.jpg"]),
     (["--template", "{:05d"], ["'{:05d'"]),
-    (["--by_class"], ["no folders of frames", "<class>"]),
+    (["--by_class"], ["no directories of frames", "<class>"]),
     (["--list", "none.txt", "out.txt"], ["cannot read the video list none.txt"]),
 ])
 def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, capfd, args, words):
@@ -211,11 +211,11 @@ def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, capfd, args, words):
                    *words)
 
 
-def test_folders_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capfd):
+def test_directories_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capfd):
     write_frames(tmp_path / "in" / "1", moving(2), "{:06d}.jpg")
     write_frames(tmp_path / "in" / "01", moving(2), "{:06d}.jpg")
     src, tool = tmp_path / "in", "tools.extract_flow"
-    assert_refused(run(monkeypatch, capfd, tool, src, src, "--frames", "--layout", "rgb"), "another folder")
+    assert_refused(run(monkeypatch, capfd, tool, src, src, "--frames", "--layout", "rgb"), "another directory")
     assert_refused(run(monkeypatch, capfd, tool, src, tmp_path / "o", "--frames", "--layout", "something_v1"), "share")
     assert_refused(run(monkeypatch, capfd, tool, src, tmp_path / "o"), "no videos")
     assert_refused(run(monkeypatch, capfd, tool, tmp_path / "none", tmp_path / "o"), "cannot read", "none")
@@ -242,21 +242,21 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs process groups")
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Frame folders, and the folder that an undisturbed run makes of them."""
+    """Frame directories, and the directory that an undisturbed run makes of them."""
     base = tmp_path_factory.mktemp("many")
     for number in range(COUNT):
         write_frames(base / "frames" / f"clip {number}", moving(10, number % 10 - 5, 2, number))
-    summary = extract_flow_folder(base / "frames", base / "whole", frames=True, workers=1, height=0)
+    summary = extract_flow_directory(base / "frames", base / "whole", frames=True, workers=1, height=0)
     assert summary.extracted == COUNT
     return base / "frames", base / "whole"
 
 
-def finished(folder):
-    return sum(1 for _ in folder.glob("[!.]*/flow_x_00001.jpg"))
+def finished(directory):
+    return sum(1 for _ in directory.glob("[!.]*/flow_x_00001.jpg"))
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
 
 
 def stopped_midway(src, dst, how):
@@ -273,7 +273,7 @@ def stopped_midway(src, dst, how):
 
 
 @posix
-@pytest.mark.parametrize("beside", [False, True], ids=["own folders", "beside the frames"])
+@pytest.mark.parametrize("beside", [False, True], ids=["own directories", "beside the frames"])
 def test_killed_and_started_again_equals_an_undisturbed_run(many, tmp_path, beside):
     frames, whole = many
     src = shutil.copytree(frames, tmp_path / "flow") if beside else frames

@@ -38,8 +38,8 @@ def decoded(path):
         return np.stack(frames), stream.codec_context.name, np.array(sizes)
 
 
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def contents(directory):
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def test_made_on_first_use_equals_what_the_tools_make(tmp_path, monkeypatch, cap
     assert "gestures: 100%" in said and "9/9" in said
     assert located.class_names == list(CLASSES) and len(read_list(located.train_list)) == 7
     monkeypatch.undo()
-    folder = tmp_path / "tools" / "gestures"
-    for program, *argv in (["make_gestures", "--out", folder, "--videos", 9],
-                           ["vid2img_sthv2", folder / "videos", folder / "frames", "--height", 0],
-                           ["gen_label_sthv2", "--labels", folder, "--frames", folder / "frames", "--out", folder]):
+    directory = tmp_path / "tools" / "gestures"
+    for program, *argv in (["make_gestures", "--out", directory, "--videos", 9],
+                           ["vid2img_sthv2", directory / "videos", directory / "frames", "--height", 0],
+                           ["gen_label_sthv2", "--labels", directory, "--frames", directory / "frames", "--out", directory]):
         assert run(monkeypatch, capfd, f"tools.{program}", *argv).status == 0
-    made = contents(folder)
+    made = contents(directory)
     assert contents(tmp_path / "used" / "gestures") == made and len(made) > 200
     monkeypatch.setattr("ops.prepare.gestures.dataset.make_gestures", lambda *args: pytest.fail("made again"))
     resolve_dataset("gestures", "RGB", str(tmp_path / "used"))
@@ -231,12 +231,12 @@ def test_impossible_settings_are_refused(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(seed=4), r"made with other settings \(seed 3 there, 4 now\); choose another folder, or delete"),
+    (dict(seed=4), r"made with other settings \(seed 3 there, 4 now\); choose another directory, or delete"),
     (dict(videos=9), "videos 8 there, 9 now"),
     (dict(size=SMALL), r"size \[32, 32\] there, \[64, 48\] now"),
     (dict(fmt="webm"), "fmt mp4 there, webm now"),
 ])
-def test_a_folder_of_other_settings_is_refused(tmp_path, change, message):
+def test_a_directory_of_other_settings_is_refused(tmp_path, change, message):
     settings = dict(videos=8, seed=3, size=(32, 32), workers=1)
     make_gestures(tmp_path, **settings)
     before = contents(tmp_path)
@@ -245,7 +245,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path, change, message):
     assert contents(tmp_path) == before
 
 
-def test_folders_that_are_not_ours_are_refused(tmp_path):
+def test_directories_that_are_not_ours_are_refused(tmp_path):
     (tmp_path / "real" / "videos").mkdir(parents=True)
     with pytest.raises(UserError, match="holds videos, but no gestures.json"):
         make_gestures(tmp_path / "real", videos=8, workers=1)

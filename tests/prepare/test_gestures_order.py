@@ -29,10 +29,10 @@ def seen_motion(frames):
     height, width = frames[0].shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     moves = []
-    for t in np.linspace(0, len(grey) - 3, 10).astype(int):
-        flow = cv2.calcOpticalFlowFarneback(grey[t], grey[t + 2], None, 0.5, 2, 13, 2, 5, 1.1, 0)
+    for t in np.linspace(0, len(gray) - 3, 10).astype(int):
+        flow = cv2.calcOpticalFlowFarneback(gray[t], gray[t + 2], None, 0.5, 2, 13, 2, 5, 1.1, 0)
         u, v = np.moveaxis(flow * (np.linalg.norm(flow, axis=2, keepdims=True) > 0.3), 2, 0)
         moves.append([-u.sum(), -v.sum(), (u * x + v * y).sum(), (v * x - u * y).sum()])
     return np.sum(moves, axis=0)
@@ -71,12 +71,12 @@ def test_a_stream_is_gestures_between_pauses():
 # ---------------------------------------------- the order of frames alone tells
 
 def frame_statistics(frames, sizes):
-    """(T, 11) a frame: mean and spread of each colour, darkest and brightest spot, sharpness twice, bytes."""
+    """(T, 11) a frame: mean and spread of each color, darkest and brightest spot, sharpness twice, bytes."""
     rows = []
     for frame in frames:
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        spots = cv2.resize(grey, (16, 12), interpolation=cv2.INTER_AREA)
-        edges = cv2.Laplacian(grey, cv2.CV_16S)
+        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        spots = cv2.resize(gray, (16, 12), interpolation=cv2.INTER_AREA)
+        edges = cv2.Laplacian(gray, cv2.CV_16S)
         rows.append([*np.ravel(cv2.meanStdDev(frame)), spots.min(), spots.max(),
                      np.log(cv2.meanStdDev(edges)[1].item()), cv2.norm(edges, cv2.NORM_L1) / edges.size])
     return np.concatenate([rows, sizes[:, None]], axis=1)
@@ -86,9 +86,9 @@ def without_order(frames, statistics):
     """Features that stay the same when a clip is reversed, all but the steps' also when it is shuffled."""
     steps = np.array([cv2.norm(a, b, cv2.NORM_L1) / a.size for a, b in zip(frames, frames[1:])])
     columns = [statistics.mean(0), statistics.std(0), *np.percentile(statistics, (0, 10, 25, 50, 75, 90, 100), axis=0)]
-    pictures = np.stack([cv2.resize(frame, (8, 6), interpolation=cv2.INTER_AREA) for frame in frames]).mean(3)
+    images = np.stack([cv2.resize(frame, (8, 6), interpolation=cv2.INTER_AREA) for frame in frames]).mean(3)
     return np.concatenate([*columns, np.percentile(steps, (0, 10, 50, 90, 100)), [steps.mean(), steps.std()],
-                           [len(frames), statistics[:, -1].sum()], pictures.mean(0).ravel(), pictures.std(0).ravel()])
+                           [len(frames), statistics[:, -1].sum()], images.mean(0).ravel(), images.std(0).ravel()])
 
 
 def by_halves(statistics):
@@ -176,7 +176,7 @@ def test_a_cue_in_a_single_statistic_would_be_found(clips, column):
 
 
 def test_the_place_in_the_file_tells_nothing(clips):
-    """Brightness, colour, sharpness, packet sizes: first half against second, where motion leaves them alike.
+    """Brightness, color, sharpness, packet sizes: first half against second, where motion leaves them alike.
 
     It does so for sideways swipes and for turns from any angle. A hand that comes up shows its fingers first,
     a growing thing fills the frame in the end: there these features see the motion itself.
@@ -191,7 +191,7 @@ def test_the_place_in_the_file_tells_nothing(clips):
 
 
 @pytest.mark.parametrize("fmt", ["mp4", "webm"])
-def test_the_twins_file_holds_the_same_pictures(tmp_path, fmt):
+def test_the_twins_file_holds_the_same_images(tmp_path, fmt):
     """For each pair: the files of a clip and of its twin decode to the very same frames, in opposite order."""
     for label in range(0, 8, 2):
         frames, sizes = [], []

@@ -20,7 +20,7 @@ from ops.prepare.splitting import choose_sources, compile_pattern, group, source
 from ops.prepare.user_file import UserDataSet, read_dataset_file, register
 from ops.video.discovery import FrameNames, find_videos, frame_names
 from ops.video.encode import encode_video
-from tests.helpers.clips import clip, number_of, pictures_in, real_video
+from tests.helpers.clips import clip, images_in, number_of, real_video
 from tests.helpers.programs import assert_refused, make_frames, run
 
 SMALL = ["--arch", "resnet18", "--num_segments", 2, "--pretrain", "none", "--input_size", 32, "-b", 2, "--epochs", 1,
@@ -36,7 +36,7 @@ def own_places(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A folder per class of real videos: three sources a class, two clips each, of which two are pristine files."""
+    """A directory per class of real videos: three sources a class, two clips each, of which two are pristine files."""
     root = tmp_path_factory.mktemp("my videos")
     for number, name in enumerate(("waving", "kick off")):
         for source in "abc":
@@ -59,14 +59,14 @@ def make(monkeypatch, capfd, root, *more, name="mine"):
 
 def lists(root, name="mine"):
     """split -> {path: (frames, label)} of the written lists."""
-    folder = root / ".tsm" / name
-    return {split: {r.path: (r.num_frames, r.label) for r in read_list(folder / f"{split}_videofolder.txt")}
-            for split in ("train", "val", "test") if (folder / f"{split}_videofolder.txt").exists()}
+    directory = root / ".tsm" / name
+    return {split: {r.path: (r.num_frames, r.label) for r in read_list(directory / f"{split}_videofolder.txt")}
+            for split in ("train", "val", "test") if (directory / f"{split}_videofolder.txt").exists()}
 
 
-# ---- from a folder to training ------------------------------------------------------------------------------
+# ---- from a directory to training ------------------------------------------------------------------------------
 
-def test_folders_become_a_data_set_that_main_trains_and_test_models_scores(videos, tmp_path, monkeypatch, capfd):
+def test_directories_become_a_data_set_that_main_trains_and_test_models_scores(videos, tmp_path, monkeypatch, capfd):
     done = make(monkeypatch, capfd, videos)
     assert done.status == 0, done
     assert (videos / ".tsm" / "mine" / "category.txt").read_text() == "kick off\nwaving\n"
@@ -119,7 +119,7 @@ def test_real_videos_in_place_and_extracted_hold_the_same_frames(tmp_path, monke
     assert data.frames == tmp_path / "v/.tsm/mine/frames_48" and data.template == "{:06d}.jpg"
     records = read_list(data.train_list) + read_list(data.val_list)
     assert {record.path: record.num_frames for record in records} == counts
-    assert [number_of(picture) for picture in pictures_in(data.frames / "phone" / "other")] == list(range(9))
+    assert [number_of(image) for image in images_in(data.frames / "phone" / "other")] == list(range(9))
     assert Image.open(data.frames / "street" / "bikes" / "000250.jpg").height == 48
 
 
@@ -158,7 +158,7 @@ def test_videos_that_cannot_be_read_are_left_out_and_listed(videos, monkeypatch,
     assert make(monkeypatch, capfd, videos, "--allow_missing").status == 0
 
 
-def test_frame_folders_keep_their_names(tmp_path, monkeypatch, capfd):
+def test_frame_directories_keep_their_names(tmp_path, monkeypatch, capfd):
     root = tmp_path / "frames"
     make_frames(root, {f"{label}/v{i}": (3 + i, 0) for label in "ab" for i in range(3)})
     for file in root.rglob("*.jpg"):
@@ -176,14 +176,14 @@ def test_frame_folders_keep_their_names(tmp_path, monkeypatch, capfd):
         f"{label}/v{i}": 3 + i for label in "ab" for i in range(3)}
 
 
-def test_split_folders_are_kept_as_they_are(recorded, tmp_path, monkeypatch, capfd):
+def test_split_directories_are_kept_as_they_are(recorded, tmp_path, monkeypatch, capfd):
     root = tmp_path / "v"
     for split in ("train", "validation", "test"):
         shutil.copytree(recorded, root / split)
     done = make(monkeypatch, capfd, root, "--val", 0.5, "--seed", 0, "--height", 99)
     assert done.status == 0
     assert [line for line in done.err.splitlines() if "no effect" in line] == [
-        "warning: --val has no effect: a folder says which videos are for validation",
+        "warning: --val has no effect: a directory says which videos are for validation",
         "warning: --height has no effect: no frames are written without --extract"]
     assert {split: len(rows) for split, rows in lists(root).items()} == {"train": 12, "val": 12, "test": 12}
     assert all(path.startswith("validation/") for path in lists(root)["val"])
@@ -191,7 +191,7 @@ def test_split_folders_are_kept_as_they_are(recorded, tmp_path, monkeypatch, cap
     assert own.test_list == root / ".tsm" / "mine" / "test_videofolder.txt"
     checked = run(monkeypatch, capfd, "tools.check_dataset", "mine", "--dataset_file", tmp_path / "own.yaml", "-j", 2)
     assert checked.status == 2  # the splits are copies of one another
-    assert "leak (" in checked.out and "picture of test:1 test/kick off/day a_part01.mp4 too" in checked.out
+    assert "leak (" in checked.out and "image of test:1 test/kick off/day a_part01.mp4 too" in checked.out
     (root / "waving").mkdir()
     assert_refused(make(monkeypatch, capfd, root), "waving", "splits")
 
@@ -230,15 +230,15 @@ def test_wrong_options_are_one_line(videos, monkeypatch, capfd, flags, words):
 
 
 def test_what_is_no_data_set_is_one_line(videos, tmp_path, monkeypatch, capfd):
-    assert_refused(make(monkeypatch, capfd, tmp_path / "nowhere"), "no folder", "nowhere")
+    assert_refused(make(monkeypatch, capfd, tmp_path / "nowhere"), "no directory", "nowhere")
     assert_refused(make(monkeypatch, capfd, videos, name="ucf101"), "ucf101", "table")
     assert_refused(make(monkeypatch, capfd, videos, name="a/b"), "a/b")
     assert_refused(make(monkeypatch, capfd, videos, name="my_RGB"), "my_RGB")
     assert_refused(make(monkeypatch, capfd, videos / "waving"), "no videos")
     shutil.rmtree(videos / "waving")
     assert_refused(make(monkeypatch, capfd, videos), "two classes")
-    make_frames(videos, {"pictures": (3, 0)})
-    assert_refused(make(monkeypatch, capfd, videos), "pictures")
+    make_frames(videos, {"images": (3, 0)})
+    assert_refused(make(monkeypatch, capfd, videos), "images")
     assert not (tmp_path / "own.yaml").exists()
 
 
@@ -314,7 +314,7 @@ def test_classes_are_numbered_in_order():
 
 # ---- finding ------------------------------------------------------------------------------------------------
 
-def test_videos_and_frame_folders_are_found_at_any_depth(tmp_path):
+def test_videos_and_frame_directories_are_found_at_any_depth(tmp_path):
     for name in ("a.mp4", "deep/er/b.MOV", "deep/notes.txt", ".hidden/c.mp4", "deep/.d.mp4", "f/1.jpg", "mixed/e.avi",
                  "mixed/cover.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -328,7 +328,7 @@ def test_videos_and_frame_folders_are_found_at_any_depth(tmp_path):
     (["frame-00.JPEG", "frame-01.JPEG"], FrameNames("frame-{:02d}.JPEG", 0, 2)),
     (["v2_f001.jpg"], FrameNames("v2_f{:03d}.jpg", 1, 1)),
     (["img_1.jpg", "img_3.jpg"], "img_2.jpg is missing"), (["img_1.jpg", "flow_1.jpg"], "several ways"),
-    (["1.jpg", "02.jpg"], "several ways"), (["cover.jpg"], "no number"), (["a.txt"], "no pictures"),
+    (["1.jpg", "02.jpg"], "several ways"), (["cover.jpg"], "no number"), (["a.txt"], "no images"),
     (["{}1.jpg"], "several ways")])
 def test_how_frames_are_called(tmp_path, names, wanted):
     for name in names:
@@ -405,7 +405,7 @@ ENTRY = "{root: ., train_list: lists/train.txt, val_list: lists/val.txt, num_cla
     ("a:\n  root:\n", "own.yaml:2: root of data set 'a' must be text"),
     ("a:\n  root: [x]\n", "own.yaml:2: root of data set 'a' must be text"), ("a: \x07", "own.yaml: not yaml"),
     ("[" * 5000, "not yaml"), ("a: 1\n--- \nb: 2", "own.yaml:2: not yaml"),
-    (ENTRY.replace("{root: .", "a: {root: nowhere"), "own.yaml:1: data set 'a': root: there is no folder"),
+    (ENTRY.replace("{root: .", "a: {root: nowhere"), "own.yaml:1: data set 'a': root: there is no directory"),
     (ENTRY.replace("{", "a: {").replace("train.txt", "none"), "train_list: there is no file"),
     (ENTRY.replace("{", "a: {").replace("num_class: 2", "categories: none"), "categories: there is no file")])
 def test_yaml_errors_name_the_line(tmp_path, monkeypatch, capfd, text, words):
@@ -455,11 +455,11 @@ def test_any_text_is_data_sets_or_one_line(text):
 def test_lists_of_videos_with_awkward_names_come_back_whole(tmp_path, monkeypatch, capfd):
     root = tmp_path / "v"
     names = ["-dash", "$(touch x)", "quote's \"", "7 8 9", "a  b", "ünï", "x.part1"]
-    picture = [np.full((32, 32, 3), 90, np.uint8)] * 3
+    image = [np.full((32, 32, 3), 90, np.uint8)] * 3
     for label in ("one", "two"):
         (root / label).mkdir(parents=True)
         for name in names:
-            encode_video(root / label / f"{name}.mp4", picture, 10)
+            encode_video(root / label / f"{name}.mp4", image, 10)
     assert make(monkeypatch, capfd, root).status == 0
     assert {path for rows in lists(root).values() for path in rows} == {
         f"{label}/{name}.mp4" for label in ("one", "two") for name in names}

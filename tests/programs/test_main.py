@@ -215,7 +215,7 @@ def test_skip_bad_leaves_broken_videos_out_and_lists_them(tmp_path, monkeypatch,
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path, monkeypatch, capfd):
-    """Named is only what this run wrote or goes on from, not what another has left in its folder."""
+    """Named is only what this run wrote or goes on from, not what another has left in its directory."""
     run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--debug", "--epochs", 3))
     before = {key: value.clone() for key, value in weights(tmp_path).items()}
     argv = flags(data, tmp_path, "--lr", 1e30, "--eval-freq", 1)
@@ -248,7 +248,7 @@ def test_a_last_step_that_ruins_the_weights_keeps_the_checkpoint(data, tmp_path,
     assert content["epoch"] == 1 and all(value.isfinite().all() for value in content["state_dict"].values())
 
 
-# ---- going on from other files and in other folders -----------------------------------------------------------
+# ---- going on from other files and in other directories -----------------------------------------------------------
 
 def test_a_finished_run_says_that_nothing_is_left(trained, data, tmp_path, monkeypatch, capfd):
     file = trained / "model" / NAME / "ckpt.pth.tar"
@@ -257,7 +257,7 @@ def test_a_finished_run_says_that_nothing_is_left(trained, data, tmp_path, monke
     assert "--start-epoch has no effect with --resume" in done.err
 
 
-def test_a_published_checkpoint_and_its_folder_go_on(trained, data, tmp_path, monkeypatch, capfd):
+def test_a_published_checkpoint_and_its_directory_go_on(trained, data, tmp_path, monkeypatch, capfd):
     """No settings in it, another dropout than the default, a log.csv of another form beside it."""
     ours = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     name = NAME.replace("_e3_", "_e4_")
@@ -273,7 +273,7 @@ def test_a_published_checkpoint_and_its_folder_go_on(trained, data, tmp_path, mo
     assert torch.load(file, weights_only=True)["epoch"] == 4
 
 
-def test_in_another_folder_the_best_is_counted_anew(trained, data, tmp_path, monkeypatch, capfd):
+def test_in_another_directory_the_best_is_counted_anew(trained, data, tmp_path, monkeypatch, capfd):
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     torch.save({**content, "best_prec1": 100.5}, tmp_path / "start.pth.tar")
     reached = iter([1, 3, 2])  # right answers of 5: 20%, 60%, 40%
@@ -282,8 +282,8 @@ def test_in_another_folder_the_best_is_counted_anew(trained, data, tmp_path, mon
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", tmp_path / "start.pth.tar", "--epochs", 6,
                                                   "--eval-freq", 1, "--debug"))
     assert done.status == 0 and "before, prec@1 100.500 was" in done.err
-    folder = tmp_path / "model" / NAME.replace("_e3_", "_e6_")
-    best, last = (torch.load(folder / f"{name}.pth.tar", weights_only=True) for name in ("ckpt.best", "ckpt"))
+    directory = tmp_path / "model" / NAME.replace("_e3_", "_e6_")
+    best, last = (torch.load(directory / f"{name}.pth.tar", weights_only=True) for name in ("ckpt.best", "ckpt"))
     assert (best["epoch"], last["epoch"], last["best_prec1"]) == (5, 6, pytest.approx(60))
 
 

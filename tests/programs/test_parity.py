@@ -9,9 +9,8 @@ import torch
 from torch.nn import functional as F
 
 import main as main_program
-from ops import jester
 from ops.checkpoints.checkpoint import tune_from
-from ops.dataset_config import DATASETS, mirror_labels, resolve_dataset
+from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, resolve_dataset
 from ops.spec import ModelSpec, build_model
 from ops.training.loop import train_step
 from ops.training.schedule import learning_rate, set_learning_rate
@@ -296,11 +295,11 @@ def test_mirrored_crops_swap_the_scores_of_left_and_right(tmp_path, monkeypatch,
 
     from tests.helpers.programs import write_list
     base = tmp_path / "something" / "v2"
-    folder = base / "20bn-something-something-v2-frames" / "a"
-    folder.mkdir(parents=True)
+    directory = base / "20bn-something-something-v2-frames" / "a"
+    directory.mkdir(parents=True)
     half = np.random.default_rng(0).integers(0, 255, (48, 32, 3), dtype=np.uint8)
     for i in range(1, 4):
-        Image.fromarray(np.concatenate([half, half[:, ::-1]], 1)).save(folder / f"{i:06d}.jpg", quality=100,
+        Image.fromarray(np.concatenate([half, half[:, ::-1]], 1)).save(directory / f"{i:06d}.jpg", quality=100,
                                                                        subsampling=0)
     write_list(base / "val_videofolder.txt", {"a": (3, 0)})
     (base / "category.txt").write_text("Moving left\nMoving up\nMoving right\nLifting\n")
@@ -319,7 +318,7 @@ def test_what_a_mirror_exchanges_is_known_without_the_file_of_class_names(tmp_pa
     data = resolve_dataset("jester", "RGB", str(tmp_path))
     assert data.class_names is None
     labels = mirror_labels(data)
-    swapped = {jester.CLASSES[a]: jester.CLASSES[b] for a, b in enumerate(labels) if a < b}
+    swapped = {JESTER_CLASSES[a]: JESTER_CLASSES[b] for a, b in enumerate(labels) if a < b}
     assert swapped == {"Sliding Two Fingers Left": "Sliding Two Fingers Right", "Swiping Left": "Swiping Right",
                        "Turning Hand Clockwise": "Turning Hand Counterclockwise"}
     some = replace(data, num_class=3)

@@ -36,16 +36,16 @@ PUBLISHED_NAMES = {  # where the released file's name tells the whole recipe
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """command(script, *more): the argv that it starts python with; run from elsewhere, in a folder with a space."""
-    folder = tmp_path_factory.mktemp("some where")
-    stub = folder / "a python"
+    """command(script, *more): the argv that it starts python with; run from elsewhere, in a directory with a space."""
+    directory = tmp_path_factory.mktemp("some where")
+    stub = directory / "a python"
     stub.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)
-    env = {**os.environ, "PYTHON": str(stub), "TSM_CACHE": str(folder / "my cache")}
+    env = {**os.environ, "PYTHON": str(stub), "TSM_CACHE": str(directory / "my cache")}
 
     @lru_cache(maxsize=None)
     def start(script, *more):
-        done = subprocess.run(["bash", str(SCRIPTS / f"{script}.sh"), *more], env=env, cwd=folder, text=True,
+        done = subprocess.run(["bash", str(SCRIPTS / f"{script}.sh"), *more], env=env, cwd=directory, text=True,
                               capture_output=True, check=True)
         started_in, *argv = done.stdout.splitlines()
         assert Path(started_in) == SCRIPTS.parent

@@ -78,7 +78,7 @@ def test_mobilenetv2_with_shift_raises_no_attributeerror():
 
 def test_rgbdiff_raises_no_typeerror_and_reads_differences():
     model = TSN(4, 2, "RGBDiff", base_model="resnet18", pretrain="none").eval()
-    still = torch.rand(1, 1, 3, 32, 32).expand(1, 12, 3, 32, 32).reshape(1, 36, 32, 32)  # T=2, 6 equal pictures each
+    still = torch.rand(1, 1, 3, 32, 32).expand(1, 12, 3, 32, 32).reshape(1, 36, 32, 32)  # T=2, 6 equal images each
     with torch.no_grad():
         assert torch.equal(model(still), model(torch.zeros(1, 36, 32, 32)))
         assert not torch.equal(model(still), model(torch.rand(1, 36, 32, 32)))
@@ -115,7 +115,7 @@ def test_a_missing_video_is_not_replaced_by_another(tmp_path):
 def test_an_unreadable_frame_is_not_replaced_by_frame_1(tmp_path):
     make_frames(tmp_path, {"a": (4, 0)})
     write_list(tmp_path / "list.txt", {"a": (4, 0)})
-    (tmp_path / "a" / "000003.jpg").write_bytes(b"\xff\xd8 no picture")
+    (tmp_path / "a" / "000003.jpg").write_bytes(b"\xff\xd8 no image")
     with pytest.raises(UserError, match="000003.jpg"):
         TSNDataSet(tmp_path, tmp_path / "list.txt", 4, image_tmpl="{:06d}.jpg", random_shift=False)[0]
 
@@ -173,9 +173,9 @@ def test_jester_pairs_come_from_its_names():
 
 def test_tune_from_decides_by_classes_not_by_substring(tmp_path):
     """`something` in `somethingv2` is true, and their classes still are not the same."""
-    folder = tmp_path / "temporal-shift-module" / "somethingv2"
-    folder.mkdir(parents=True)
-    path = folder / "TSM_something_RGB_resnet18_shift8_blockres_avg_segment4_e45.pth"
+    directory = tmp_path / "temporal-shift-module" / "somethingv2"
+    directory.mkdir(parents=True)
+    path = directory / "TSM_something_RGB_resnet18_shift8_blockres_avg_segment4_e45.pth"
     save_checkpoint({"state_dict": {f"module.{k}": v for k, v in small().state_dict().items()}}, path)
     assert tune_from(small(), path, "somethingv2", None) is False
     assert tune_from(small(), path, "something", None) is True
@@ -237,7 +237,7 @@ def test_the_published_command_without_data_or_weights_is_one_line(monkeypatch, 
 
 
 def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
-    """OpenCV's pictures are BGR. A red scene must reach the network with its first channel the highest."""
+    """OpenCV's images are BGR. A red scene must reach the network with its first channel the highest."""
     class RedCamera:
         def __init__(self, *args):
             self.left = 3
@@ -295,7 +295,7 @@ def test_the_demo_does_not_begin_with_uninitialised_buffers():
      ("something", "RGB", "resnet101", True, 8, False)),
     ("TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment16_e45.pth",
      ("somethingv2", "RGB", "resnet50", True, 16, False))])
-def test_a_folder_called_temporal_shift_module_does_not_confuse_the_name(name, wanted, tmp_path):
+def test_a_directory_called_temporal_shift_module_does_not_confuse_the_name(name, wanted, tmp_path):
     dataset, found = parse_name(tmp_path / "temporal-shift-module" / "TSM_shift_nl" / name)
     assert (dataset, found["modality"], found["arch"], found["shift"], found["num_segments"],
             found["non_local"]) == wanted

@@ -271,10 +271,10 @@ def test_int8_from_the_tool_to_the_runtime(monkeypatch, capfd, exports, tmp_path
 
 @pytest.mark.parametrize("backend", ["torch", *OTHERS])
 def test_a_stream_decides_alike(onlines, runtimes, backend):
-    pictures = torch.randint(0, 256, (6, 2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    images = torch.randint(0, 256, (6, 2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     plain = Stream(onlines["mobilenetv2"], 2, smoothing="none")
     other = Stream(runtimes[backend, "mobilenetv2"], 2, smoothing="none")
-    for i, frames in enumerate(pictures):
+    for i, frames in enumerate(images):
         if i == 3:
             plain.reset(1)
             other.reset(1)
@@ -497,9 +497,9 @@ def test_a_missing_package_is_one_line(monkeypatch, onlines, backend, package):
     (["none.pth.tar"], ["no such checkpoint"]),
     (["{weights}", "--height", "8"], ["--height 8", "32 pixels or more"]),
     (["{weights}", "-o", "{weights}"], ["is the checkpoint itself"]),
-    (["{weights}", "-o", "{folder}"], ["cannot write"]),
-    (["{weights}", "--int8", "webcam"], ["--int8 webcam", "no such video file or folder"]),
-    (["{weights}", "--int8", "{folder}"], ["no frames in this folder"]),
+    (["{weights}", "-o", "{directory}"], ["cannot write"]),
+    (["{weights}", "--int8", "webcam"], ["--int8 webcam", "no such video file or directory"]),
+    (["{weights}", "--int8", "{directory}"], ["no frames in this directory"]),
     (["{weights}", "--int8", "{weights}"], ["online.pth.tar: cannot be read as a video"]),
     (["{weights}", "--int8", "{weights}", "--int8_frames", "0"], ["--int8_frames 0"]),
     (["{weights}", "--int8", "{weights}", "--height", "64"], ["--int8 with --height"]),
@@ -508,7 +508,7 @@ def test_a_missing_package_is_one_line(monkeypatch, onlines, backend, package):
 def test_the_tool_refuses(monkeypatch, capfd, exports, tmp_path, argv, words):
     weights = save_online(tmp_path, 32)
     monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exports["resnet18"])
-    argv = [word.format(weights=weights, folder=tmp_path) for word in argv]
+    argv = [word.format(weights=weights, directory=tmp_path) for word in argv]
     programs.assert_refused(programs.run(monkeypatch, capfd, "tools.export_onnx", *argv), *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.pth.tar"]
 

@@ -170,8 +170,8 @@ def test_report(tmp_path):
     assert [row["frames"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["source_frame"] for row in rows] == ["3", "8", "13", "18"]
     assert [row["videos_running"] for row in rows] == ["4", "4", "3", "1"]
-    picture = np.asarray(Image.open(tmp_path / "report" / "accuracy_over_time.png").convert("RGB")).astype(int)
-    blue = np.abs(picture[44:395] - (8, 48, 107)).sum(axis=2) < 60
+    image = np.asarray(Image.open(tmp_path / "report" / "accuracy_over_time.png").convert("RGB")).astype(int)
+    blue = np.abs(image[44:395] - (8, 48, 107)).sum(axis=2) < 60
     heights = [np.flatnonzero(blue[:, x]).mean() for x in (64 + 233, 64 + 466)]  # after frames 2 and 3: 40 %
     assert heights == pytest.approx([0.6 * 350] * 2, abs=4)
     assert np.flatnonzero(blue[:, 764]).mean() == pytest.approx(0.1 * 350, abs=4)

@@ -2,11 +2,11 @@
 import pytest
 import torch
 
-from ops import jester
 from ops.common.errors import UserError
+from ops.dataset_config import JESTER_CLASSES
 from ops.spec import ModelSpec, build_model
 from ops.streaming.online import OnlineTSM
-from ops.streaming.stream import PublishedSmoothing, Stream
+from ops.streaming.stream import JESTER_READ_AS, JESTER_REFUSED, JESTER_START, PublishedSmoothing, Stream
 from tests.helpers.golden_model import fill
 
 
@@ -55,8 +55,8 @@ def naive_answers(logits, refused=(), read_as=None, start=None):
 def test_published_smoothing_equals_a_loop(seed, jesters):
     logits = 3 * torch.randn(80, 27, generator=torch.Generator().manual_seed(seed))
     logits[:, [0, 3, 21]] += 1.5  # the special classes must win now and then
-    rules = dict(refused=jester.REFUSED, read_as=jester.READ_AS, start=jester.START) if jesters else {}
-    stream = Stream(Scripted(27, list(jester.CLASSES) if jesters else None))
+    rules = dict(refused=JESTER_REFUSED, read_as=JESTER_READ_AS, start=JESTER_START) if jesters else {}
+    stream = Stream(Scripted(27, list(JESTER_CLASSES) if jesters else None))
     got = [push(stream, row.tolist())[0].index for row in logits]
     assert got == naive_answers(logits, **rules)
     assert len(set(got)) > 2 and (not jesters or not set(got) & {0, 3, 7, 8, 21, 22})
@@ -82,7 +82,7 @@ def test_the_mean_reaches_back_twelve_frames():
 
 
 def test_probabilities():
-    stream = Stream(Scripted(27, list(jester.CLASSES)))
+    stream = Stream(Scripted(27, list(JESTER_CLASSES)))
     rows = torch.randn(3, 27, generator=torch.Generator().manual_seed(0))
     for n in range(1, 4):
         decision = push(stream, rows[n - 1].tolist())[0]
@@ -90,15 +90,15 @@ def test_probabilities():
     wanted[2], wanted[0] = wanted[2] + wanted[0], 0
     assert torch.allclose(decision.probabilities, wanted, atol=1e-6)
     assert decision.probability == pytest.approx(float(wanted[decision.index]))
-    assert decision.name == jester.CLASSES[decision.index] and decision.frame == 3
+    assert decision.name == JESTER_CLASSES[decision.index] and decision.frame == 3
     assert torch.equal(decision.logits, rows[2])
 
 
 def test_without_smoothing_each_frame_answers_alone():
-    stream = Stream(Scripted(27, list(jester.CLASSES)), smoothing="none")
+    stream = Stream(Scripted(27, list(JESTER_CLASSES)), smoothing="none")
     for index in (3, 0, 26, 3):
         decision = push(stream, one_hot(index, 27, 2.0))[0]
-        assert decision.index == index and decision.name == jester.CLASSES[index]
+        assert decision.index == index and decision.name == JESTER_CLASSES[index]
         assert decision.probability == pytest.approx(torch.tensor(one_hot(index, 27, 2.0)).softmax(0)[index].item())
 
 
@@ -107,11 +107,11 @@ def test_classes_without_names_are_numbers():
 
 
 def test_jester_has_27_classes_and_the_demo_refuses_five():
-    assert len(set(jester.CLASSES)) == 27
-    assert [jester.CLASSES[i] for i in sorted(jester.REFUSED)] == [
+    assert len(set(JESTER_CLASSES)) == 27
+    assert [JESTER_CLASSES[i] for i in sorted(JESTER_REFUSED)] == [
         "Pulling Hand In", "Rolling Hand Backward", "Rolling Hand Forward", "Turning Hand Clockwise",
         "Turning Hand Counterclockwise"]
-    assert {jester.CLASSES[a]: jester.CLASSES[b] for a, b in jester.READ_AS.items()} == {
+    assert {JESTER_CLASSES[a]: JESTER_CLASSES[b] for a, b in JESTER_READ_AS.items()} == {
         "Doing other things": "No gesture"}
 
 

@@ -14,7 +14,7 @@ from ops.data.list_files import read_list
 from ops.dataset_config import resolve_dataset
 from ops.prepare.check import KINDS, Report, Rules, read_entries
 from ops.prepare.inspect_video import inspect_video
-from tests.helpers.clips import clip, coded_picture, encode, real_video
+from tests.helpers.clips import clip, coded_image, encode, real_video
 from tests.helpers.programs import assert_refused, make_frames, make_somethingv2, run, write_list
 
 
@@ -44,36 +44,36 @@ def frames(tmp_path, count=3, length=9):
 
 
 def recode(file, mode, **options):
-    with Image.open(file) as picture:
-        changed = picture.convert(mode)
+    with Image.open(file) as image:
+        changed = image.convert(mode)
     changed.save(file, **options)
 
 
 FAULTS = {
-    "missing": (lambda v: shutil.rmtree(v), "no folder"),
-    "empty": (lambda v: [file.unlink() for file in v.iterdir()], "no pictures"),
+    "missing": (lambda v: shutil.rmtree(v), "no directory"),
+    "empty": (lambda v: [file.unlink() for file in v.iterdir()], "no images"),
     "empty frame": (lambda v: (v / "000005.jpg").write_bytes(b""), "000005.jpg has no bytes"),
     "truncated": (lambda v: (v / "000009.jpg").write_bytes((v / "000009.jpg").read_bytes()[:-300]), "000009.jpg"),
-    "unreadable": (lambda v: (v / "000001.jpg").write_bytes(b"no picture" * 50), "000001.jpg: cannot identify"),
-    "gap": (lambda v: (v / "000004.jpg").unlink(), "000004.jpg is missing, though 8 pictures are there"),
+    "unreadable": (lambda v: (v / "000001.jpg").write_bytes(b"no image" * 50), "000001.jpg: cannot identify"),
+    "gap": (lambda v: (v / "000004.jpg").unlink(), "000004.jpg is missing, though 8 images are there"),
     "count": (lambda v: (v / "000009.jpg").unlink(), "the list says 9 frames, there are 8"),
     "count more": (lambda v: shutil.copy(v / "000001.jpg", v / "000010.jpg"), "the list says 9 frames, there are 10"),
     "short": (lambda v: [(v / f"{i:06d}.jpg").unlink() for i in range(8, 10)], "7 frames, fewer than 8"),
-    "colour": (lambda v: recode(v / "000005.jpg", "L"), "000005.jpg is grayscale"),
-    "colour cmyk": (lambda v: recode(v / "000009.jpg", "CMYK"), "000009.jpg is CMYK"),
-    "colour rgba": (lambda v: recode(v / "000001.jpg", "RGBA", format="PNG"), "000001.jpg is RGBA"),
+    "color": (lambda v: recode(v / "000005.jpg", "L"), "000005.jpg is grayscale"),
+    "color cmyk": (lambda v: recode(v / "000009.jpg", "CMYK"), "000009.jpg is CMYK"),
+    "color rgba": (lambda v: recode(v / "000001.jpg", "RGBA", format="PNG"), "000001.jpg is RGBA"),
     "sizes": (lambda v: Image.new("RGB", (50, 40)).save(v / "000009.jpg"), "48x40 and of 50x40"),
     "missing names": (lambda v: [f.rename(v / f"img_{f.name}") for f in v.iterdir()], "the first is img_000001.jpg"),
 }
 
 
-def from_zero(folder):
-    for file in sorted(folder.iterdir()):
-        file.rename(folder / f"{int(file.stem) - 1:06d}.jpg")
+def from_zero(directory):
+    for file in sorted(directory.iterdir()):
+        file.rename(directory / f"{int(file.stem) - 1:06d}.jpg")
 
 
 @pytest.mark.parametrize("name", [*FAULTS, "index_base"])
-def test_each_fault_of_a_frame_folder_is_found_alone(tmp_path, monkeypatch, capfd, name):
+def test_each_fault_of_a_frame_directory_is_found_alone(tmp_path, monkeypatch, capfd, name):
     file = frames(tmp_path)
     damage, words = FAULTS.get(name, (from_zero, "its first frame is 000000.jpg"))
     damage(tmp_path / "f" / "v1")
@@ -92,7 +92,7 @@ def test_only_a_full_check_sees_every_frame(tmp_path, monkeypatch, capfd):
 
 
 def test_video_files_and_their_faults(tmp_path, monkeypatch, capfd):
-    for name in ("a.mp4", "b.webm", "cut.mkv", "d.avi", "grey.mp4"):
+    for name in ("a.mp4", "b.webm", "cut.mkv", "d.avi", "gray.mp4"):
         clip(tmp_path / name, 12)
     whole = (tmp_path / "cut.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[:len(whole) // 2])
@@ -103,7 +103,7 @@ def test_video_files_and_their_faults(tmp_path, monkeypatch, capfd):
                                     "gone.mp4 0\nbikes.mp4 250 0\n")
     status, findings = found(monkeypatch, capfd, tmp_path / "l.txt")
     assert status == 2
-    # the coded clips a, b and d show the same pictures, but lossy codecs store them differently
+    # the coded clips a, b and d show the same images, but lossy codecs store them differently
     assert {key: detail for key, detail in findings.items() if key[1] != "duplicate"} == {
         ("l:3", "truncated"): findings["l:3", "truncated"], ("l:5", "empty"): "the file is empty",
         ("l:4", "count"): "the list says 11 frames, there are 12", ("l:7", "missing"): f"no file {tmp_path}/gone.mp4",
@@ -123,13 +123,13 @@ def test_damage_in_the_middle_of_a_video_is_seen_by_a_full_check(tmp_path, monke
     assert set(faults) & {"unreadable", "truncated"}
 
 
-def test_labels_outside_the_classes_or_against_the_folder(tmp_path, monkeypatch, capfd):
+def test_labels_outside_the_classes_or_against_the_directory(tmp_path, monkeypatch, capfd):
     make_frames(tmp_path, {f"{name}/v": (9, 0) for name in ("pick_up", "Put Down", "other", "x")})
     (tmp_path / "category.txt").write_text("pick up\nput down\n")
     (tmp_path / "l.txt").write_text("pick_up/v 9 0\nPut Down/v 9 0\nother/v 9 2\nx/v 9 -1\n")
     flags = [tmp_path / "l.txt", "--categories", tmp_path / "category.txt"]
     assert found(monkeypatch, capfd, *flags) == (2, {
-        ("l:2", "label"): "label 0 is 'pick up', the folder says 'put down' (1)",
+        ("l:2", "label"): "label 0 is 'pick up', the directory says 'put down' (1)",
         ("l:3", "label"): "label 2 is outside the classes 0 to 1",
         ("l:4", "label"): "label -1 is outside the classes 0 to 1"})
     (tmp_path / "l.txt").write_text("other/v 9 1\nx/v 9 2\n")
@@ -142,23 +142,23 @@ def test_copies_within_a_list_and_across_lists(tmp_path, monkeypatch, capfd):
         make_frames(tmp_path, {f"v{i}": (9, i % 2)}, seed=i)
     for copy, original in (("copy of 0", "v0"), ("copy of 2", "v2"), ("copy of 3", "v3")):
         shutil.copytree(tmp_path / original, tmp_path / copy)
-    for folder in ("dark 1", "dark 2"):  # pictures of one colour tell nothing
-        (tmp_path / folder).mkdir()
+    for directory in ("dark 1", "dark 2"):  # images of one color tell nothing
+        (tmp_path / directory).mkdir()
         for i in range(1, 10):
-            Image.new("RGB", (48, 40)).save(tmp_path / folder / f"{i:06d}.jpg")
+            Image.new("RGB", (48, 40)).save(tmp_path / directory / f"{i:06d}.jpg")
     train = ["v0 9 0", "v1 9 1", "copy of 0 9 0", "v2 9 0", "v3 9 1", "v4 9 0", "v4 9 0", "v5 9 1", "v5 9 0",
              "dark 1 9 0"]
     (tmp_path / "train.txt").write_text("\n".join(train))
     (tmp_path / "val.txt").write_text("v1 9 1\ncopy of 2 9 0\ncopy of 3 9 0\nv6 9 0\ndark 2 9 1\n")
     flags = [tmp_path / "train.txt", tmp_path / "val.txt"]
     assert found(monkeypatch, capfd, *flags) == (2, {
-        ("train:3", "duplicate"): "shows the first and middle picture of train:1 v0 too",
+        ("train:3", "duplicate"): "shows the first and middle image of train:1 v0 too",
         ("train:7", "duplicate"): "stands in train:6 too", ("train:9", "duplicate"): "stands in train:8 too",
         ("train:8", "label"): "label 1, but train:9 has label 0",
         ("train:9", "label"): "label 0, but train:8 has label 1",
         ("train:2", "leak"): "stands in val:1 too",
-        ("train:4", "leak"): "shows the first and middle picture of val:2 copy of 2 too",
-        ("train:5", "leak"): "shows the first and middle picture of val:3 copy of 3 too",
+        ("train:4", "leak"): "shows the first and middle image of val:2 copy of 2 too",
+        ("train:5", "leak"): "shows the first and middle image of val:3 copy of 3 too",
         ("train:5", "label"): "label 1, but val:3 copy of 3 has label 0",
         ("val:3", "label"): "label 0, but train:5 v3 has label 1"})
     done = check(monkeypatch, capfd, *flags, "--fix", tmp_path / "clean.txt")
@@ -170,7 +170,7 @@ def test_copies_within_a_list_and_across_lists(tmp_path, monkeypatch, capfd):
 
 def test_a_fixed_list_has_the_right_numbers_and_loads(tmp_path, monkeypatch, capfd):
     file = frames(tmp_path, count=9)
-    for i, name in enumerate(("missing", "gap", "count", "count more", "truncated", "short", "colour")):
+    for i, name in enumerate(("missing", "gap", "count", "count more", "truncated", "short", "color")):
         FAULTS[name][0](tmp_path / "f" / f"v{i}")
     clip(tmp_path / "f" / "film.mp4", 11)
     file.write_text(file.read_text() + "not a line\nfilm.mp4 1\n\n")
@@ -183,8 +183,8 @@ def test_a_fixed_list_has_the_right_numbers_and_loads(tmp_path, monkeypatch, cap
         "v2": (8, 0), "v3": (10, 1), "v6": (9, 0), "v7": (9, 1), "v8": (9, 0), "film.mp4": (11, 1)}
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["clean.txt"] and file.read_text() == before
     again = [tmp_path / "new" / "clean.txt", "--root_path", tmp_path / "f"]
-    assert set(found(monkeypatch, capfd, *again)[1]) == {("clean:3", "colour")}
-    assert found(monkeypatch, capfd, *again, "--ignore", "colour") == (0, {})
+    assert set(found(monkeypatch, capfd, *again)[1]) == {("clean:3", "color")}
+    assert found(monkeypatch, capfd, *again, "--ignore", "color") == (0, {})
 
 
 def test_a_data_set_by_its_name(tmp_path, monkeypatch, capfd):
@@ -200,7 +200,7 @@ def test_a_data_set_by_its_name(tmp_path, monkeypatch, capfd):
     status, findings = found(monkeypatch, capfd, *flags)
     assert status == 2 and ("train:1", "leak") in findings and ("train:1", "label") in findings
     page = check(monkeypatch, capfd, *flags).out
-    assert "leak (1): the same video in two lists\n    train:1 clip 0: shows the first and middle picture of" in page
+    assert "leak (1): the same video in two lists\n    train:1 clip 0: shows the first and middle image of" in page
 
 
 def test_no_list_is_written_where_another_would_be_empty(tmp_path, monkeypatch, capfd):
@@ -210,7 +210,7 @@ def test_no_list_is_written_where_another_would_be_empty(tmp_path, monkeypatch, 
     assert_refused(check(monkeypatch, capfd, *flags, tmp_path / "clean.txt"), "--fix", "val.txt")
     assert not list(tmp_path.glob("clean*"))
     done = check(monkeypatch, capfd, *flags, train / "clean.txt")  # before anything is looked at
-    assert_refused(done, "cannot write", "list.txt is no folder")
+    assert_refused(done, "cannot write", "list.txt is no directory")
     assert not done.out
 
 
@@ -226,7 +226,7 @@ def test_a_test_list_is_looked_at_too(tmp_path, monkeypatch, capfd):
     shutil.rmtree(tmp_path / "v2")
     shutil.copytree(tmp_path / "v0", tmp_path / "v2")
     findings = found(monkeypatch, capfd, *flags)[1]
-    assert findings["train:1", "leak"] == "shows the first and middle picture of test:1 v2 too"
+    assert findings["train:1", "leak"] == "shows the first and middle image of test:1 v2 too"
     (tmp_path / "own.yaml").write_text(entry % "")
     assert check(monkeypatch, capfd, *flags).out.splitlines()[-1] == "clean: 2 videos"
 
@@ -267,7 +267,7 @@ def test_flow_of_every_layout(tmp_path, monkeypatch, capfd):
     assert found(monkeypatch, capfd, *flags) == (0, {})
     (base / "20bn-something-something-v1-flow" / "000008" / "000008-y_00004.jpg").unlink()
     assert found(monkeypatch, capfd, *flags)[1] == {
-        ("val:1", "gap"): "000008-y_00004.jpg is missing, though 15 pictures are there"}
+        ("val:1", "gap"): "000008-y_00004.jpg is missing, though 15 images are there"}
     frame = tmp_path / "UCF101" / "jpg" / "v"
     for i in range(1, 10):
         for axis in "xy":
@@ -323,7 +323,7 @@ def test_lists_are_read_as_training_reads_them(tmp_path_factory, lines):
 
 
 def test_a_coded_video_and_its_frames_are_told_apart_by_kind(tmp_path):
-    encode(tmp_path / "v.mp4", [coded_picture(i) for i in range(9)])
+    encode(tmp_path / "v.mp4", [coded_image(i) for i in range(9)])
     look = inspect_video(tmp_path, "v.mp4", "{:06d}.jpg", num_frames=9, min_frames=8)
     assert (look.count, look.faults, dict(look.sizes)) == (9, {}, {(96, 64): 3}) and look.digest
     assert inspect_video(tmp_path, "v.mp4", "{:06d}.jpg", data_format="frames").faults.keys() == {"missing"}

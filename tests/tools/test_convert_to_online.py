@@ -5,12 +5,12 @@ from torch import nn
 
 import test_models
 from online_demo.mobilenet_v2_tsm import MobileNetV2
-from ops import jester
 from ops.checkpoints.checkpoint import load_checkpoint
 from ops.checkpoints.online_format import frame_rate_of
 from ops.common.errors import UserError
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
+from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
 from ops.spec import ModelSpec, build_model, preprocessing
 from ops.streaming.online import OnlineTSM
@@ -73,7 +73,7 @@ def logits(source, t=3, size=64):
 
 def test_mobilenet_gets_the_published_keys(golden, tmp_path, monkeypatch, capfd):
     settings = one_way(num_class=27)
-    file = write(tmp_path / "ckpt.pth.tar", settings, names=list(jester.CLASSES))
+    file = write(tmp_path / "ckpt.pth.tar", settings, names=list(JESTER_CLASSES))
     done = convert(monkeypatch, capfd, file, "-o", tmp_path / "on" / "online.pth.tar", "--frame_rate", 7.5)
     assert done.status == 0 and "online weights, mobilenetv2, 1/8 of the channels from the past" in done.err
     assert "frames per second" not in done.err
@@ -81,7 +81,7 @@ def test_mobilenet_gets_the_published_keys(golden, tmp_path, monkeypatch, capfd)
     rows = [[key, list(value.shape)] for key, value in content["state_dict"].items()]
     assert rows == golden("state_dict_keys")["online_mobilenetv2"]
     assert content["online"] is True and content["settings"] == settings.to_dict() and content["frame_rate"] == 7.5
-    assert content["class_names"] == list(jester.CLASSES) and content["dataset"] == "gestures"
+    assert content["class_names"] == list(JESTER_CLASSES) and content["dataset"] == "gestures"
     assert content["preprocessing"] == load(file)["preprocessing"] and content["preprocessing"]["crop_size"] == 64
     model = MobileNetV2(27, 64).eval().requires_grad_(False)
     model.load_state_dict(content["state_dict"])
@@ -140,7 +140,7 @@ def test_the_released_file_becomes_a_clip_model_that_test_models_scores(tmp_path
     done = convert(monkeypatch, capfd, released, "-o", back, "--to_clip", "--num_segments", 3)
     assert done.status == 0 and "clip checkpoint, mobilenetv2" in done.err and "27 classes" in done.err
     content = load(back)
-    assert content["class_names"] == list(jester.CLASSES) and content["dataset"] == "jester"
+    assert content["class_names"] == list(JESTER_CLASSES) and content["dataset"] == "jester"
     assert content["settings"]["shift_direction"] == "unidirectional" and content["settings"]["num_segments"] == 3
     assert all(key.startswith("module.") for key in content["state_dict"])
 
@@ -152,7 +152,7 @@ def test_the_released_file_becomes_a_clip_model_that_test_models_scores(tmp_path
         for i in range(1, 4):
             (tmp_path / "six digits" / name / f"{i:06d}.jpg").rename(home / "20bn-jester-v1" / name / f"{i:05d}.jpg")
     write_list(home / "val_videofolder.txt", videos)
-    (home / "category.txt").write_text("\n".join(jester.CLASSES) + "\n")
+    (home / "category.txt").write_text("\n".join(JESTER_CLASSES) + "\n")
     kept = {}
     monkeypatch.setattr(test_models, "write_report", lambda scores, *rest: kept.update(scores=scores))
     done = run(monkeypatch, capfd, "test_models", "jester", "--weights", back, "--root_dataset", tmp_path / "data",

@@ -13,10 +13,10 @@ from ops.video import frames as frame_sources
 from tests.helpers import programs
 from tools.fuzzing import KINDS, process
 from tools.fuzzing.damage import WAYS, Texts, damaged
-from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_folder
+from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_directory
 from tools.fuzzing.process import Fault, attempt, attempts
 
-INPUTS = {"lists": 60, "pictures": 90, "videos": 42, "labels": 64}
+INPUTS = {"lists": 60, "images": 90, "videos": 42, "labels": 64}
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +29,8 @@ def settings(monkeypatch):
     cv2.utils.logging.setLogLevel(level)
 
 
-def outcomes(kind, folder, seed=1):
-    work = importlib.import_module(f"tools.fuzzing.{kind}").make(folder, seed)
+def outcomes(kind, directory, seed=1):
+    work = importlib.import_module(f"tools.fuzzing.{kind}").make(directory, seed)
     return [attempt(number, work) for number in range(INPUTS[kind])]
 
 
@@ -44,15 +44,15 @@ def test_every_input_is_loaded_or_refused_in_one_line(kind, tmp_path):
 def test_a_loader_that_paints_over_damage_is_found_out(tmp_path, monkeypatch):
     """As training once did: OpenCV for whatever begins like a JPEG."""
     monkeypatch.setattr(frame_sources, "_is_plain_jpeg", lambda content: content.startswith(b"\xff\xd8"))
-    words = " ".join(outcome.words for outcome in outcomes("pictures", tmp_path) if outcome.kind == "fault")
+    words = " ".join(outcome.words for outcome in outcomes("images", tmp_path) if outcome.kind == "fault")
     assert "training and evaluation read frame" in words and "training reads what evaluation refuses" in words
 
 
 def test_a_loader_that_takes_another_video_is_found_out(tmp_path, monkeypatch):
-    load = frame_sources.FrameFolder.load
-    monkeypatch.setattr(frame_sources.FrameFolder, "load", lambda self, video, indices: load(
+    load = frame_sources.FrameDirectory.load
+    monkeypatch.setattr(frame_sources.FrameDirectory, "load", lambda self, video, indices: load(
         self, video if (self.root / video).is_dir() else "a", indices))
-    assert any("pictures (video, frame)" in o.words for o in outcomes("lists", tmp_path) if o.kind == "fault")
+    assert any("images (video, frame)" in o.words for o in outcomes("lists", tmp_path) if o.kind == "fault")
 
 
 # ---- its parts ------------------------------------------------------------------------------------------------
@@ -100,8 +100,8 @@ def test_damage_depends_on_the_seed_alone():
     assert read[0] == read[1] != read[2] and read[0][1] == read[0][2] != read[0][0]
 
 
-def test_pictures_tell_their_video_and_frame(tmp_path):
-    frame_folder(tmp_path, 9)
+def test_images_tell_their_video_and_frame(tmp_path):
+    frame_directory(tmp_path, 9)
     for frame in (1, 7, FRAMES):
         assert code_of(frame_sources.read_image(tmp_path / TEMPLATE.format(frame))) == (9, frame)
     assert not np.array_equal(coded(9, 1), coded(9, 2))
@@ -114,8 +114,8 @@ def test_wrong_flags(flags, words, monkeypatch, capfd):
 
 
 def test_the_program_shows_one_input(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("tools.fuzz.attempts", lambda kind, numbers, seed, folder: outcomes(kind, folder, seed)[4:5])
+    monkeypatch.setattr("tools.fuzz.attempts", lambda kind, numbers, seed, directory: outcomes(kind, directory, seed)[4:5])
     done = programs.run(monkeypatch, capfd, "tools.fuzz", "--kinds", "labels", "--only", 4, "--seed", 1,
-                        "--folder", tmp_path)
+                        "--directory", tmp_path)
     assert done.status == 0 and done.out.splitlines()[-1].startswith("| label files of six data sets")
     assert "refused: " in done.err or "loaded: " in done.err

@@ -45,7 +45,7 @@ def by_hand(model: nn.Module, *shape: int) -> int:
 
 # ---- published numbers ---------------------------------------------------------------------------------------
 
-RESNET50_CONVOLUTIONS = 4_089_184_256 - 2048 * 1000  # per picture of 224 pixels: torchvision's 4.09 G less its head
+RESNET50_CONVOLUTIONS = 4_089_184_256 - 2048 * 1000  # per image of 224 pixels: torchvision's 4.09 G less its head
 
 
 @pytest.mark.parametrize("num_class, parameters", [(400, 24_327_632), (174, 23_864_558)])
@@ -98,7 +98,7 @@ def test_the_model_stays_as_it_is():
 
 
 @pytest.mark.parametrize("modality, channels", [("RGB", 3), ("Flow", 10), ("RGBDiff", 18)])
-def test_a_view_holds_every_picture_of_every_segment(modality, channels):
+def test_a_view_holds_every_image_of_every_segment(modality, channels):
     assert view_shape(on_meta(5, 4, modality, arch="resnet18"), 96) == (1, 4 * channels, 96, 96)
 
 

@@ -92,15 +92,15 @@ def test_segments_become_seconds():
     assert truth == Truth(12, 5.0, [Gesture(0.5, 1.5, "b"), Gesture(2.0, 4.0, "a")])
 
 
-def test_the_picture_shows_truth_over_answers():
-    """At the middle of a gesture: its colour above, the answer's below, green or red between them."""
+def test_the_image_shows_truth_over_answers():
+    """At the middle of a gesture: its color above, the answer's below, green or red between them."""
     truth = Truth(10, 45.0, [Gesture(4.0, 8.0, "a"), Gesture(32.0, 36.0, "b")])
-    picture = draw_stream(truth, [Answer(0.0, "b"), Answer(5.0, "a"), Answer(10.0, None)], [True, False], ["a", "b"])
-    row = picture.height // 2  # 30 seconds each
+    image = draw_stream(truth, [Answer(0.0, "b"), Answer(5.0, "a"), Answer(10.0, None)], [True, False], ["a", "b"])
+    row = image.height // 2  # 30 seconds each
     left, second = 148, 1880 / 30  # pixels: twice the shown ones
 
     def at(seconds, y):
-        return "#%02x%02x%02x" % picture.getpixel((int(left + second * (seconds % 30)), y + row * (seconds > 30)))
+        return "#%02x%02x%02x" % image.getpixel((int(left + second * (seconds % 30)), y + row * (seconds > 30)))
     assert [at(4.5, y) for y in (6, 56, 70)] == ["#8ecae6", "#1a7f37", "#1d6fa5"]
     assert [at(7.8, y) for y in (6, 70)] == ["#8ecae6", "#8ecae6"]
     assert [at(32.5, y) for y in (6, 56, 70)] == ["#1d6fa5", "#c62828", "#eceef1"]
@@ -124,12 +124,12 @@ def test_files_of_another_kind_are_one_line(tmp_path, content):
 def test_the_long_video_holds_what_its_truth_says(tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "tools.showcase.stream", "--out", tmp_path / "s", "--gestures", 3)
     truth = read_truth(tmp_path / "s" / "truth.json")
-    times, pictures = decoded(tmp_path / "s" / "gestures.mp4")
+    times, images = decoded(tmp_path / "s" / "gestures.mp4")
     frames, segments = quickstart_stream.render(3, 1)
     assert done.status == 0 and f"3 gestures in {truth.seconds:.0f} seconds" in done.out
     assert truth == truth_of(segments, CLASSES, len(frames), FPS)
     assert len(times) == len(frames) and times[-1] == pytest.approx(truth.seconds - 1 / FPS)
-    assert np.abs(pictures.astype(int) - frames).mean() < 8
+    assert np.abs(images.astype(int) - frames).mean() < 8
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["gestures.mp4", "truth.json"]
 
 
@@ -270,9 +270,9 @@ def test_standard_output_for_an_unwritable_place_is_one_line(tmp_path):
         quickstart_steps.execute(["p.py"], tmp_path / "file" / "out")
 
 
-# ---- folders ------------------------------------------------------------------------------------------------
+# ---- directories ------------------------------------------------------------------------------------------------
 
-def test_fresh_leaves_a_folder_alone_in_which_no_quickstart_ran(tmp_path, monkeypatch, capfd, ran):
+def test_fresh_leaves_a_directory_alone_in_which_no_quickstart_ran(tmp_path, monkeypatch, capfd, ran):
     monkeypatch.chdir(ROOT)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "mine.txt").write_text("mine")
@@ -355,8 +355,8 @@ def test_both_acts_small(tmp_path, monkeypatch, capfd, in_process):
     truth = read_truth(out / "stream" / "truth.json")
     assert results["streaming_top1"] == score["top1"] == score_stream(truth, answers).top1 and len(score["known"]) == 3
     assert len(answers) == pytest.approx(truth.seconds * quickstart.FRAME_RATE, abs=1)
-    times, pictures = decoded(out / "annotated.mp4")
-    assert len(times) == round(truth.seconds * FPS) and pictures.shape[2] > 640
+    times, images = decoded(out / "annotated.mp4")
+    assert len(times) == round(truth.seconds * FPS) and images.shape[2] > 640
     assert_self_contained((out / "report.html").read_text())
 
     first = len(in_process)
@@ -375,7 +375,7 @@ def strays(out):
 
 
 def assert_self_contained(page):
-    """Pictures are in the page; the only file beside it that it names is the video."""
+    """Images are in the page; the only file beside it that it names is the video."""
     sources = re.findall(r'(?:src|href|poster)="([^"]*)"', page)
     assert {source for source in sources if not source.startswith("data:")} == {"annotated.mp4"}
     assert "The same network behind a camera" in page and "What it does not prove" in page

@@ -10,16 +10,16 @@ from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 from tests.helpers.programs import assert_refused, make_somethingv2, run
-from tools.show_batch import GAP, LINE, label_text, to_pictures
+from tools.show_batch import GAP, LINE, label_text, to_images
 
 FLAGS = ["somethingv2", "RGB", "--num_segments", 3, "--input_size", 32, "--arch", "resnet18"]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("root")
-    make_somethingv2(folder)
-    return folder
+    directory = tmp_path_factory.mktemp("root")
+    make_somethingv2(directory)
+    return directory
 
 
 def show(monkeypatch, capfd, root, out, *flags):
@@ -36,11 +36,11 @@ def clips_of(root, indices):
     return {index: videos[0, index][0].unflatten(0, (3, 3)).permute(0, 2, 3, 1).numpy() for index in indices}
 
 
-def test_the_picture_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd):
+def test_the_image_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd):
     done = show(monkeypatch, capfd, root, tmp_path / "batch.png", "--clips", 4, "-b", 7)
     assert done.status == 0, done.err
     assert done.err.count("warning: --batch-size has no effect: --clips says how many") == 1
-    assert "4 clips of 3 pictures of 32x32" in done.out
+    assert "4 clips of 3 images of 32x32" in done.out
     sheet = np.asarray(Image.open(tmp_path / "batch.png"))
     assert sheet.shape == (GAP + 4 * (LINE + 32 + GAP), GAP + 3 * (32 + GAP), 3)
     wanted = clips_of(root, range(12))
@@ -55,8 +55,8 @@ def test_the_picture_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd)
 def test_a_gif_moves(root, tmp_path, monkeypatch, capfd):
     done = show(monkeypatch, capfd, root, tmp_path / "b.gif", "--clips", 5, "--mixup", 0.5)
     assert done.status == 0 and "no effect" not in done.err
-    picture = Image.open(tmp_path / "b.gif")
-    assert picture.n_frames == 3 and picture.size == (GAP + 4 * (32 + GAP), GAP + 2 * (LINE + 32 + GAP))
+    image = Image.open(tmp_path / "b.gif")
+    assert image.n_frames == 3 and image.size == (GAP + 4 * (32 + GAP), GAP + 2 * (LINE + 32 + GAP))
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "BNInception"])
@@ -67,10 +67,10 @@ def test_normalisation_is_taken_back(modality, per_segment, channels, arch):
     model = TSN(4, 2, modality, arch, pretrain="none", input_size=32, print_spec=False)
     clip = torch.randint(0, 256, (1, 2 * channels, 32, 32), dtype=torch.uint8)
     prepared = make_preprocessor(*model.normalization, settings.bgr_255, torch.device("cpu"))(clip)[0]
-    pictures = to_pictures(prepared, model, settings)
-    assert len(pictures) == 2 * per_segment
+    images = to_images(prepared, model, settings)
+    assert len(images) == 2 * per_segment
     first = clip[0, channels:channels + (1 if modality == "Flow" else 3)]  # of the second segment
-    shown = np.atleast_3d(np.asarray(pictures[per_segment])).transpose(2, 0, 1)
+    shown = np.atleast_3d(np.asarray(images[per_segment])).transpose(2, 0, 1)
     assert np.array_equal(shown, first.flip(0) if settings.bgr_255 and modality != "Flow" else first)
 
 

@@ -10,7 +10,7 @@ from ops.common.errors import UserError
 from ops.data.clip_transforms import ToClipTensor
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import mirror_labels, resolve_dataset
-from ops.prepare.extract_flow import extract_flow_folder, write_flow_list
+from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.spec import ModelSpec, build_model
 from ops.weights import save_checkpoint
 from tests.helpers.programs import run
@@ -29,16 +29,16 @@ SMALL = ["--arch", "resnet18", "--num_segments", 2, "--input_size", 32, "-b", 3,
 def root(tmp_path_factory):
     """Three data sets where the table looks for them: moving textures, lists, and the flow by our extractor."""
     root = tmp_path_factory.mktemp("data")
-    pictures = [moving(7 + i % 3, *MOTIONS[i % 4], seed=i, size=(40, 56)) for i in range(10)]
+    images = [moving(7 + i % 3, *MOTIONS[i % 4], seed=i, size=(40, 56)) for i in range(10)]
     for dataset, layout in LAYOUTS.items():
         rgb, flow = resolve_dataset(dataset, "RGB", str(root)), resolve_dataset(dataset, "Flow", str(root))
-        for i, frames in enumerate(pictures, 1):
+        for i, frames in enumerate(images, 1):
             write_frames(rgb.frames / str(i), frames, TEMPLATES[dataset])
-        rows = [f"{i} {len(frames)} {(i - 1) % 4}\n" for i, frames in enumerate(pictures, 1)]
+        rows = [f"{i} {len(frames)} {(i - 1) % 4}\n" for i, frames in enumerate(images, 1)]
         (root / rgb.entry.categories).write_text("\n".join(CLASSES))
         rgb.train_list.write_text("".join(rows[:6]))
         rgb.val_list.write_text("".join(rows[6:]))
-        summary = extract_flow_folder(rgb.frames, flow.frames, frames=True, workers=1, layout=layout, height=0)
+        summary = extract_flow_directory(rgb.frames, flow.frames, frames=True, workers=1, layout=layout, height=0)
         assert summary.failures == []
         for rgb_list, flow_list in ((rgb.train_list, flow.train_list), (rgb.val_list, flow.val_list)):
             assert write_flow_list(rgb_list, flow_list, flow.frames, layout) == []
@@ -145,7 +145,7 @@ def member(path, **options):
 
 
 def test_rgb_and_flow_are_scored_together_each_in_its_own_way(tmp_path, test):
-    """Own frames per clip, network, shift place, input channels, lists and frame folders."""
+    """Own frames per clip, network, shift place, input channels, lists and frame directories."""
     rgb = member(tmp_path / "rgb.pth")
     flow = member(tmp_path / "flow.pth", modality="Flow", arch="resnet34", shift_place="block")
     first, _, _ = test("something", rgb, "--test_segments", 3, "--test_crops", 3)

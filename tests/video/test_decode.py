@@ -1,4 +1,4 @@
-"""Reading videos: every frame in order, upright, in its own colours; broken files are noticed."""
+"""Reading videos: every frame in order, upright, in its own colors; broken files are noticed."""
 import av
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from PIL import Image
 
 from ops.prepare.extract import extract_video
 from ops.video.decode import BrokenVideo, frame_image, missing_bytes, upright_size
-from tests.helpers.clips import clip, encode, number_of, pictures_in, real_video
+from tests.helpers.clips import clip, encode, images_in, number_of, real_video
 
 
 @pytest.mark.parametrize("name, looked_at", [("bikes.mp4", (3, 77, 150, 246)), ("carphone_pristine.mp4", (3, 60, 110)),
@@ -26,8 +26,8 @@ def test_real_videos_give_the_frames_of_a_full_decode(tmp_path, name, looked_at)
     width, height = decoded[looked_at[0]].size
     wanted = {n: np.asarray(decoded[n].resize((round(width * 64 / height), 64), Image.BICUBIC), float) for n in near}
     for n in looked_at:
-        picture = np.asarray(Image.open(tmp_path / "frames" / f"{n + 1:06d}.jpg"), float)
-        errors = {m: np.abs(picture - wanted[m]).mean() for m in range(n - 2, n + 3)}
+        image = np.asarray(Image.open(tmp_path / "frames" / f"{n + 1:06d}.jpg"), float)
+        errors = {m: np.abs(image - wanted[m]).mean() for m in range(n - 2, n + 3)}
         assert errors[n] < 6 and errors[n] == min(errors.values())
 
 
@@ -36,14 +36,14 @@ def test_real_videos_give_the_frames_of_a_full_decode(tmp_path, name, looked_at)
 def test_every_frame_in_order(tmp_path, suffix, options):
     clip(tmp_path / f"v{suffix}", 40, options=options)
     assert extract_video(tmp_path / f"v{suffix}", tmp_path / "f") == 40
-    assert [number_of(picture) for picture in pictures_in(tmp_path / "f")] == list(range(40))
+    assert [number_of(image) for image in images_in(tmp_path / "f")] == list(range(40))
 
 
 def test_variable_frame_rate_repeats_and_drops_nothing(tmp_path):
     steps = [1, 1, 90, 1, 400, 7, 7, 7, 250, 1, 3, 60]
     clip(tmp_path / "v.mp4", 12, pts=list(np.cumsum(steps)), options={"bf": "2"})
     extract_video(tmp_path / "v.mp4", tmp_path / "f")
-    assert [number_of(picture) for picture in pictures_in(tmp_path / "f")] == list(range(12))
+    assert [number_of(image) for image in images_in(tmp_path / "f")] == list(range(12))
 
 
 @pytest.mark.parametrize("width, height, target, wanted", [
@@ -52,15 +52,15 @@ def test_variable_frame_rate_repeats_and_drops_nothing(tmp_path):
 def test_height_keeps_the_aspect_ratio(tmp_path, width, height, target, wanted):
     encode(tmp_path / "v.mp4", [np.full((height, width, 3), 90, np.uint8)] * 2)
     extract_video(tmp_path / "v.mp4", tmp_path / "f", height=target)
-    assert [picture.size for picture in pictures_in(tmp_path / "f")] == [wanted] * 2
+    assert [image.size for image in images_in(tmp_path / "f")] == [wanted] * 2
 
 
 def quadrants():
-    """64x96 (height, width): red and green above, blue and grey below."""
-    picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:32, :48], picture[:32, 48:], picture[32:, :48], picture[32:, 48:] = (
+    """64x96 (height, width): red and green above, blue and gray below."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32, :48], image[:32, 48:], image[32:, :48], image[32:, 48:] = (
         (220, 0, 0), (0, 220, 0), (0, 0, 220), (128, 128, 128))
-    return picture
+    return image
 
 
 @pytest.mark.parametrize("matrix, upright", [
@@ -77,10 +77,10 @@ def test_display_matrices_are_applied(tmp_path, matrix, upright):
     encode(tmp_path / "v.mp4", [quadrants()] * 3, rotate=matrix)
     extract_video(tmp_path / "v.mp4", tmp_path / "f", height=48)
     wanted = upright(quadrants())
-    for picture in pictures_in(tmp_path / "f"):
-        assert picture.size == (48 * wanted.shape[1] // wanted.shape[0], 48)
-        small = np.asarray(Image.fromarray(np.ascontiguousarray(wanted)).resize(picture.size), int)
-        assert np.abs(small - np.asarray(picture, int)).mean() < 10
+    for image in images_in(tmp_path / "f"):
+        assert image.size == (48 * wanted.shape[1] // wanted.shape[0], 48)
+        small = np.asarray(Image.fromarray(np.ascontiguousarray(wanted)).resize(image.size), int)
+        assert np.abs(small - np.asarray(image, int)).mean() < 10
 
 
 def test_rotation_as_pyav_writes_it(tmp_path):
@@ -93,13 +93,13 @@ def test_rotation_as_pyav_writes_it(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(quadrants(), "rgb24")))
         container.mux(stream.encode(None))
     extract_video(tmp_path / "v.mp4", tmp_path / "f", height=0)
-    picture = np.asarray(pictures_in(tmp_path / "f")[0], int)
-    assert np.abs(np.rot90(quadrants().astype(int)) - picture).mean() < 10
+    image = np.asarray(images_in(tmp_path / "f")[0], int)
+    assert np.abs(np.rot90(quadrants().astype(int)) - image).mean() < 10
 
 
 @pytest.mark.parametrize("colorspace, color_range, kr, kb", [
     (2, 0, .299, .114), (1, 1, .2126, .0722), (5, 2, .299, .114), (9, 1, .2627, .0593)])
-def test_colours_follow_the_videos_own_matrix(colorspace, color_range, kr, kb):
+def test_colors_follow_the_videos_own_matrix(colorspace, color_range, kr, kb):
     frame = av.VideoFrame(32, 32, "yuv420p")
     for plane, value in zip(frame.planes, (120, 90, 180)):
         plane.update(bytes([value]) * plane.buffer_size)
@@ -107,14 +107,14 @@ def test_colours_follow_the_videos_own_matrix(colorspace, color_range, kr, kb):
     y, u, v = (120, -38, 52) if color_range == 2 else (104 * 255 / 219, -38 * 255 / 224, 52 * 255 / 224)
     kg = 1 - kr - kb
     rgb = (y + 2 * (1 - kr) * v, y - 2 * kb * (1 - kb) / kg * u - 2 * kr * (1 - kr) / kg * v, y + 2 * (1 - kb) * u)
-    picture = frame_image(frame, upright_size(frame, 16), VideoReformatter())
-    assert np.abs(np.asarray(picture)[8, 8] - np.array(rgb)).max() < 1.1
+    image = frame_image(frame, upright_size(frame, 16), VideoReformatter())
+    assert np.abs(np.asarray(image)[8, 8] - np.array(rgb)).max() < 1.1
 
 
 @pytest.mark.parametrize("name, options", [("v.mp4", {"movflags": "faststart"}), ("v.mp4", {}), ("v.mkv", {}),
                                            ("v.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("v.webm", {}),
                                            ("v.webm", {"live": "1"}), ("v.avi", {})])
-def test_a_truncated_video_leaves_no_folder(tmp_path, name, options):
+def test_a_truncated_video_leaves_no_directory(tmp_path, name, options):
     whole = clip(tmp_path / name, 30, container_options=options).read_bytes()
     assert extract_video(tmp_path / name, tmp_path / "whole", height=0) == 30
     for fraction in (0.1, 0.35, 0.6, 0.85, 0.97):
@@ -146,7 +146,7 @@ def test_a_damaged_frame_is_no_frame(tmp_path):
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_bytes_give_a_whole_folder_or_a_reason(data, tmp_path):
+def test_damaged_bytes_give_a_whole_directory_or_a_reason(data, tmp_path):
     name = data.draw(st.sampled_from(["v.mp4", "v.webm", "v.avi", "v.mkv"]))
     if not (tmp_path / name).exists():
         clip(tmp_path / name, 6)

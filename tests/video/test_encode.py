@@ -73,7 +73,7 @@ def failing_frames():
     ("clip.mp4", [], UserError, "needs at least one frame"),
     ("clip.webm", failing_frames(), RuntimeError, "camera unplugged"),
 ])
-def test_a_failure_leaves_the_folder_as_it_was(tmp_path, name, frames, error, message):
+def test_a_failure_leaves_the_directory_as_it_was(tmp_path, name, frames, error, message):
     (tmp_path / name).write_bytes(b"an older video")
     with pytest.raises(error, match=message):
         encode_video(tmp_path / name, frames, 12)

@@ -1,4 +1,4 @@
-"""Frame folders in tar files: the same clips, packed whole or not at all, gone on with after a kill."""
+"""Frame directories in tar files: the same clips, packed whole or not at all, gone on with after a kill."""
 import os
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from ops.data.clip_transforms import GroupMultiScaleCrop, Stack, ToTorchFormatTe
 from ops.data.loader import make_loader
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
-from ops.video.shards import INDEX, SHARD, Shards, find_folders, pack
+from ops.video.shards import INDEX, SHARD, Shards, find_directories, pack
 from tests.conftest import ROOT
 from tests.helpers.programs import assert_refused, make_frames, make_somethingv2, run, write_list
 
@@ -22,41 +22,41 @@ VIDEOS = {"a b": (7, 0), "ü/x.mp4": (5, 1), "-c": (9, 2), "d" * 120: (3, 3), "e
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def directories(tmp_path_factory):
     root = tmp_path_factory.mktemp("frames")
     make_frames(root, VIDEOS)
     return root
 
 
 @pytest.fixture(scope="module")
-def shards(folders, tmp_path_factory):
+def shards(directories, tmp_path_factory):
     root = tmp_path_factory.mktemp("shards")
-    summary = pack(folders, root, per_shard=2, workers=2)
-    assert (summary.videos, summary.shards, summary.pictures, summary.failures) == (5, 3, 32, [])
+    summary = pack(directories, root, per_shard=2, workers=2)
+    assert (summary.videos, summary.shards, summary.images, summary.failures) == (5, 3, 32, [])
     return root
 
 
 def data_set(root, lists, **options):
     class ToTensor:
-        def __call__(self, pictures):
-            return ToTorchFormatTensor(div=False)(Stack()(pictures))
+        def __call__(self, images):
+            return ToTorchFormatTensor(div=False)(Stack()(images))
 
     return TSNDataSet(root, lists, 4, image_tmpl="{:06d}.jpg", transform=options.pop("transform", ToTensor()), **options)
 
 
 @pytest.mark.parametrize("data_format", ["auto", "shards"])
 @pytest.mark.parametrize("fast", [False, True])
-def test_clips_are_those_of_the_folders(folders, shards, tmp_path, data_format, fast):
+def test_clips_are_those_of_the_directories(directories, shards, tmp_path, data_format, fast):
     lists = write_list(tmp_path / "list.txt", VIDEOS)
     options = {"transform": TrainingCrop(GroupMultiScaleCrop(32, [1, .875]))} if fast else {}
-    wanted = data_set(folders, lists, data_format="frames", **options)
+    wanted = data_set(directories, lists, data_format="frames", **options)
     packed = data_set(shards, lists, data_format=data_format, **options)
     for i in range(len(VIDEOS)):
         (clip, label), (other, same) = wanted[0, i], packed[0, i]
         assert torch.equal(clip, other) and label == same
 
 
-def test_workers_read_apart(folders, shards, tmp_path):
+def test_workers_read_apart(directories, shards, tmp_path):
     """The parent reads first, so that its open files would be theirs too."""
     lists = write_list(tmp_path / "list.txt", {name: (count, 0) for name, (count, _) in VIDEOS.items()})
 
@@ -65,7 +65,7 @@ def test_workers_read_apart(folders, shards, tmp_path):
         videos[0, 0]
         return [batch.clips for batch in make_loader(videos, 2, workers, train=True, seed=1)]
 
-    assert all(map(torch.equal, batches(shards, 2), batches(folders, 0)))
+    assert all(map(torch.equal, batches(shards, 2), batches(directories, 0)))
 
 
 def test_flow_in_shards(tmp_path):
@@ -80,16 +80,16 @@ def test_flow_in_shards(tmp_path):
     assert clips[0].shape[2] == 8 and (clips[0] == clips[1]).all()
 
 
-def test_shards_are_ordinary_tar_files(folders, shards):
+def test_shards_are_ordinary_tar_files(directories, shards):
     names = {}
     for i in range(3):
         with tarfile.open(shards / SHARD.format(i)) as tar:
             names |= {member.name: tar.extractfile(member).read() for member in tar}
-    assert names == {path.relative_to(folders).as_posix(): path.read_bytes() for path in folders.rglob("*.jpg")}
+    assert names == {path.relative_to(directories).as_posix(): path.read_bytes() for path in directories.rglob("*.jpg")}
 
 
-def content_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INDEX}
+def content_of(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != INDEX}
 
 
 def killed_midway(frames, out):
@@ -111,12 +111,12 @@ def test_killed_and_started_again_equals_an_undisturbed_run(tmp_path):
     assert not (killed / INDEX).exists()
     summary = pack(frames, killed, per_shard=1, workers=1)
     pack(frames, tmp_path / "undisturbed", per_shard=1, workers=1)
-    assert 0 < summary.existing < 30 and summary.pictures == 600
+    assert 0 < summary.existing < 30 and summary.images == 600
     assert content_of(killed) == content_of(tmp_path / "undisturbed")
     assert pack(frames, killed, per_shard=1).existing == 30
 
 
-def test_what_is_wrong_is_said(folders, shards, tmp_path, monkeypatch, capfd):
+def test_what_is_wrong_is_said(directories, shards, tmp_path, monkeypatch, capfd):
     read = Shards(shards).read
     with pytest.raises(FileNotFoundError, match="not in the shards"):
         read(shards / "a b" / "000008.jpg")
@@ -124,11 +124,11 @@ def test_what_is_wrong_is_said(folders, shards, tmp_path, monkeypatch, capfd):
     with pytest.raises(UserError, match=r"missing frame: .*a b/0000.*jpg"):
         data_set(shards, lists)[0]
     with pytest.raises(UserError, match="no index.sqlite in"):
-        Shards(folders)
+        Shards(directories)
     with pytest.raises(UserError, match="other videos"):
-        pack(folders, shards, per_shard=3)
+        pack(directories, shards, per_shard=3)
     cut = tmp_path / "cut"
-    pack(folders, cut)
+    pack(directories, cut)
     os.truncate(cut / SHARD.format(0), 2000)
     lists = write_list(tmp_path / "list.txt", VIDEOS)
     with pytest.raises(UserError, match="unreadable frame: .*shard-000000.tar is cut short"):
@@ -137,10 +137,10 @@ def test_what_is_wrong_is_said(folders, shards, tmp_path, monkeypatch, capfd):
     with pytest.raises(UserError, match="index.sqlite is damaged"):
         data_set(cut, lists)[0]
     lists = write_list(tmp_path / "list.txt", {"a b": (7, 0), "gone": (3, 0)})
-    done = run(monkeypatch, capfd, "tools.make_shards", folders, tmp_path / "some", "--list", lists)
-    assert done.status == 2 and "failed: gone: no pictures" in done.err and "1 of 2 videos, 7 pictures" in done.out
-    assert find_folders(folders) == sorted(VIDEOS)
-    assert_refused(run(monkeypatch, capfd, "tools.make_shards", tmp_path / "none", tmp_path / "x"), "no such folder")
+    done = run(monkeypatch, capfd, "tools.make_shards", directories, tmp_path / "some", "--list", lists)
+    assert done.status == 2 and "failed: gone: no images" in done.err and "1 of 2 videos, 7 images" in done.out
+    assert find_directories(directories) == sorted(VIDEOS)
+    assert_refused(run(monkeypatch, capfd, "tools.make_shards", tmp_path / "none", tmp_path / "x"), "no such directory")
 
 
 def test_main_trains_from_shards(tmp_path, monkeypatch, capfd):
@@ -158,6 +158,6 @@ def test_main_trains_from_shards(tmp_path, monkeypatch, capfd):
     assert losses("--root_path", tmp_path / "shards") == losses() != []
 
 
-def test_checking_wants_the_folders(shards, tmp_path, monkeypatch, capfd):
+def test_checking_wants_the_directories(shards, tmp_path, monkeypatch, capfd):
     lists = write_list(tmp_path / "list.txt", VIDEOS)
     assert_refused(run(monkeypatch, capfd, "tools.check_dataset", lists, "--root_path", shards), "shards in", "--root_path")

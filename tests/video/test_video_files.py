@@ -26,15 +26,15 @@ from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_s
 from ops.video.frame_index import frame_index, padded_packet, scan
 from ops.video.frames import make_source
 from ops.video.video_files import VideoFiles, read_frames
-from tests.helpers.clips import clip, coded_picture, encode, number_of, real_video
+from tests.helpers.clips import clip, coded_image, encode, number_of, real_video
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("TSM_CACHE", str(folder))
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TSM_CACHE", str(directory))
     frame_index_module._frame_index.cache_clear()
-    return folder
+    return directory
 
 
 @contextmanager
@@ -150,24 +150,24 @@ def test_codecs_whose_packets_tell_nothing_are_counted(tmp_path, monkeypatch):
     check_frames(path)
 
 
-def test_pictures_are_those_that_extraction_writes(tmp_path):
+def test_images_are_those_that_extraction_writes(tmp_path):
     """The same index is the same frame: its JPEG has the very bytes of the extracted file."""
     clip(tmp_path / "v.mp4", 30, options={"bf": "3"})
     extract_video(tmp_path / "v.mp4", tmp_path / "frames", height=0)
-    for i, picture in zip([30, 1, 17, 17], VideoFiles(tmp_path).load("v.mp4", [30, 1, 17, 17])):
-        assert number_of(picture) == i - 1
+    for i, image in zip([30, 1, 17, 17], VideoFiles(tmp_path).load("v.mp4", [30, 1, 17, 17])):
+        assert number_of(image) == i - 1
         jpeg = BytesIO()
-        picture.save(jpeg, "JPEG", quality=QUALITY, subsampling="4:2:0")
+        image.save(jpeg, "JPEG", quality=QUALITY, subsampling="4:2:0")
         assert jpeg.getvalue() == (tmp_path / "frames" / f"{i:06d}.jpg").read_bytes()
 
 
 @pytest.mark.parametrize("rotate", [None, (0, 1, -1, 0), (-1, 0, 0, 1)])
-def test_slices_are_slices_of_the_picture(rotate, tmp_path):
+def test_slices_are_slices_of_the_image(rotate, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 96, 3), np.uint8)
     encode(tmp_path / "v.mp4", list(noise), rotate=rotate)
     source = VideoFiles(tmp_path)
-    for lazy, picture in zip(source.load_arrays("v.mp4", [1, 3]), source.load("v.mp4", [1, 3])):
-        whole = np.asarray(picture)
+    for lazy, image in zip(source.load_arrays("v.mp4", [1, 3]), source.load("v.mp4", [1, 3])):
+        whole = np.asarray(image)
         assert lazy.shape == whole.shape
         for top, bottom, left, right in ((0, 64, 0, 64), (3, 40, 11, 58), (63, 64, 0, 1)):
             assert np.array_equal(lazy[top:bottom, left:right], whole[top:bottom, left:right])
@@ -218,14 +218,14 @@ def test_a_damaged_index_is_made_again(damage, tmp_path, cache):
     assert file.read_bytes() == whole
 
 
-def test_without_a_cache_folder_videos_load_all_the_same(tmp_path, monkeypatch):
+def test_without_a_cache_directory_videos_load_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("TSM_CACHE", str(tmp_path / "file"))
     assert frame_index(clip(tmp_path / "v.mp4", 5)).count == 5
 
 
 def test_decoders_read_zeros_behind_a_packet():
-    """MPEG-4's looks at what follows a picture: memory of other uses there would paint blocks at random."""
+    """MPEG-4's looks at what follows an image: memory of other uses there would paint blocks at random."""
     for size in range(1, 400):
         packet = padded_packet(b"\x11" * size)
         assert bytes(packet) == b"\x11" * size
@@ -236,14 +236,14 @@ def test_packets_that_lie_are_found_out(tmp_path, monkeypatch):
     """A hidden packet taken for a frame: the video is decoded to count, and its frames are the right ones."""
     path = clip(tmp_path / "v.webm", 30, options={"auto-alt-ref": "0", "lag-in-frames": "0"})
     content = bytearray(path.read_bytes())
-    content[scan(path).packets[12, 2]] &= ~0x10  # VP8's show_frame: picture 12 is decoded, but not shown
+    content[scan(path).packets[12, 2]] &= ~0x10  # VP8's show_frame: image 12 is decoded, but not shown
     path.write_bytes(content)
-    pictures = [*range(12), *range(13, 30)]
-    assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == pictures
+    images = [*range(12), *range(13, 30)]
+    assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == images
     assert scan(path).count == 29
     monkeypatch.setattr(frame_index_module, "_flags", lambda packet, codec: 2 + packet.is_keyframe)
     assert frame_index(path).count == 30
-    assert [number_of(picture) for picture in VideoFiles(tmp_path).load("v.webm", range(1, 30))] == pictures
+    assert [number_of(image) for image in VideoFiles(tmp_path).load("v.webm", range(1, 30))] == images
     assert frame_index(path).count == 29
     with refused(path, "frame 30 is asked for, but it has 29"):
         VideoFiles(tmp_path).load("v.webm", [4, 30])
@@ -256,11 +256,11 @@ def test_bad_files_are_named_with_the_reason(tmp_path):
     (tmp_path / "cut.mp4").write_bytes(whole[:-500])
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
-    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "directory.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
     source = VideoFiles(tmp_path)
     for name, reason in (("cut", "truncated: the last 500 bytes"), ("empty", "the file is empty"),
-                         ("text", "cannot be read"), ("folder", "not a regular file"), ("pipe", "not a regular file")):
+                         ("text", "cannot be read"), ("directory", "not a regular file"), ("pipe", "not a regular file")):
         for work in (lambda: source.load(f"{name}.mp4", [1]), lambda: source.count(f"{name}.mp4")):
             with refused(f"unreadable video: {tmp_path / name}.mp4: ", reason):
                 work()
@@ -274,7 +274,7 @@ def test_bad_files_are_named_with_the_reason(tmp_path):
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.avi", "v.mkv"])
 def test_damaged_videos_give_their_own_frames_or_a_reason(name, tmp_path):
-    """Bytes flipped anywhere: a UserError, or pictures of the right number and size; never another exception."""
+    """Bytes flipped anywhere: a UserError, or images of the right number and size; never another exception."""
     whole = clip(tmp_path / name, 12).read_bytes()
     rng = np.random.default_rng(0)
     outcomes = set()
@@ -284,8 +284,8 @@ def test_damaged_videos_give_their_own_frames_or_a_reason(name, tmp_path):
             content[place] = rng.integers(256)
         (tmp_path / f"{trial}{name}").write_bytes(content)
         try:
-            pictures = VideoFiles(tmp_path).load(f"{trial}{name}", [2, 11])
-            assert len(pictures) == 2 and pictures[0].size == pictures[1].size
+            images = VideoFiles(tmp_path).load(f"{trial}{name}", [2, 11])
+            assert len(images) == 2 and images[0].size == images[1].size
             outcomes.add("loaded")
         except UserError as error:
             assert str(tmp_path / f"{trial}{name}") in str(error) and "\n" not in str(error)
@@ -297,7 +297,7 @@ def test_damaged_videos_give_their_own_frames_or_a_reason(name, tmp_path):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """One video as file and as folder of frames, and another without a number of frames in the list."""
+    """One video as file and as directory of frames, and another without a number of frames in the list."""
     clip(tmp_path / "a clip.mp4", 40, options={"bf": "2"})
     clip(tmp_path / "b.webm", 24)
     extract_video(tmp_path / "a clip.mp4", tmp_path / "a clip", height=0)
@@ -305,8 +305,8 @@ def mixed(tmp_path):
     return tmp_path
 
 
-def numbers(pictures):
-    return [number_of(picture) + 1 for picture in pictures]
+def numbers(images):
+    return [number_of(image) + 1 for image in images]
 
 
 def test_frames_and_videos_are_one_kind_of_record(mixed):
@@ -346,7 +346,7 @@ def test_formats_can_be_told(mixed):
     with refused("ambiguous", "b.mp4", "b.webm"):
         load("video", "b 24 0")
     extract_video(mixed / "b.webm", mixed / "named like.mp4", height=0)
-    assert numbers(load("auto", "named like.mp4 24 0")) == [7, 19]  # a folder of frames
+    assert numbers(load("auto", "named like.mp4 24 0")) == [7, 19]  # a directory of frames
 
 
 @pytest.mark.parametrize("line", ["a clip 3", "b.webm", "b.webm x", "b.webm 1.5", "b.webm 99999999999 1", ".mp4x 3"])
@@ -367,7 +367,7 @@ def test_bad_videos_are_left_out_with_their_reason(mixed):
 
 
 class Unable:
-    """A VideoReformatter to which the second picture is of no kind it knows."""
+    """A VideoReformatter to which the second image is of no kind it knows."""
     done = 0
 
     def reformat(self, *args, **options):
@@ -403,10 +403,10 @@ def test_workers_change_nothing_with_videos(mixed):
     assert not torch.equal(results[0][0][0], results[1][0][0])
 
 
-def test_a_clips_pictures_have_one_size(tmp_path):
+def test_a_clips_images_have_one_size(tmp_path):
     path = clip(tmp_path / "v.mp4", 3)
     frames = read_frames(path, [1, 2])
-    wide = video_source.VideoPicture(frames[2], (48, 32), VideoReformatter())
+    wide = video_source.VideoImage(frames[2], (48, 32), VideoReformatter())
     assert wide[0:32, 0:48].shape == (32, 48, 3)
     assert np.array_equal(wide[0:32, 0:48], np.asarray(frame_image(frames[2], (48, 32), VideoReformatter())))
-    assert upright_size(frames[1], 0) == (96, 64) and coded_picture(0).shape == (64, 96, 3)
+    assert upright_size(frames[1], 0) == (96, 64) and coded_image(0).shape == (64, 96, 3)

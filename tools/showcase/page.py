@@ -1,4 +1,4 @@
-"""Parts of a self-contained page: pictures inside it, and the chart of training curves."""
+"""Parts of a self-contained page: images inside it, and the chart of training curves."""
 import base64
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from ops.video.decode import decoded_frames
 
 
-def picture_tag(data: bytes, kind: str = "png", attributes: str = "") -> str:
+def image_tag(data: bytes, kind: str = "png", attributes: str = "") -> str:
     return f'<img {attributes} src="{data_url(data, kind)}">'
 
 
@@ -17,20 +17,20 @@ def data_url(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def coded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def coded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def poster(video: Path, seconds: float) -> str:
-    """The video's picture at this time, as a data URL; "" if it ends before."""
+    """The video's image at this time, as a data URL; "" if it ends before."""
     frames = decoded_frames(video)
-    picture = next((frame for frame in frames if (frame.time or 0) >= seconds), None)
-    return "" if picture is None else data_url(coded(picture.to_image(), "JPEG", quality=85), "jpeg")
+    image = next((frame for frame in frames if (frame.time or 0) >= seconds), None)
+    return "" if image is None else data_url(coded(image.to_image(), "JPEG", quality=85), "jpeg")
 
 
-def chart(curves: Mapping[str, Sequence[Mapping[str, float]]], colours: Mapping[str, str],
+def chart(curves: Mapping[str, Sequence[Mapping[str, float]]], colors: Mapping[str, str],
           titles: Mapping[str, str]) -> str:
     """An SVG of each model's training (dashed) and validation (solid) top-1, percent by epoch; rows as in log.csv."""
     width, height, left, bottom = 640, 260, 44, 34
@@ -46,8 +46,8 @@ def chart(curves: Mapping[str, Sequence[Mapping[str, float]]], colours: Mapping[
     for i, (model, rows) in enumerate(curves.items()):
         for column, dash in (("train_top1", "5 4"), ("val_top1", "none")):
             points = " ".join(place(row["epoch"] + 1, row[column]) for row in rows if column in row)
-            lines.append(f'<polyline points="{points}" fill="none" stroke="{colours[model]}" stroke-width="2.5"'
+            lines.append(f'<polyline points="{points}" fill="none" stroke="{colors[model]}" stroke-width="2.5"'
                          f' stroke-dasharray="{dash}"/>')
-        lines.append(f'<text x="{left + 12}" y="{26 + 17 * i}" font-size="13" fill="{colours[model]}">{titles[model]}:'
+        lines.append(f'<text x="{left + 12}" y="{26 + 17 * i}" font-size="13" fill="{colors[model]}">{titles[model]}:'
                      " validation solid, training dashed</text>")
     return f'<svg width="{width}" height="{height}" font-family="system-ui,sans-serif">{"".join(lines)}</svg>'

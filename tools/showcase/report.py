@@ -1,6 +1,6 @@
 """One self-contained page of a quickstart run: curves, confusion matrices, videos with both models' predictions.
 
-    python tools/showcase/report.py --runs runs/quickstart [--stream] [--picture docs/quickstart.png]
+    python tools/showcase/report.py --runs runs/quickstart [--stream] [--image docs/quickstart.png]
 
 --stream adds how the unidirectional model followed the long video, and writes stream/score.json.
 """
@@ -33,11 +33,11 @@ from ops.streaming.stream_metrics import (
     standing,
 )
 from ops.training.run_log import read_log
-from ops.video.frames import FrameFolder
+from ops.video.frames import FrameDirectory
 from ops.weights import read_checkpoint
-from tools.showcase.page import chart, coded, picture_tag, poster
+from tools.showcase.page import chart, coded, image_tag, poster
 
-COLOURS = {"tsm": "#08519c", "tsn": "#d94801"}
+COLORS = {"tsm": "#08519c", "tsn": "#d94801"}
 TITLES = {"tsm": "TSM (--shift)", "tsn": "TSN (no shift)"}
 FRAMES = 8
 
@@ -51,24 +51,24 @@ class Shown(NamedTuple):
 
 def main() -> None:
     parser = Parser(description="Write report.html of a quickstart run.")
-    parser.add_argument("--runs", default="runs/quickstart", help="folder of the run")
+    parser.add_argument("--runs", default="runs/quickstart", help="directory of the run")
     parser.add_argument("--root_dataset", default=None)
     parser.add_argument("--stream", action="store_true", help="add the long video")
-    parser.add_argument("--picture", default=None, metavar="PNG", help="also draw the README's picture")
+    parser.add_argument("--image", default=None, metavar="PNG", help="also draw the README's image")
     args = parser.parse_args()
     runs = Path(args.runs)
     data = resolve_dataset("gestures", "RGB", args.root_dataset)
     names = data.class_names or [str(i) for i in range(data.num_class)]
-    tested = {model: json.loads(read(runs / model / "results.json")) for model in COLOURS}
-    curves = {model: read_curve(runs, Path(tested[model]["weights"][0])) for model in COLOURS}
-    shown = choose_videos(data, names, {model: load(runs / model / "scores.npy") for model in COLOURS})
-    top1 = {model: tested[model]["top1"] for model in COLOURS}
+    tested = {model: json.loads(read(runs / model / "results.json")) for model in COLORS}
+    curves = {model: read_curve(runs, Path(tested[model]["weights"][0])) for model in COLORS}
+    shown = choose_videos(data, names, {model: load(runs / model / "scores.npy") for model in COLORS})
+    top1 = {model: tested[model]["top1"] for model in COLORS}
     followed = streaming(runs, names) if args.stream else ""
     with atomic_write(runs / "report.html") as f:
         f.write(page(runs, curves, shown, top1, followed))
-    if args.picture:
-        with atomic_write(Path(args.picture), "wb") as f:
-            draw_picture(shown, top1).save(f, "PNG", optimize=True)
+    if args.image:
+        with atomic_write(Path(args.image), "wb") as f:
+            draw_image(shown, top1).save(f, "PNG", optimize=True)
 
 
 def read(path: Path) -> bytes:
@@ -97,11 +97,11 @@ def choose_videos(data: DatasetPaths, names: Sequence[str], scores: dict[str, np
     first: dict[int, int] = {}
     for i, record in enumerate(records):
         first.setdefault(record.label, i)
-    source = FrameFolder(data.frames, data.template)
+    source = FrameDirectory(data.frames, data.template)
     return [show(records[i], source, names, {m: s[i] for m, s in scores.items()}) for _, i in sorted(first.items())]
 
 
-def show(record: VideoRecord, source: FrameFolder, names: Sequence[str], logits: dict[str, np.ndarray]) -> Shown:
+def show(record: VideoRecord, source: FrameDirectory, names: Sequence[str], logits: dict[str, np.ndarray]) -> Shown:
     answers = {}
     for model, row in logits.items():
         chances = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
@@ -121,10 +121,10 @@ h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}.pair{display:flex;gap:2em
 def page(runs: Path, curves: dict[str, list[dict[str, float]]], shown: Sequence[Shown], top1: dict[str, float],
          followed: str = "") -> str:
     """followed: the part on the long video, "" while there is none."""
-    numbers = "".join(f'<div><div class=number style="color:{COLOURS[m]}">{top1[m]:.1f}%</div>{TITLES[m]}</div>'
-                      for m in COLOURS)
-    matrices = "".join(f"<figure><figcaption>{TITLES[m]}</figcaption>{picture_tag(read(runs / m / 'confusion.png'))}"
-                       "</figure>" for m in COLOURS)
+    numbers = "".join(f'<div><div class=number style="color:{COLORS[m]}">{top1[m]:.1f}%</div>{TITLES[m]}</div>'
+                      for m in COLORS)
+    matrices = "".join(f"<figure><figcaption>{TITLES[m]}</figcaption>{image_tag(read(runs / m / 'confusion.png'))}"
+                       "</figure>" for m in COLORS)
     videos = "".join(video_block(video) for video in shown)
     return f"""<!doctype html><html lang=en><meta charset=utf-8><title>TSM quickstart</title><style>{STYLE}</style>
 <h1>Does the model see time?</h1>
@@ -133,7 +133,7 @@ single frame, and no set of frames without their order, tells the two apart. A m
 above 50% on average. Both models are the same ResNet-18, trained alike from random weights; one shifts an eighth of
 its channels to the next frame and an eighth to the previous one, which costs no parameter and no multiplication.</p>
 <div class=pair>{numbers}</div>
-<h2>Training (top-1, percent, by epoch)</h2>{chart(curves, COLOURS, TITLES)}
+<h2>Training (top-1, percent, by epoch)</h2>{chart(curves, COLORS, TITLES)}
 <h2>Confusion (rows: truth, columns: prediction)</h2><div class=pair>{matrices}</div>
 <h2>Validation videos, the first of each class</h2>{videos}
 {followed}</html>
@@ -148,17 +148,17 @@ def video_block(video: Shown) -> str:
     answers = ", ".join(f'{TITLES[m]}: <span class={"right" if name == video.truth else "wrong"}>{html.escape(name)}'
                         f"</span> ({100 * chance:.0f}%)" for m, (name, chance) in video.answers.items())
     return (f"<div class=video><b>{html.escape(video.truth)}</b> &mdash; {answers}"
-            f"{picture_tag(coded(strip, 'JPEG', quality=88), 'jpeg')}</div>")
+            f"{image_tag(coded(strip, 'JPEG', quality=88), 'jpeg')}</div>")
 
 
 # ---- the long video ------------------------------------------------------------------------------------------
 
 def streaming(runs: Path, names: Sequence[str]) -> str:
     """The page's part on the long video; its score into stream/score.json."""
-    folder = runs / "stream"
-    truth, answers = read_truth(folder / "truth.json"), read_answers(folder / "answers.jsonl")
+    directory = runs / "stream"
+    truth, answers = read_truth(directory / "truth.json"), read_answers(directory / "answers.jsonl")
     score = score_stream(truth, answers)
-    with atomic_write(folder / "score.json") as f:
+    with atomic_write(directory / "score.json") as f:
         json.dump(score._asdict(), f, indent=1)
     timeline = coded(draw_stream(truth, answers, score.known, names), "PNG", optimize=True)
     late = [(g.name, g.start + 0.75 * (g.end - g.start)) for g in truth.gestures[2:]]  # the history is filled by then
@@ -176,7 +176,7 @@ of a clip was trained to tell the class (<code>--consensus_type identity</code>)
 Nobody told it where a gesture begins or ends, and its memory was never reset.</p>
 <div class=pair>{_numbers(clip_top1, score)}</div>
 <p>Time in seconds. Above what happens, below what the model answered; green between them: counted as known.</p>
-{picture_tag(timeline, attributes='class=wide alt="truth above answers over time"')}
+{image_tag(timeline, attributes='class=wide alt="truth above answers over time"')}
 <p><b>What is counted.</b> A gesture is known if its class is the standing answer at its last frame, or becomes it
 within {GRACE:g} seconds after its end (the shortest pause, so never from the next gesture). The chance value gives the
 same answers to the same moments, but with the true classes moved along by one gesture, by two, and so on. Right
@@ -189,7 +189,7 @@ length: {MIN_FRAMES / FPS / segments:.1f} to {MAX_FRAMES / FPS / segments:.1f} s
 that of the stream measure different things. And the long video comes from the same renderer as the training videos:
 nothing follows for real hands.</p>
 <video class=wide controls preload=none poster="{still}" src="annotated.mp4"></video>
-<p>The demo's own picture of it: <a href="annotated.mp4">annotated.mp4</a>, beside this page.</p>
+<p>The demo's own image of it: <a href="annotated.mp4">annotated.mp4</a>, beside this page.</p>
 """
 
 
@@ -200,29 +200,29 @@ def _numbers(clip_top1: float, score: StreamScore) -> str:
     return "".join(f"<div><div class=number>{value:.1f}%</div>{what}</div>" for value, what in rows)
 
 
-# ---- the README's picture -------------------------------------------------------------------------------------
+# ---- the README's image -------------------------------------------------------------------------------------
 
-def draw_picture(shown: Sequence[Shown], top1: dict[str, float], rows: Optional[int] = 4) -> Image.Image:
+def draw_image(shown: Sequence[Shown], top1: dict[str, float], rows: Optional[int] = 4) -> Image.Image:
     """One video of each pair, with both answers beside it, under the two accuracies."""
     chosen = list(shown)[::2][:rows]
     frame = chosen[0].frames[0]
     width, line = FRAMES * (frame.width + 3) + 330, frame.height + 8
-    picture = Image.new("RGB", (width, 48 + line * len(chosen)), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, 48 + line * len(chosen)), "white")
+    draw = ImageDraw.Draw(image)
     head: Any = ImageFont.load_default(20)
     small: Any = ImageFont.load_default(15)
-    for i, model in enumerate(COLOURS):
-        draw.text((10 + 330 * i, 12), f"{TITLES[model]}: {top1[model]:.1f}%", font=head, fill=COLOURS[model])
+    for i, model in enumerate(COLORS):
+        draw.text((10 + 330 * i, 12), f"{TITLES[model]}: {top1[model]:.1f}%", font=head, fill=COLORS[model])
     for i, video in enumerate(chosen):
         top = 46 + i * line
-        for k, picture_k in enumerate(video.frames):
-            picture.paste(picture_k, (10 + k * (frame.width + 3), top))
+        for k, image_k in enumerate(video.frames):
+            image.paste(image_k, (10 + k * (frame.width + 3), top))
         x = 24 + FRAMES * (frame.width + 3)
         draw.text((x, top + 2), video.truth, font=small, fill="black")
         for k, (model, (name, chance)) in enumerate(video.answers.items()):
-            colour = "#1a7f37" if name == video.truth else "#c62828"
-            draw.text((x, top + 24 + 20 * k), f"{model.upper()}: {name} {100 * chance:.0f}%", font=small, fill=colour)
-    return picture
+            color = "#1a7f37" if name == video.truth else "#c62828"
+            draw.text((x, top + 24 + 20 * k), f"{model.upper()}: {name} {100 * chance:.0f}%", font=small, fill=color)
+    return image
 
 
 if __name__ == "__main__":

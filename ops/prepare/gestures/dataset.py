@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ops.common.errors import UserError
 from ops.prepare.annotations import write_sthv2_lists
-from ops.prepare.extract import extract_folder
+from ops.prepare.extract import extract_directory
 from ops.prepare.gestures.make import VIDEOS, make_gestures
 
 log = logging.getLogger(__name__)
@@ -12,16 +12,16 @@ log = logging.getLogger(__name__)
 
 def prepare_gestures(root: Path) -> None:
     """Make videos, frames and lists under root/gestures, unless they are there; resumes what was interrupted."""
-    folder = root / "gestures"
-    if all((folder / f"{split}_videofolder.txt").exists() for split in ("train", "val")):
+    directory = root / "gestures"
+    if all((directory / f"{split}_videofolder.txt").exists() for split in ("train", "val")):
         return
-    log.info("data set gestures is not in %s yet: making its %d videos", folder, VIDEOS)
-    make_gestures(folder, VIDEOS)
+    log.info("data set gestures is not in %s yet: making its %d videos", directory, VIDEOS)
+    make_gestures(directory, VIDEOS)
     # The videos are small: extracted at their own height, not scaled up to the real data set's 256 pixels.
-    summary = extract_folder(folder / "videos", folder / "frames", height=0)
+    summary = extract_directory(directory / "videos", directory / "frames", height=0)
     if summary.failures:
         raise UserError(f"{len(summary.failures)} gesture videos could not be extracted, the first:"
-                        f" {summary.failures[0]}: delete {folder} and start again")
-    lists = write_sthv2_lists(folder, folder / "frames", folder)
+                        f" {summary.failures[0]}: delete {directory} and start again")
+    lists = write_sthv2_lists(directory, directory / "frames", directory)
     if any(lists.missing.values()):
-        raise UserError(f"gesture videos without frames: {lists.missing}: delete {folder} and start again")
+        raise UserError(f"gesture videos without frames: {lists.missing}: delete {directory} and start again")

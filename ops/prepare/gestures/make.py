@@ -27,7 +27,7 @@ from ops.video.encode import encode_video
 
 __all__ = ["CLASSES", "FORMATS", "FPS", "SIZE", "TWIN", "VIDEOS", "make_gestures", "render_clip", "render_stream"]
 
-VERSION = 2  # of the pictures: raise it whenever the same seed gives other files
+VERSION = 2  # of the images: raise it whenever the same seed gives other files
 VIDEOS = 1800  # wherever nothing else is asked for: the quickstart and `main.py gestures` share a data set
 FPS = 12  # Something-Something-V2's rate: clips of 20 to 60 frames last 1.7 to 5 seconds
 FORMATS = ("mp4", "webm")
@@ -59,12 +59,12 @@ class Settings(NamedTuple):
 
 def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, size: Size = SIZE, val: float = 0.2,
                   fmt: str = "mp4", workers: Optional[int] = None) -> Dict[str, Any]:
-    """Write the data set into the folder `out`; videos that an earlier, interrupted call finished are kept.
+    """Write the data set into the directory `out`; videos that an earlier, interrupted call finished are kept.
 
     size: (width, height), even. val: fraction for validation. fmt: mp4 (H.264) or webm (VP9).
     workers: processes, default one per core; the files are the same bytes for any number of them.
     Returns a summary: out, videos, train, validation, made, kept, bytes, seconds.
-    Raises UserError for impossible settings, and for a folder made with other ones.
+    Raises UserError for impossible settings, and for a directory made with other ones.
     """
     began, out = time.monotonic(), Path(out)
     settings = Settings(videos, seed, (int(size[0]), int(size[1])), val, fmt)
@@ -105,7 +105,7 @@ def _check(settings: Settings, workers: int) -> None:
 
 
 def _claim(out: Path, settings: Settings) -> None:
-    """Make `out` a folder for these settings, or refuse to mix them with what is there."""
+    """Make `out` a directory for these settings, or refuse to mix them with what is there."""
     record, wanted = out / "gestures.json", json.loads(json.dumps(settings._asdict()))
     if record.exists():
         try:
@@ -114,15 +114,15 @@ def _claim(out: Path, settings: Settings) -> None:
             found = None
         if found != wanted:
             raise UserError(f"{out}: holds gestures made with other settings ({_difference(found, wanted)}); "
-                            "choose another folder, or delete this one")
+                            "choose another directory, or delete this one")
     else:
         strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json")
                      if (out / name).exists()]
         if strangers:
             raise UserError(f"{out}: holds {strangers[0]}, but no gestures.json, so it is not ours to write into; "
-                            "choose another folder")
+                            "choose another directory")
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(record, wanted)  # first of all: whenever a kill comes from here on, the folder is known as ours
+        _write_json(record, wanted)  # first of all: whenever a kill comes from here on, the directory is known as ours
     (out / "videos").mkdir(exist_ok=True)
 
 

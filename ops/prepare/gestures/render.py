@@ -38,7 +38,7 @@ class Camera(NamedTuple):
     size: Size
     wall: np.ndarray  # (H + 2m, W + 2m, 3) uint8 RGB: m pixels to spare on every side for the shake
     swing: np.ndarray  # (3, 3): rows x, y (pixels) and exposure (fraction); amplitude, frequency, phase
-    grain: float  # standard deviation of the sensor's noise, grey levels
+    grain: float  # standard deviation of the sensor's noise, gray levels
 
 
 def render_clip(label: int, rng: Rng, size: Size = SIZE) -> np.ndarray:
@@ -158,16 +158,16 @@ def _shoot(camera: Camera, t: int, rng: Rng, sprite: Optional[Sprite] = None,
     amplitude, frequency, phase = camera.swing.T
     dx, dy, exposure = amplitude * np.sin(2 * np.pi * (frequency * t + phase))
     centre = ((columns - 1) / 2 + dx, (rows - 1) / 2 + dy)
-    picture = cv2.getRectSubPix(camera.wall, camera.size, centre)
+    image = cv2.getRectSubPix(camera.wall, camera.size, centre)
     if sprite is not None:
         x, y, radius, angle = pose
         layer = _placed(sprite, camera.size, x - dx, y - dy, radius, angle)
         behind = cv2.bitwise_not(layer[..., 3])
-        picture = cv2.multiply(picture, cv2.merge([behind] * 3), scale=1 / 255)
-        picture = cv2.add(picture, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB))
-    # Grey grain: 4:2:0 video keeps little of a coloured one, and it is a third of the work.
+        image = cv2.multiply(image, cv2.merge([behind] * 3), scale=1 / 255)
+        image = cv2.add(image, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB))
+    # Gray grain: 4:2:0 video keeps little of a colored one, and it is a third of the work.
     grain = cv2.merge([rng.standard_normal((height, width), np.float32)] * 3)
-    return cv2.addWeighted(picture.astype(np.float32), 1 + exposure, grain, camera.grain, 0, dtype=cv2.CV_8U)
+    return cv2.addWeighted(image.astype(np.float32), 1 + exposure, grain, camera.grain, 0, dtype=cv2.CV_8U)
 
 
 def _placed(sprite: Sprite, size: Size, x: float, y: float, radius: float, angle: float) -> np.ndarray:
@@ -175,8 +175,8 @@ def _placed(sprite: Sprite, size: Size, x: float, y: float, radius: float, angle
     # The largest level that is shrunk by less than two: bilinear sampling skips no pixels.
     shrink = sprite.radius / radius
     level = int(np.clip(np.floor(np.log2(max(shrink, 1))), 0, len(sprite.levels) - 1))
-    picture = sprite.levels[level]
-    scale, middle = radius / sprite.radius * sprite.levels[0].shape[0] / picture.shape[0], (picture.shape[0] - 1) / 2
+    image = sprite.levels[level]
+    scale, middle = radius / sprite.radius * sprite.levels[0].shape[0] / image.shape[0], (image.shape[0] - 1) / 2
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     matrix = np.array([[cos, -sin, x - middle * (cos - sin)], [sin, cos, y - middle * (sin + cos)]])
-    return cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)

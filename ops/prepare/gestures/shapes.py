@@ -15,15 +15,15 @@ SUPERSAMPLE = 3  # shapes are drawn this much larger, then shrunk by area: smoot
 MARGIN = 1.15  # sprite half side / shape radius: room for the edge line and the soft shadow
 
 # RGB 0-255. Bare hands take the skin tones.
-COLOURS = np.array([(208, 44, 48), (238, 126, 34), (244, 204, 50), (62, 160, 74), (32, 160, 160), (46, 98, 206),
-                    (132, 70, 178), (238, 118, 164), (238, 238, 232), (42, 42, 48)])
+COLORS = np.array([(208, 44, 48), (238, 126, 34), (244, 204, 50), (62, 160, 74), (32, 160, 160), (46, 98, 206),
+                   (132, 70, 178), (238, 118, 164), (238, 238, 232), (42, 42, 48)])
 SKIN = np.array([(250, 214, 186), (232, 184, 148), (204, 146, 104), (160, 104, 70), (112, 72, 50), (78, 50, 38)])
 LARGEST = 0.72  # greatest radius of a thing / the frame's smaller side
-CONTRAST = 75  # least distance between a thing's colour and the wall's mean colour, RGB units
+CONTRAST = 75  # least distance between a thing's color and the wall's mean color, RGB units
 
 
 class Sprite(NamedTuple):
-    """A shape as a picture: `levels[k]` is (S/2^k, S/2^k, 4) uint8 RGBA, colours multiplied by alpha."""
+    """A shape as an image: `levels[k]` is (S/2^k, S/2^k, 4) uint8 RGBA, colors multiplied by alpha."""
 
     levels: Tuple[np.ndarray, ...]
     radius: int  # of the shape in levels[0], pixels
@@ -170,45 +170,45 @@ def choose_thing(rng: Rng, hands_only: bool) -> str:
 
 
 def draw_sprite(thing: str, rng: Rng, radius: int, wall: np.ndarray) -> Sprite:
-    """The thing of that name, sharp up to `radius` pixels, in colours that stand out from `wall` (3,)."""
+    """The thing of that name, sharp up to `radius` pixels, in colors that stand out from `wall` (3,)."""
     pen = Pen(SUPERSAMPLE * 2 * round(MARGIN * radius))
     if thing in HANDS:
         _hand(pen, rng, HANDS[thing])
     else:
         SHAPES[thing](pen, rng)
     canvas = pen.canvas[:, ::-int(rng.choice((-1, 1)))]  # left hands and right hands
-    colour = _contrasting(rng, wall, bare=thing in HANDS and rng.random() < 0.65)
+    color = _contrasting(rng, wall, bare=thing in HANDS and rng.random() < 0.65)
     palette = np.zeros((4, 4), np.float32)  # RGBA
     palette[1:, 3] = 255
-    palette[EDGE, :3] = 0.32 * colour
-    palette[FILL, :3] = colour
-    palette[SECOND, :3] = 0.4 * colour + 0.6 * rng.choice(COLOURS)
+    palette[EDGE, :3] = 0.32 * color
+    palette[FILL, :3] = color
+    palette[SECOND, :3] = 0.4 * color + 0.6 * rng.choice(COLORS)
     return Sprite(_pyramid(_shaded(np.take(palette.astype(np.uint8), canvas, axis=0), rng)), radius)
 
 
 def _contrasting(rng: Rng, wall: np.ndarray, bare: bool) -> np.ndarray:
-    """A skin tone (bare) or a colour at least CONTRAST away from the wall's; the farthest when none is."""
-    colours = SKIN if bare else COLOURS
-    distances = np.linalg.norm(colours - wall, axis=1)
-    colour = rng.choice(colours[distances >= min(CONTRAST, distances.max())])
-    return np.clip(colour + rng.uniform(-14, 14, 3), 0, 255)
+    """A skin tone (bare) or a color at least CONTRAST away from the wall's; the farthest when none is."""
+    colors = SKIN if bare else COLORS
+    distances = np.linalg.norm(colors - wall, axis=1)
+    color = rng.choice(colors[distances >= min(CONTRAST, distances.max())])
+    return np.clip(color + rng.uniform(-14, 14, 3), 0, 255)
 
 
-def _shaded(picture: np.ndarray, rng: Rng) -> np.ndarray:
+def _shaded(image: np.ndarray, rng: Rng) -> np.ndarray:
     """Shrink to the final size; add light from one side, a little surface texture and a soft shadow below."""
-    side = picture.shape[0] // SUPERSAMPLE
-    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+    side = image.shape[0] // SUPERSAMPLE
+    image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
     angle, axis = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, side, dtype=np.float32)
     light = 1 + rng.uniform(0, 0.2) * (np.cos(angle) * axis + np.sin(angle) * axis[:, None])
     light += 0.1 * (octaves(rng, side, side, (6, 14))[..., 0] - 0.5)
-    picture[..., :3] *= light[..., None]
-    shadow = 0.45 * cv2.GaussianBlur(picture[..., 3], (0, 0), side / 30)
-    picture[..., 3] += (255 - picture[..., 3]) * shadow / 255  # black, so only alpha changes
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image[..., :3] *= light[..., None]
+    shadow = 0.45 * cv2.GaussianBlur(image[..., 3], (0, 0), side / 30)
+    image[..., 3] += (255 - image[..., 3]) * shadow / 255  # black, so only alpha changes
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _pyramid(picture: np.ndarray) -> Tuple[np.ndarray, ...]:
-    levels = [picture]
+def _pyramid(image: np.ndarray) -> Tuple[np.ndarray, ...]:
+    levels = [image]
     while levels[-1].shape[0] >= 24:
         half = levels[-1].shape[0] // 2
         levels.append(cv2.resize(levels[-1], (half, half), interpolation=cv2.INTER_AREA))
@@ -255,26 +255,26 @@ def _tiles(rng: Rng, width: int, height: int) -> np.ndarray:
 
 def _lights(rng: Rng, width: int, height: int) -> np.ndarray:
     """Out-of-focus spots."""
-    picture = np.full((height, width), 0.25, np.float32)
+    image = np.full((height, width), 0.25, np.float32)
     for x, y, radius, tone in rng.random((14, 4)):
-        spot = np.zeros_like(picture)
+        spot = np.zeros_like(image)
         cv2.circle(spot, (int(x * width), int(y * height)), int(height * (0.05 + 0.13 * radius)), 1.0, -1, cv2.LINE_AA)
-        picture += (0.1 + 0.4 * tone) * spot
-    return cv2.GaussianBlur(picture, (0, 0), height / 60)
+        image += (0.1 + 0.4 * tone) * spot
+    return cv2.GaussianBlur(image, (0, 0), height / 60)
 
 
 def _shelves(rng: Rng, width: int, height: int) -> np.ndarray:
-    """Books and pictures: upright boxes of many tones in a few rows."""
-    picture, row = np.full((height, width), 0.15, np.float32), height / rng.integers(2, 5)
+    """Books and images: upright boxes of many tones in a few rows."""
+    image, row = np.full((height, width), 0.15, np.float32), height / rng.integers(2, 5)
     for foot in np.arange(row, height + row, row):
         x = 0.0
         while x < width:
             wide = row * rng.uniform(0.12, 0.5)
             top = foot - row * rng.uniform(0.45, 0.88)
-            cv2.rectangle(picture, (int(x), int(top)), (int(x + wide) - 1, int(foot - row * 0.08)),
+            cv2.rectangle(image, (int(x), int(top)), (int(x + wide) - 1, int(foot - row * 0.08)),
                           float(rng.uniform(0.1, 1)), -1)
             x += wide
-    return cv2.GaussianBlur(picture, (0, 0), height / 110)
+    return cv2.GaussianBlur(image, (0, 0), height / 110)
 
 
 WALLS = (_plaster, _stripes, _boards, _tiles, _lights, _shelves)

@@ -1,4 +1,4 @@
-"""Frames: one of a folder is damaged. Evaluation and training read the same pixels of it, or both refuse it."""
+"""Frames: one of a directory is damaged. Evaluation and training read the same pixels of it, or both refuse it."""
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ops.common.errors import UserError
 from ops.data.tsn_dataset import TSNDataSet
 from ops.prepare.inspect_video import inspect_video
 from tools.fuzzing.damage import damaged
-from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_folder, quiet
+from tools.fuzzing.material import FRAMES, TEMPLATE, code_of, coded, frame_directory, quiet
 from tools.fuzzing.process import Fault
 
 VIDEO = 5
@@ -19,17 +19,17 @@ FORMS: list[tuple[str, str, dict]] = [
     ("WEBP", "RGB", {"lossless": True})]
 
 
-def make(root: Path, seed: int) -> "Pictures":
-    return Pictures(root, seed)
+def make(root: Path, seed: int) -> "Images":
+    return Images(root, seed)
 
 
-class Pictures:
-    """A folder of frames, of which each input damages one; that the others are theirs is checked."""
+class Images:
+    """A directory of frames, of which each input damages one; that the others are theirs is checked."""
 
     def __init__(self, root: Path, seed: int) -> None:
         quiet(root)
         self.root, self.seed = root, seed
-        frame_folder(root / "video", VIDEO)
+        frame_directory(root / "video", VIDEO)
         (root / "list.txt").write_text(f"video {FRAMES} 0\n")
         self.data = TSNDataSet(root, root / "list.txt", FRAMES, image_tmpl=TEMPLATE, random_shift=False)
         self.names = [str(root / "video")]
@@ -58,10 +58,10 @@ class Pictures:
             self.refuses_too(indices, str(error))
             raise
         arrays = self.data.source.load_arrays("video", indices)
-        for i, picture, array in zip(indices, clip, arrays, strict=True):
-            if i != frame and code_of(picture) != (VIDEO, i):
-                raise Fault(f"frame {i} shows {code_of(picture)}")
-            if not np.array_equal(np.asarray(picture), array):
+        for i, image, array in zip(indices, clip, arrays, strict=True):
+            if i != frame and code_of(image) != (VIDEO, i):
+                raise Fault(f"frame {i} shows {code_of(image)}")
+            if not np.array_equal(np.asarray(image), array):
                 raise Fault(f"training and evaluation read frame {i} differently")
         if look.count != FRAMES:
             raise Fault(f"check_dataset counts {look.count} frames")
