@@ -1,0 +1,7 @@
+"""Videos as training and test samples: list files, frame sampling, transforms and batches."""
+from ops.common.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, {
+    "TSNDataSet": "tsn_dataset", "VideoRecord": "list_files", "read_list": "list_files",
+    "TestProtocol": "test_protocol", "TrainingCrop": "training_crop",
+})
