@@ -1,9 +1,19 @@
-"""What every command line here shares: one-line errors with status 2, and progress bars."""
+"""What the command lines share: one-line errors with status 2, checked numbers and choices, common flags, progress bars.
+
+Numbers and choices are checked by the parser, through `type=`:
+
+    add("--num_segments", type=number(int, minimum=1), default=8)   # --num_segments 0: choose 1 or more
+    add("--lr", type=number(float, above=0), default=0.001)         # --lr 0.0: choose a number above 0
+    add("--lr_type", type=one_of("step", "cos"), default="step")    # --lr_type 'fast': choose step or cos
+
+`add_*_flags` define flags that several programs share; each takes a parser or one of its groups.
+"""
 import argparse
 import importlib
 import logging
+import math
 import sys
-from typing import Any, Callable, Iterable, NoReturn, Optional
+from typing import Any, Callable, Iterable, NoReturn, Optional, Sequence, Union
 
 from tqdm import tqdm
 
@@ -11,16 +21,126 @@ from ops.common.errors import UserError, worker_died
 
 log = logging.getLogger(__name__)
 
+Flags = Union[argparse.ArgumentParser, argparse._ArgumentGroup]
+
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line instead of the whole usage text."""
+    """An ArgumentParser whose errors are one line instead of the whole usage text.
+
+    Raises UserError for a value that `number` or `one_of` does not allow; exits with status 2 for other errors.
+    """
 
     def error(self, message: str) -> NoReturn:
+        problem = sys.exc_info()[1]  # argparse calls this method while it handles an ArgumentError
+        if isinstance(problem, argparse.ArgumentError) and isinstance(problem.__context__, NotAllowed):
+            raise UserError(f"{_flag(problem.argument_name or '')} {problem.__context__}") from None
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def _flag(names: str) -> str:
+    """The first long spelling of an argument that argparse calls, say, `-b/--batch-size`."""
+    return next((name for name in names.split("/") if name.startswith("--")), names)
+
+
+# ---- values ---------------------------------------------------------------------------------------------------
+
+class NotAllowed(argparse.ArgumentTypeError):
+    """A well-formed value that an option does not allow. The text is `<value>: choose <what is allowed>`."""
+
+
+def number(kind: type, minimum: Optional[float] = None, maximum: Optional[float] = None, *,
+           above: Optional[float] = None, below: Optional[float] = None, words: str = "") -> Callable[[str], Any]:
+    """An argparse type: a finite int or float (`kind`) within limits.
+
+    minimum, maximum: inclusive limits. above, below: exclusive ones. words: what to choose, for the message, in place
+    of a description of the limits ("1 or more classes").
+    """
+    lowest = f"{minimum:g}" if minimum is not None else f"above {above:g}" if above is not None else ""
+    highest = f"{maximum:g}" if maximum is not None else f"below {below:g}" if below is not None else ""
+    limits = (f"{lowest} to {highest}" if minimum is not None and highest else f"{lowest} or more" if minimum is not None
+              else f"a number {lowest} and {'at most ' * (maximum is not None)}{highest}" if lowest and highest
+              else f"a number {lowest or highest}" if above is not None or below is not None
+              else f"{highest} or less" if highest else "a finite number")
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"invalid {kind.__name__} value: {text!r}") from None
+        if not math.isfinite(value) or (minimum is not None and value < minimum) or (above is not None and value <= above) \
+                or (maximum is not None and value > maximum) or (below is not None and value >= below):
+            raise NotAllowed(f"{value}: choose {words or limits}")
+        return value
+
+    return parse
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """An argparse type: one of these words."""
+    def parse(text: str) -> str:
+        if text not in names:
+            raise NotAllowed(f"{text!r}: choose {alternatives(names)}")
+        return text
+
+    return parse
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """`a`, `a or b`, or `a, b or c`."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+# ---- flags ----------------------------------------------------------------------------------------------------
+
+def add_device_flag(parser: Flags, note: str = "") -> None:
+    """--device, for `ops.common.device.pick_device`. note: comes first in the help."""
+    parser.add_argument("--device", default="auto", help=f"{note}auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+
+
+def add_gpus_flag(parser: Flags) -> None:
+    """--gpus, for `ops.common.device.pick_gpus`."""
+    parser.add_argument("--gpus", type=int, nargs="+", default=None, metavar="N",
+                        help="numbers of the GPUs to use (default: one GPU, if the device is one)")
+
+
+def add_workers_flag(parser: Flags, default: Optional[int] = None, what: str = "processes", minimum: int = 1) -> None:
+    """-j/--workers. default: None means one per core (`ops.common.pool`). minimum: 0 where 0 means the main process."""
+    parser.add_argument("-j", "--workers", type=number(int, minimum), default=default, metavar="N",
+                        help=f"{what} (default: {'one per core' if default is None else '%(default)s'})")
+
+
+def add_seed_flag(parser: Flags, default: Optional[int] = 0, help: str = "random seed (default: %(default)s)") -> None:
+    """--seed, 0 or more."""
+    parser.add_argument("--seed", type=number(int, 0), default=default, metavar="N", help=help)
+
+
+def add_input_size_flag(parser: Flags, default: Optional[int] = 224, help: str = "height and width of the network's input,"
+                        " pixels (default: %(default)s)") -> None:
+    """--input_size, pixels."""
+    parser.add_argument("--input_size", type=number(int, 32, words="32 pixels or more (published: 224)"), default=default,
+                        metavar="PIXELS", help=help)
+
+
+def add_root_dataset_flag(parser: Flags) -> None:
+    """--root_dataset, for `ops.dataset_config`."""
+    parser.add_argument("--root_dataset", default=None, metavar="DIR",
+                        help="directory of the data sets (default: $TSM_ROOT, else data)")
+
+
+def add_dataset_flags(parser: Flags, formats: Sequence[str]) -> None:
+    """--root_dataset, --dataset_file and --data_format. formats: the allowed data formats, `auto` among them."""
+    add_root_dataset_flag(parser)
+    parser.add_argument("--dataset_file", default=None, metavar="YAML",
+                        help="your own data sets (default: datasets.yaml beside main.py)")
+    parser.add_argument("--data_format", type=one_of(*formats), default="auto",
+                        help="frames (directories of images), shards (made by tools/make_shards.py), video (files; only the"
+                        " needed frames are decoded), or auto: the format that is found (default: %(default)s)")
+
+
+# ---- running --------------------------------------------------------------------------------------------------
+
 def warn_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, why: str, *names: str) -> None:
-    """A warning for each of these options that is not at its default: it changes nothing, and why."""
+    """Log a warning for each of these options that differs from its default: it has no effect, and why."""
     for name in names:
         if getattr(args, name) != parser.get_default(name):
             log.warning("warning: --%s has no effect: %s", name, why)
@@ -34,10 +154,10 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
     except UserError as error:
         print(f"{_program()}: error: {error.for_command_line()}", file=sys.stderr)
         sys.exit(2)
-    except RuntimeError as error:  # PyTorch raises it wherever the main program is when a loader's process dies
+    except RuntimeError as error:  # when a loader's process dies, PyTorch raises this wherever the main program is
         if not (death := worker_died(error)):
             raise
-        print(f"{_program()}: error: {death}", file=sys.stderr)
+        print(f"{_program()}: error: {death.for_command_line()}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{_program()}: interrupted", file=sys.stderr)
@@ -57,7 +177,7 @@ def progress(items: Optional[Iterable] = None, **options: Any) -> tqdm:
 
 
 def import_extra(name: str) -> Any:
-    """A package that only some programs need. UserError with the way to get it when it is missing."""
+    """Import a package that only some programs need. UserError with the command that installs it when it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

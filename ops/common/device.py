@@ -1,4 +1,4 @@
-"""Where and how a run executes: the device, random seeds, the code's commit, files written whole."""
+"""The device that a run uses, its random seeds, its memory format, and the commit of its code."""
 import contextlib
 import random
 import subprocess
@@ -18,29 +18,29 @@ def pick_device(name: str) -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
     kind, _, number = name.partition(":")
     if not has.get(kind, False):
-        here = ", ".join(kind for kind, there in has.items() if there)
-        raise UserError(f"--device {name!r} is not on this machine: choose auto or one of {here}")
+        available = ", ".join(kind for kind, present in has.items() if present)
+        raise UserError(f"device {name!r} is not on this machine: choose auto or one of {available}", "device")
     if number and not (kind == "cuda" and number.isdigit() and int(number) < torch.cuda.device_count()):
         count = torch.cuda.device_count()
-        raise UserError(f"--device {name!r}: this machine's GPUs are cuda:0 to cuda:{count - 1}" if count
-                        else f"--device {name!r}: this machine has no GPU: choose auto or cpu")
+        raise UserError(f"device {name!r}: this machine's GPUs are cuda:0 to cuda:{count - 1}" if count
+                        else f"device {name!r}: this machine has no GPU: choose auto or cpu", "device")
     return torch.device(name)
 
 
 def pick_gpus(gpus: Optional[list[int]], device: torch.device) -> list[int]:
-    """The GPUs of a run, the model's own first: those of --gpus, else the device's one. [] on other devices."""
+    """The GPUs of a run, the model's own first: `gpus` if given, else the device itself. [] on other devices."""
     if gpus is None:
         return [device.index or 0] if device.type == "cuda" else []
     count = torch.cuda.device_count()
     absent = [gpu for gpu in gpus if not 0 <= gpu < count]
-    given = f"--gpus {' '.join(map(str, gpus))}"
+    given = f"gpus {' '.join(map(str, gpus))}"
     if absent or device.type != "cuda":
         raise UserError(f"{given}: this run is on {device.type} with {count} GPUs:"
-                        " leave --gpus out, or choose numbers below that count")
+                        " leave gpus out, or choose numbers below that count", "gpus")
     if len(set(gpus)) < len(gpus):
-        raise UserError(f"{given}: name each GPU once")
+        raise UserError(f"{given}: name each GPU once", "gpus")
     if device.index not in (None, gpus[0]):
-        raise UserError(f"{given} begins with another GPU than --device {device}: leave one of the two out")
+        raise UserError(f"{given} begins with another GPU than device {device}: leave one of them out", "gpus", "device")
     return gpus
 
 
@@ -52,13 +52,13 @@ def seed_everything(seed: int) -> None:
 
 
 def mix_seeds(*parts: int) -> int:
-    """One 63-bit seed from several numbers, such that neighbours (seed, epoch, index) share nothing."""
+    """One 63-bit seed from several numbers; neighboring (seed, epoch, index) give unrelated seeds."""
     return int(np.random.SeedSequence((len(parts), *parts)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager
 def local_seed(seed: int) -> Iterator[None]:
-    """Within this context torch's CPU random state starts from `seed`; afterwards it is as before."""
+    """Within this context, torch's CPU random state starts from `seed`; afterwards the old state is restored."""
     state = torch.random.get_rng_state()
     torch.random.default_generator.manual_seed(seed)
     try:
@@ -68,14 +68,14 @@ def local_seed(seed: int) -> Iterator[None]:
 
 
 def channels_last(model: torch.nn.Module) -> None:
-    """Store the weights of 2D convolutions channels last, in place; activations follow them. Values do not change."""
+    """Store the weights of 2D convolutions channels last, in place; activations follow. No value changes."""
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def git_commit() -> str:
-    """The commit this code is at, or "unknown" outside a checkout."""
+    """The commit of this code, or "unknown" outside a checkout."""
     try:
         done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
                               cwd=Path(__file__).parent, timeout=5)

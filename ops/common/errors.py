@@ -1,20 +1,20 @@
-"""The one exception class that means "the user can mend this"."""
+"""UserError, the one exception class for problems that the user can fix."""
 import re
 from typing import Optional
 
 
 class UserError(ValueError):
-    """A wrong input, option or file. The text is one line that gives what was got, what is allowed and what to do.
+    """A wrong input, option or file. The text is one line: what was got, what is allowed, what to do.
 
-    options: names of options that the text mentions. Python callers read them as they are (`num_segments 0: choose 1
-    or more`); on a command line, `for_command_line` puts the dashes in front.
-    Programs print that line and exit with status 2 (`ops.common.cli.run`). Any other exception is a defect of ours
+    options: names of the options that the text mentions. Python callers read them without dashes (`num_segments 0:
+    choose 1 or more`); `for_command_line` adds the dashes.
+    Programs print that line and exit with status 2 (`ops.common.cli.run`). Any other exception is a bug of ours
     and keeps its traceback.
     """
 
     def __init__(self, message: str, *options: str) -> None:
-        # A DataLoader worker's error arrives rebuilt around the worker's whole traceback, with our own line
-        # at its end; a user needs only that line.
+        # A DataLoader worker's error arrives with the worker's whole traceback around it and our own line at its
+        # end; a user needs only that line.
         super().__init__(shown(str(message).rsplit("UserError: ", 1)[-1].strip()))
         self.options = options
 
@@ -33,5 +33,5 @@ def shown(name: object) -> str:
 def worker_died(error: Exception) -> Optional[UserError]:
     """PyTorch's error about a dead loader process as one line; None for other errors."""
     died = re.search(r"worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
-    return UserError(f"a worker process of the loader {died[1]}: where memory (or /dev/shm) is short, choose fewer"
-                     " --workers or a smaller batch; with --workers 0 the error itself shows") if died else None
+    return UserError(f"a worker process of the loader {died[1]}: if memory (or /dev/shm) is short, choose fewer workers or"
+                     " a smaller batch; with workers 0 the error itself is shown", "workers") if died else None

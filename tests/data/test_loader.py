@@ -211,7 +211,7 @@ class Deadly(torch.utils.data.Dataset):
 def test_a_worker_that_dies_is_one_line_and_leaves_no_shared_memory():
     before = shared_memory()
     loader = make_loader(Deadly(), 1, 1, train=False)
-    with pytest.raises(UserError, match="a worker process of the loader .*(Killed|unexpectedly).*--workers 0") as info:
+    with pytest.raises(UserError, match="a worker process of the loader .*(Killed|unexpectedly).*workers 0") as info:
         for _ in loader:
             pass
     assert "\n" not in str(info.value)
