@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
 from ops.common.errors import UserError
+from ops.data.list_files import read_list
 from ops.prepare.user_file import UserDataSet, read_dataset_file
 
 log = logging.getLogger(__name__)
@@ -158,15 +159,10 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, train_
              "val_list": Path(val_list or base / files.val_list)}
     for key in needed:
         if not lists[key].is_file():
-            _check_list_exists(lists[key])
+            read_list(lists[key])  # raises the loader's own error
     names = read_categories(base / entry.categories) if entry.categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
                         frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
-
-
-def _check_list_exists(path: Path) -> None:
-    from ops.data.list_files import read_list  # brings torch, which callers that only look a data set up do without
-    read_list(path)
 
 
 def _look_up(name: str, modality: str, dataset_file: Optional[str], unused: list[str]) -> tuple[DataSet, Files]:

@@ -16,9 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, run
-from ops.prepare.extract import EXTENSIONS, report
+from ops.prepare.extract import EXTENSIONS
 from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
+from tools.shared.extraction import report
 
 
 def main() -> int:

@@ -5,21 +5,21 @@ directory `testTrainMulti_7030_splits/`; classes are numbered in sorted order.
 Writes `category.txt` and `hmdb51_rgb_{train,val}_split_N.txt`, lines `path num_frames label`; the frames of a video
 lie in a directory by its name within its class's, or without a class directory.
 
-Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.annotations import command_line, write_hmdb51_lists
+from ops.prepare.annotations import parse_hmdb51
+from tools.shared.gen_label import gen_label
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "hmdb51", "HMDB51/splits", write_hmdb51_lists)
+def main() -> int:
+    return gen_label(__doc__, "hmdb51", "HMDB51/splits", parse_hmdb51)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,21 @@ Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `class/clip 
 be spelled with spaces or with underscores, clips `<youtube_id>_<start>_<end>` in six digits each,
 `<youtube_id>_<time_start>` or `<youtube_id>`. A test file without labels gives label 0.
 
-Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.annotations import command_line, write_kinetics_lists
+from ops.prepare.annotations import parse_kinetics
+from tools.shared.gen_label import gen_label
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "kinetics", "kinetics/labels", write_kinetics_lists)
+def main() -> int:
+    return gen_label(__doc__, "kinetics", "kinetics/labels", parse_kinetics)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,21 @@ Reads `something-something-v1-labels.csv` (a class a line; classes are numbered 
 Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
 the frame directory `20bn-something-something-v1`. The test list has label 0.
 
-Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.annotations import command_line, write_sthv1_lists
+from ops.prepare.annotations import parse_sthv1
+from tools.shared.gen_label import gen_label
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "something", "something/v1", write_sthv1_lists)
+def main() -> int:
+    return gen_label(__doc__, "something", "something/v1", parse_sthv1)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,21 @@ the frame directory `20bn-something-something-v2-frames`. The test list has labe
 
 The gestures: --labels data/gestures --frames data/gestures/frames --out data/gestures
 
-Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.annotations import command_line, write_sthv2_lists
+from ops.prepare.annotations import parse_sthv2
+from tools.shared.gen_label import gen_label
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "somethingv2", "something/v2", write_sthv2_lists)
+def main() -> int:
+    return gen_label(__doc__, "somethingv2", "something/v2", parse_sthv2)
 
 
 if __name__ == "__main__":

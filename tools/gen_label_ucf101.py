@@ -5,21 +5,21 @@ Reads `classInd.txt` (lines `1 ApplyEyeMakeup`), `trainlist0N.txt` (lines `Apply
 Writes `ucf101_rgb_{train,val}_split_N.txt`, lines `path num_frames label`, label from 0; the frames of a video lie in
 a directory by its name, or in one within its class's. The class names stay in `classInd.txt`.
 
-Videos without frames, or with a gap in them, are left out, counted, and listed with the reason in `missing_*.txt`;
+Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
 the exit status is then 2 (0 with --allow_missing).
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.annotations import command_line, write_ucf101_lists
+from ops.prepare.annotations import parse_ucf101
+from tools.shared.gen_label import gen_label
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "ucf101", "UCF101/labels", write_ucf101_lists)
+def main() -> int:
+    return gen_label(__doc__, "ucf101", "UCF101/labels", parse_ucf101)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ listed, with the reason, and the exit status is then 2.
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.extract import command_line
+from tools.shared.extraction import vid2img
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "SRC", "DST", template="img_{:05d}.jpg", height=331, by_class=True)
+def main() -> int:
+    return vid2img(__doc__, source="SRC", target="DST", template="img_{:05d}.jpg", height=331, by_class=True)
 
 
 if __name__ == "__main__":

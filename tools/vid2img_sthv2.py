@@ -6,16 +6,15 @@ the reason, and the exit status is then 2.
 """
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import run
-from ops.prepare.extract import command_line
+from tools.shared.extraction import vid2img
 
 
-def main() -> Optional[int]:
-    return command_line(__doc__, "VIDEO_ROOT", "FRAME_ROOT", template="{:06d}.jpg", height=256, by_class=False)
+def main() -> int:
+    return vid2img(__doc__, source="VIDEO_ROOT", target="FRAME_ROOT", template="{:06d}.jpg", height=256, by_class=False)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ import multiprocessing
 import os
 import re
 import shutil
-import sys
 import time
 import uuid
-from argparse import RawDescriptionHelpFormatter
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -25,7 +23,7 @@ from typing import Any, Callable, Generator, NamedTuple, Optional, Sequence
 import av
 from av.video.reformatter import VideoReformatter
 
-from ops.common.cli import Parser, progress
+from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import only_run
 from ops.common.pool import Stopped, cores, interrupted, start_worker, without_interrupts
@@ -261,34 +259,3 @@ def _work(job: Job, settings: dict) -> tuple[int, str]:
         return 0, shown(error)
     except Stopped:
         return 0, "interrupted"
-
-
-# ---- the command line ----------------------------------------------------------------------------------------
-
-def command_line(doc: Optional[str], source: str, target: str, template: str, height: int, by_class: bool) -> int:
-    """What the two vid2img programs share: parse sys.argv, extract, report. Returns the exit status (2: failures).
-
-    source, target: what the two directories are called; template, height: the data set's defaults.
-    """
-    parser = Parser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar=source, type=Path, help="directory of the videos")
-    parser.add_argument("target", metavar=target, type=Path, help="directory that receives the frame directories")
-    parser.add_argument("-j", "--workers", type=int, help="processes (default: one per core)")
-    parser.add_argument("--height", type=int, default=height,
-                        help=f"of the frames, in pixels; 0 keeps the video's own (default: {height})")
-    parser.add_argument("--quality", type=int, default=QUALITY,
-                        help=f"of the JPEG files, 1-100 (default: {QUALITY}, no worse than ffmpeg's -q:v 0)")
-    parser.add_argument("--ext", default=",".join(EXTENSIONS),
-                        help="kinds of video files, with commas (default: %(default)s)")
-    args = parser.parse_args()
-    summary = extract_directory(args.source, args.target, template, args.height, args.quality,
-                                args.ext.split(","), args.workers, by_class)
-    return report(summary)
-
-
-def report(summary: ExtractSummary) -> int:
-    """Print the failures and the summary. Returns the exit status."""
-    for name, reason in summary.failures:
-        print(f"failed: {name}: {reason}", file=sys.stderr)
-    print(summary)
-    return 2 if summary.failures else 0

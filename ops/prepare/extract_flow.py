@@ -12,7 +12,7 @@ from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import only_run
 from ops.common.pool import Stopped, cores, interrupted, start_worker, without_interrupts
-from ops.data.list_files import count_frames, write_lines
+from ops.data.list_files import count_frames, read_list, write_lines
 from ops.prepare.extract import EXTENSIONS, ExtractSummary, Job, find_videos, remove_leftovers, visible, words_of
 from ops.prepare.optical_flow import (
     BOUND,
@@ -170,7 +170,6 @@ def write_flow_list(rgb_list: Path, out: Path, dst: Path, layout: str) -> list[t
     In layout something_v1 it counts files, two a pair, as its published lists do and every loader of them expects.
     Returns (video, reason) of those without flow, which are left out. UserError when that is all of them.
     """
-    from ops.data.list_files import read_list  # brings torch, which the worker processes do without
     lines, missing = [], []
     records = read_list(rgb_list)
     for record in records:

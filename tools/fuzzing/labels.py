@@ -7,14 +7,8 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from ops.data.list_files import read_list
-from ops.prepare.annotations import (
-    write_hmdb51_lists,
-    write_jester_lists,
-    write_kinetics_lists,
-    write_sthv1_lists,
-    write_sthv2_lists,
-    write_ucf101_lists,
-)
+from ops.prepare.annotations import parse_hmdb51, parse_jester, parse_kinetics, parse_sthv1, parse_sthv2, parse_ucf101
+from ops.prepare.list_writer import write_lists
 from ops.prepare.own_dataset import read_csv
 from ops.prepare.user_file import read_dataset_file
 from tools.fuzzing.damage import Texts, damaged
@@ -36,17 +30,17 @@ def _json20() -> dict[str, str]:
 
 _KINETICS = ("label,youtube_id,time_start,time_end,split\nzooming in,abc-_DEF012,4,14,train\n"
              "\"holding, twice\",abc-_DEF012,5,15,train\n")
-# name -> (what writes the lists, name of a frame, its label files)
+# name -> (parser, file name of a frame, label files)
 FORMS: dict[str, tuple[Callable[..., Any], str, dict[str, str]]] = {
-    "sthv1": (write_sthv1_lists, "{:05d}.jpg", {f"something-something-v1-{k}.csv": text for k, text in _CSV20.items()}),
-    "jester": (write_jester_lists, "{:05d}.jpg", {f"jester-v1-{k}.csv": text for k, text in _CSV20.items()}),
-    "sthv2": (write_sthv2_lists, "{:06d}.jpg", _json20()),
-    "kinetics": (write_kinetics_lists, "img_{:05d}.jpg",
+    "sthv1": (parse_sthv1, "{:05d}.jpg", {f"something-something-v1-{k}.csv": text for k, text in _CSV20.items()}),
+    "jester": (parse_jester, "{:05d}.jpg", {f"jester-v1-{k}.csv": text for k, text in _CSV20.items()}),
+    "sthv2": (parse_sthv2, "{:06d}.jpg", _json20()),
+    "kinetics": (parse_kinetics, "img_{:05d}.jpg",
                  {"kinetics_train.csv": _KINETICS, "kinetics_val.csv": _KINETICS}),
-    "ucf101": (write_ucf101_lists, "img_{:05d}.jpg",
+    "ucf101": (parse_ucf101, "img_{:05d}.jpg",
                {"classInd.txt": "1 Zoom\n2 Hold\n", "trainlist01.txt": "Zoom/v_Zoom_g01_c01.avi 1\n",
                 "testlist01.txt": "Hold/7.avi\n"}),
-    "hmdb51": (write_hmdb51_lists, "img_{:05d}.jpg",
+    "hmdb51": (parse_hmdb51, "img_{:05d}.jpg",
                {"zoom_test_split1.txt": "7.avi 1 \n100218.avi 2 \n",
                 "hold_test_split1.txt": "v_Zoom_g01_c01.avi 0 \n7.avi 1"}),
 }
@@ -104,7 +98,8 @@ class Labels:
             return list(read_dataset_file(file))
         if form is None:
             return [item.path for item in read_csv(file, self.root)]
-        summary = FORMS[form][0](file.parent, self.frames / form, out, workers=1)
+        parse, template, _ = FORMS[form]
+        summary = write_lists(parse(file.parent), self.frames / form, out, template=template, workers=1)
         for name, count in summary.listed.items():
             found = len(read_list(out / name, summary.classes or None)) if count else 0
             if found != count:

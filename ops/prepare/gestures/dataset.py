@@ -3,9 +3,11 @@ import logging
 from pathlib import Path
 
 from ops.common.errors import UserError
-from ops.prepare.annotations import write_sthv2_lists
+from ops.prepare.annotations import parse_sthv2
 from ops.prepare.extract import extract_directory
 from ops.prepare.gestures.make import VIDEOS, make_gestures
+from ops.prepare.list_writer import write_lists
+from ops.video.discovery import TEMPLATE
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +20,10 @@ def prepare_gestures(root: Path) -> None:
     log.info("data set gestures is not in %s yet: making its %d videos", directory, VIDEOS)
     make_gestures(directory, VIDEOS)
     # The videos are small: extracted at their own height, not scaled up to the real data set's 256 pixels.
-    summary = extract_directory(directory / "videos", directory / "frames", height=0)
+    summary = extract_directory(directory / "videos", directory / "frames", TEMPLATE, height=0)
     if summary.failures:
         raise UserError(f"{len(summary.failures)} gesture videos could not be extracted, the first:"
                         f" {summary.failures[0]}: delete {directory} and start again")
-    lists = write_sthv2_lists(directory, directory / "frames", directory)
+    lists = write_lists(parse_sthv2(directory), directory / "frames", directory, template=TEMPLATE)
     if any(lists.missing.values()):
         raise UserError(f"gesture videos without frames: {lists.missing}: delete {directory} and start again")
