@@ -41,8 +41,9 @@ def main() -> Optional[int]:
                            args.dataset_file)
     settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
     model = build_model(settings, "none")
-    videos = training_set(model, settings, data, args.flip, args.augment, args.random_erasing, args.dense_sample,
-                          args.skip_bad, args.seed, args.data_format)
+    videos = training_set(model, settings, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
+                          dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
+                          data_format=args.data_format)
     loader = make_loader(videos, min(own.clips, len(videos)), args.workers, train=True, seed=args.seed)
     set_epoch(loader, own.epoch)
     batch = next(iter(loader))

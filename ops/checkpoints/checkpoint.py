@@ -4,14 +4,12 @@ Ours is a dict with the published entries (epoch, arch, state_dict with `module.
 settings (`ModelSettings`), dataset, class_names, preprocessing, shift_layers, train (options and seed), version.
 """
 import logging
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ops.backbones import inflate_kernel
 from ops.common.errors import UserError
@@ -49,48 +47,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     dataset, options = found
     settings = ModelSpec(num_class=count_classes(weights, path), dropout=head_dropout(weights), **options)
     return Checkpoint(path, weights, settings, dataset, None, "file name", content)
-
-
-def classifier_learnt_faster(found: Checkpoint) -> bool:
-    """Whether a training checkpoint's optimizer gave the classifier a rate of its own, as it does unless it is tuned on."""
-    return all(group.get("params") for group in optimizer_groups(found) if group.get("name") == "lr5_weight")
-
-
-def optimizer_groups(found: Checkpoint) -> list[Mapping[str, Any]]:
-    """The parameter groups in a training checkpoint's optimizer state; [] where that is none."""
-    optimizer = found.content.get("optimizer")
-    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
-    return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
-
-
-# What a step takes from a group of the optimizer; loaded groups replace those that the program made.
-_OF_A_GROUP = {"params", "lr", "momentum", "dampening", "weight_decay", "lr_mult", "decay_mult"}
-
-
-def restore(found: Checkpoint, optimizer: Optimizer) -> tuple[int, float]:
-    """Load a training checkpoint's optimizer state: (epochs done, best top-1 so far). UserError if anything is amiss."""
-    what, content = f"--resume {found.path}", found.content
-    if content.get("optimizer") is None:
-        raise UserError(f"{what}: it holds no optimizer state: start a new run from it with --tune_from")
-    groups = optimizer_groups(found)
-    if not groups or not all(_OF_A_GROUP <= set(group) for group in groups):
-        raise UserError(f"{what}: its optimizer state lacks what a step needs ({', '.join(sorted(_OF_A_GROUP))} of each"
-                        " group): start a new run from it with --tune_from")
-    try:
-        epoch, best = int(content["epoch"]), float(content["best_prec1"])
-        if epoch < 0 or not math.isfinite(best):
-            raise ValueError
-    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError):  # the last: a tensor of several numbers
-        raise UserError(f"{what}: its epoch ({content.get('epoch')}) or best_prec1 ({content.get('best_prec1')}) is no"
-                        " number: start a new run from it with --tune_from") from None
-    try:
-        optimizer.load_state_dict(content["optimizer"])
-        for parameter, state in optimizer.state.items():
-            if state.get("momentum_buffer", parameter).shape != parameter.shape:
-                raise ValueError("a momentum has another shape than its weight")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{what}: its optimizer does not fit: {error}: use the flags it was trained with (--npb)") from None
-    return epoch, best
 
 
 def head_dropout(weights: Mapping[str, Tensor]) -> float:

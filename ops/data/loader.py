@@ -3,7 +3,7 @@ import time
 from typing import Any, Iterator, Sized
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
-from ops.data.tsn_dataset import collate
+from ops.data.tsn_dataset import Batch, collate
 from ops.common.errors import worker_died
 from ops.common.device import mix_seeds
 
@@ -61,3 +61,12 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
     """Choose the epoch (0-based) that the training loader's next pass draws."""
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.epoch = epoch
+
+
+def first_batches(loader: DataLoader, count: int) -> Iterator[Batch]:
+    """The first `count` batches of a pass."""
+    for i, batch in enumerate(loader):
+        assert isinstance(batch, Batch)
+        yield batch
+        if i + 1 == count:
+            return

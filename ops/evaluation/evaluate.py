@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from ops.common.cli import progress
 from ops.data.clip_transforms import normalize_clips
-from ops.data.tsn_dataset import Batch
+from ops.data.loader import first_batches
 from ops.evaluation.metrics import Predictions
 
 Preprocessor = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ def evaluate(model: nn.Module, loader: DataLoader, prepare: Preprocessor, mirror
     flipped = torch.tensor(mirrored)
     logits, labels = [], []
     total = min(len(loader), max_steps or len(loader))
-    for batch in progress(_first(loader, total), total=total, desc=desc, unit="batch"):
+    for batch in progress(first_batches(loader, total), total=total, desc=desc, unit="batch"):
         clips = batch.clips.unflatten(1, (views, -1)).flatten(0, 1)  # (N * views, T*C, H, W)
         output = clip_scores(model(prepare(clips))).float()
         output = output.unflatten(0, (-1, views))  # (N, views, num_class)
@@ -50,12 +50,3 @@ def evaluate(model: nn.Module, loader: DataLoader, prepare: Preprocessor, mirror
         logits.append((output.softmax(dim=1) if softmax else output).cpu())
         labels.append(batch.labels)
     return Predictions(torch.cat(logits), torch.cat(labels), probabilities=softmax)
-
-
-def _first(loader: DataLoader, count: int):
-    """The first `count` batches."""
-    for i, batch in enumerate(loader):
-        assert isinstance(batch, Batch)
-        yield batch
-        if i + 1 == count:
-            return

@@ -1,8 +1,10 @@
-"""The two loops: an epoch of training, and the scoring of a list."""
+"""The training loop: `fit` runs epoch after epoch, `train_one_epoch` the steps of one."""
+import logging
 import math
 import time
-from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,14 +14,50 @@ from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.meters import AverageMeter, accuracy
 from ops.data.augment import Mix
+from ops.data.loader import first_batches, set_epoch
 from ops.data.tsn_dataset import BadVideo
-from ops.evaluation.evaluate import Preprocessor, _first, clip_scores
-from ops.training.state import TrainState
+from ops.evaluation.evaluate import Preprocessor, clip_scores, evaluate
+from ops.evaluation.metrics import Predictions
+from ops.training.run_log import RunLog
+from ops.training.schedule import learning_rate, set_learning_rate
+from ops.training.state import BEST, TrainState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train. Most fields are options of main.py by the same names.
+
+    epochs: of the whole schedule. lr, lr_type, lr_steps: see `ops.training.schedule`. clip_gradient: largest norm of the
+    whole gradient. print_freq: steps between two log lines. eval_freq: epochs between two validations. max_steps: batches
+    of each phase (None: all). max_epochs: epochs before this process stops (None: all that are left).
+    """
+    epochs: int
+    lr: float
+    weight_decay: float = 5e-4
+    lr_type: str = "step"
+    lr_steps: Sequence[float] = (50, 100)
+    clip_gradient: Optional[float] = None
+    print_freq: int = 20
+    eval_freq: int = 5
+    max_steps: Optional[int] = None
+    max_epochs: Optional[int] = None
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **known: Any) -> "LoopOptions":
+        """From a program's options of the same names; `known` wins over `options`."""
+        given = {**options, **known}
+        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
+
+    def epochs_left(self, done: int) -> range:
+        """The epochs (0-based) of this process when `done` are over."""
+        return range(done, min(self.epochs, done + (self.max_epochs or self.epochs)))
 
 
 @dataclass
 class EpochResult:
-    """Means over an epoch: loss, top-1 and top-5 in percent, seconds per step; and the videos left out."""
+    """Means over an epoch: loss, top-1 and top-5 in percent, seconds per step; and the videos left out, with reasons."""
     loss: float
     top1: float
     top5: float
@@ -29,55 +67,103 @@ class EpochResult:
 
 
 class NonFiniteLoss(UserError):
-    """The loss or a weight is NaN or infinite: nothing that follows would mean anything."""
+    """The loss or a weight is NaN or infinite: training on would be pointless."""
 
 
-def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Preprocessor, clip_gradient: Optional[float] = None,
-                    print_freq: int = 20, max_steps: Optional[int] = None,
-                    report: Callable[[str], Any] = print, mix: Optional[Mix] = None) -> EpochResult:
-    """One pass of `loader` with cross-entropy and the state's optimizer. Raises NonFiniteLoss before a bad step, and
-    where the last one left weights that are no numbers.
+# ---- epochs -------------------------------------------------------------------------------------------------
 
-    clip_gradient: largest norm of the whole gradient. max_steps: stop early. mix: mixup or cutmix; the accuracies
-    are then of mixed clips, each against the label of the one that it was before.
+def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, prepare: Preprocessor,
+        options: LoopOptions, *, run_log: RunLog, directory: Path, mix: Optional[Mix] = None, resumed_from: str = "",
+        on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
+    """Train the epochs that are left: each is logged and saved to `directory`, and validated when due.
+
+    mix: mixup or cutmix. resumed_from: checkpoint that the run resumes. on_validation: called with each validation's
+    predictions. Raises UserError, with the last good checkpoint, when the loss or a weight is not finite.
+    """
+    last_good = resumed_from or "none yet"
+    forget_best_elsewhere(state, directory)
+    epochs = options.epochs_left(state.epoch)
+    for epoch in epochs:
+        state.seed_epoch()
+        set_epoch(train_loader, epoch)
+        lr = learning_rate(epoch, lr=options.lr, lr_type=options.lr_type, lr_steps=options.lr_steps, epochs=options.epochs)
+        set_learning_rate(state.optimizer, lr, options.weight_decay)
+        try:
+            trained = train_one_epoch(state, train_loader, prepare, options, mix=mix)
+        except NonFiniteLoss as error:
+            raise UserError(f"{error}; this run's last good checkpoint: {last_good}", *error.options) from None
+        run_log.list_skipped(trained.bad)
+        due = (epoch + 1) % options.eval_freq == 0 or epoch + 1 == epochs.stop
+        scores = validate(state, val_loader, prepare, options) if due else None
+        is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
+        run_log.add(_log_row(epoch, lr, trained, scores), state.best_prec1)
+        last_good = str(state.save(directory, is_best))
+        if scores:
+            on_validation(scores)
+            log.info("best prec@1 %.3f", state.best_prec1)
+
+
+def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
+    """Start the best accuracy afresh in a directory without a best checkpoint (a run resumed with other `epochs`)."""
+    if state.best_prec1 and not (directory / BEST).exists():
+        log.info("%s has no %s: the best epoch from here on becomes it (best prec@1 so far: %.3f)", directory, BEST,
+                 state.best_prec1)
+        state.best_prec1 = 0.0
+
+
+def validate(state: TrainState, loader: DataLoader, prepare: Preprocessor, options: LoopOptions) -> Predictions:
+    """Predictions for the validation list."""
+    return evaluate(state.model, loader, prepare, max_steps=options.max_steps, desc="validate")
+
+
+def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predictions]) -> dict[str, Any]:
+    row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_top1": trained.top1,
+           "train_top5": trained.top5, "data_seconds": trained.data_seconds, "step_seconds": trained.step_seconds}
+    if scores:
+        row |= {"val_loss": scores.loss, "val_top1": scores.top1, "val_top5": scores.top5}
+    return row
+
+
+# ---- steps --------------------------------------------------------------------------------------------------
+
+def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Preprocessor, options: LoopOptions, *,
+                    mix: Optional[Mix] = None) -> EpochResult:
+    """One pass of `loader` with cross-entropy and the state's optimizer.
+
+    Raises NonFiniteLoss before a step on a loss that is not finite, or if the weights contain NaN or Inf after the last
+    step. With `mix`, the accuracies are those of mixed clips against their labels from before the mixing.
     """
     state.model.train()
     meters = {name: AverageMeter() for name in ("loss", "top1", "top5", "data", "step")}
     bad: dict[str, str] = {}
-    total = min(len(loader), max_steps or len(loader))
+    total = min(len(loader), options.max_steps or len(loader))
     end = time.perf_counter()
-    for i, batch in enumerate(progress(_first(loader, total), total=total, desc=f"epoch {state.epoch}", unit="batch")):
-        bad.update(_left_out(batch.bad))
+    batches = progress(first_batches(loader, total), total=total, desc=f"epoch {state.epoch}", unit="batch")
+    for i, batch in enumerate(batches):
+        bad.update(_reasons(batch.bad))
         if batch.clips is None:
             continue
         meters["data"].update(time.perf_counter() - end)
-        loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient, mix)
+        loss, output = train_step(state, prepare(batch.clips), batch.labels, options.clip_gradient, mix)
         if not math.isfinite(loss):
             raise _not_finite(f"the loss is {loss} in epoch {state.epoch}, step {i}")
         top1, top5 = accuracy(output, batch.labels.to(output.device), topk=(1, 5))
         for name, value in (("loss", loss), ("top1", float(top1)), ("top5", float(top5))):
             meters[name].update(value, len(batch.labels))
         meters["step"].update(time.perf_counter() - end)
-        if i % print_freq == 0:
-            report(_line(state, i, total, meters))
+        if i % options.print_freq == 0:
+            log.info(_progress_line(state, i, total, meters))
         end = time.perf_counter()
     if not meters["loss"].count:
         raise UserError(f"no training video could be read; the first was {next(iter(bad.items()), 'none')}")
-    # A finite loss may have had a gradient that is not: within the epoch the next loss tells, at its end the weights.
-    broken = [name for name, value in state.model.state_dict().items() if not value.isfinite().all()]
-    if broken:
-        raise _not_finite(f"{len(broken)} weights are not finite after epoch {state.epoch}, the first {broken[0]}")
+    _check_weights(state)
     return EpochResult(meters["loss"].avg, meters["top1"].avg, meters["top5"].avg, meters["data"].avg,
                        meters["step"].avg, bad)
 
 
-def _not_finite(what: str) -> NonFiniteLoss:
-    return NonFiniteLoss(f"{what}: lower --lr, or limit the gradient with --clip-gradient")
-
-
 def train_step(state: TrainState, clips: Tensor, labels: Tensor, clip_gradient: Optional[float] = None,
                mix: Optional[Mix] = None) -> tuple[float, Tensor]:
-    """Forward, backward, one step of the optimizer (none if the loss is not finite): (loss, detached output)."""
+    """Forward, backward, one step of the optimizer (none if the loss is not finite): (loss, detached clip scores)."""
     labels = labels.to(clips.device, non_blocking=True)
     if mix is not None:
         clips, labels = mix(clips, labels)
@@ -94,7 +180,7 @@ def train_step(state: TrainState, clips: Tensor, labels: Tensor, clip_gradient: 
 
 
 def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy; with the identity consensus (N, T, num_class) every frame must tell the class.
+    """Cross-entropy of clips (N, num_class), or of every frame under the identity consensus (N, T, num_class).
 
     labels: (N,) classes, or (N, num_class) probabilities.
     """
@@ -103,11 +189,22 @@ def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(output, labels)
 
 
-def _left_out(bad: Sequence[BadVideo]) -> dict[str, str]:
+def _check_weights(state: TrainState) -> None:
+    """NonFiniteLoss after a gradient that was not finite: the next loss would show it, but the last step has none."""
+    broken = [name for name, value in state.model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise _not_finite(f"{len(broken)} weights are not finite after epoch {state.epoch}, the first {broken[0]}")
+
+
+def _not_finite(what: str) -> NonFiniteLoss:
+    return NonFiniteLoss(f"{what}: lower lr, or limit the gradient with clip-gradient", "lr", "clip-gradient")
+
+
+def _reasons(bad: Sequence[BadVideo]) -> dict[str, str]:
     return {video.path: video.reason for video in bad}
 
 
-def _line(state: TrainState, i: int, total: int, meters: dict[str, AverageMeter]) -> str:
+def _progress_line(state: TrainState, i: int, total: int, meters: dict[str, AverageMeter]) -> str:
     lr = state.optimizer.param_groups[0]["lr"] / state.optimizer.param_groups[0]["lr_mult"]
     m = meters
     return (f"epoch {state.epoch} [{i}/{total}] lr {lr:.5f} step {m['step'].val:.3f}s data {m['data'].val:.3f}s"

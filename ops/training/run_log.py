@@ -1,4 +1,4 @@
-"""What a training run writes beside its checkpoints: log.csv, TensorBoard events, args.txt."""
+"""What a training run writes beside its checkpoints: log.csv, TensorBoard events, args.txt, skipped_videos.txt."""
 import csv
 import itertools
 import logging
@@ -20,48 +20,64 @@ _TAGS = {"train_loss": "loss/train", "train_top1": "acc/train_top1", "train_top5
 
 
 class RunLog:
-    """One row an epoch (percent, seconds); validation columns are empty where none was run.
+    """One row per epoch (percent, seconds); the validation columns are empty for an epoch without validation.
 
-    start_epoch: 0 begins a new log. On a resumed run the rows of earlier epochs stay, and what an interrupted
-    epoch may have left is taken out. A log.csv of another form, such as the published program's, is renamed.
+    start_epoch: 0 begins a new log. A resumed run keeps the rows of earlier epochs and drops those that an interrupted
+    epoch may have left. A log.csv in another format, such as the published program's, is renamed.
     """
 
     def __init__(self, directory: Path, start_epoch: int = 0) -> None:
+        self.directory = directory
         self.path = directory / "log.csv"
-        with _told(directory):
+        with _cannot_write(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            if not _is_ours(self.path):
-                _set_aside(self.path)
+            if not _has_our_columns(self.path):
+                _rename_foreign(self.path)
             self.rows = [row for row in read_log(self.path) if int(row["epoch"]) < start_epoch]
             self.board = SummaryWriter(str(directory), purge_step=start_epoch if start_epoch else None)
 
     def add(self, row: Mapping[str, Any], best_top1: float) -> None:
-        """Append an epoch's row; the file is replaced as a whole, so it is never half-written."""
-        self.rows.append({column: _spell(row.get(column)) for column in COLUMNS})
+        """Append an epoch's row. The whole file is replaced at once, so it is never half-written."""
+        self.rows.append({column: _format(row.get(column)) for column in COLUMNS})
         with atomic_write(self.path) as f:
             writer = csv.DictWriter(f, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        with _told(self.path.parent):
+        with _cannot_write(self.directory):
             for name, value in {**row, "best_top1": best_top1}.items():
                 if name in _TAGS and value is not None:
                     self.board.add_scalar(_TAGS[name], value, row["epoch"])
             self.board.flush()
+
+    def list_skipped(self, reasons: Mapping[str, str]) -> None:
+        """Write the videos that an epoch left out, with the reasons, to skipped_videos.txt; nothing if there are none."""
+        if not reasons:
+            return
+        path = self.directory / "skipped_videos.txt"
+        with atomic_write(path) as f:
+            f.writelines(f"{video}: {reason}\n" for video, reason in sorted(reasons.items()))
+        log.warning("unreadable videos left out of training: %d, listed in %s", len(reasons), path)
 
     def close(self) -> None:
         self.board.close()
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log.csv; none if there is no such file."""
+    """The rows of a log.csv; [] if the file does not exist."""
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as f:
         return list(csv.DictReader(f))
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a log.csv, if there is one, is of this form."""
+def write_args(path: Path, values: Mapping[str, Any]) -> None:
+    """`name: value` lines, sorted by name."""
+    with atomic_write(path) as f:
+        f.writelines(f"{name}: {values[name]}\n" for name in sorted(values))
+
+
+def _has_our_columns(path: Path) -> bool:
+    """True for a log.csv of this program, or if there is no file."""
     if not path.exists():
         return True
     try:
@@ -72,27 +88,21 @@ def _is_ours(path: Path) -> bool:
     return header == list(COLUMNS) and all(len(row) == len(COLUMNS) and row[0].isdecimal() for row in rows)
 
 
-def _set_aside(path: Path) -> None:
-    """Rename a file to the first free of log.csv.old, log.csv.old1, ..."""
+def _rename_foreign(path: Path) -> None:
+    """Rename a file to the first free name of log.csv.old, log.csv.old1, ..."""
     aside = next(name for i in itertools.count() if not (name := path.with_name(f"{path.name}.old{i or ''}")).exists())
     path.rename(aside)
-    log.info("%s is not of this program's form: renamed to %s", path, aside.name)
-
-
-def write_args(path: Path, values: Mapping[str, Any]) -> None:
-    """`name: value` lines, sorted."""
-    with atomic_write(path) as f:
-        f.writelines(f"{name}: {values[name]}\n" for name in sorted(values))
+    log.info("%s has another format than this program's: renamed to %s", path, aside.name)
 
 
 @contextmanager
-def _told(directory: Path) -> Iterator[None]:
-    """CannotWrite for what TensorBoard's writer and the directory itself may raise."""
+def _cannot_write(directory: Path) -> Iterator[None]:
+    """Turn an OSError of the directory or of TensorBoard's writer into CannotWrite."""
     try:
         yield
     except OSError as error:
         raise CannotWrite(directory, error.strerror or str(error)) from None
 
 
-def _spell(value: Any) -> str:
+def _format(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

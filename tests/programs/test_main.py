@@ -209,7 +209,7 @@ def test_skip_bad_leaves_broken_videos_out_and_lists_them(tmp_path, monkeypatch,
     assert_refused(done, "clip 2", ".jpg")
     done = run(monkeypatch, capfd, "main", *flags(tmp_path, tmp_path, "--debug", "-b", 6, "--skip_bad", "-j", 1,
                                                   "--epochs", 1))
-    assert done.status == 0 and "left 1 videos out" in done.err
+    assert done.status == 0 and "unreadable videos left out of training: 1, listed in" in done.err
     listed = next((tmp_path / "log").rglob("skipped_videos.txt")).read_text()
     assert listed.startswith("clip 2: unreadable frame") and listed.count("\n") == 1
 
@@ -277,11 +277,11 @@ def test_in_another_directory_the_best_is_counted_anew(trained, data, tmp_path, 
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     torch.save({**content, "best_prec1": 100.5}, tmp_path / "start.pth.tar")
     reached = iter([1, 3, 2])  # right answers of 5: 20%, 60%, 40%
-    monkeypatch.setattr("main.validate", lambda *more: Predictions(
+    monkeypatch.setattr("ops.training.loop.validate", lambda *more: Predictions(
         torch.eye(2)[(torch.arange(5) >= next(reached)).long()], torch.zeros(5, dtype=torch.long)))
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", tmp_path / "start.pth.tar", "--epochs", 6,
                                                   "--eval-freq", 1, "--debug"))
-    assert done.status == 0 and "before, prec@1 100.500 was" in done.err
+    assert done.status == 0 and "best prec@1 so far: 100.500" in done.err
     directory = tmp_path / "model" / NAME.replace("_e3_", "_e6_")
     best, last = (torch.load(directory / f"{name}.pth.tar", weights_only=True) for name in ("ckpt.best", "ckpt"))
     assert (best["epoch"], last["epoch"], last["best_prec1"]) == (5, 6, pytest.approx(60))
@@ -330,7 +330,7 @@ def test_a_seed_asks_for_repeatable_convolutions(more, benchmark, data, tmp_path
     from torch.backends import cudnn
     monkeypatch.setattr(cudnn, "benchmark", not benchmark)
     monkeypatch.setattr(cudnn, "deterministic", benchmark)
-    monkeypatch.setattr("main.train", lambda *args: None)
+    monkeypatch.setattr("main.fit", lambda *args, **options: None)
     assert run(monkeypatch, capfd, "main", *flags(data, tmp_path, *more)).status == 0
     assert (cudnn.benchmark, cudnn.deterministic) == (benchmark, not benchmark)
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import main as main_program
 from ops.checkpoints.checkpoint import tune_from
 from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, resolve_dataset
 from ops.spec import ModelSpec, build_model
@@ -20,6 +19,11 @@ from tests.helpers.golden_model import clip
 from tests.helpers.programs import assert_refused, make_somethingv2, run
 
 LR, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
+
+
+def rate(epoch, lr, lr_type, lr_steps):
+    """The learning rate of a run of 50 epochs."""
+    return learning_rate(epoch, lr=lr, lr_type=lr_type, lr_steps=lr_steps, epochs=50)
 
 
 def hand_written_sgd(model, batches, partial_bn):
@@ -63,7 +67,7 @@ def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
     batches = [(clip(3, 2, 3, 32, seed=i).double(), torch.tensor([0, 3, 4])) for i in range(2)]
     hand_written_sgd(theirs, batches, partial_bn)
     optimizer = torch.optim.SGD(ours.get_optim_policies(), LR, momentum=MOMENTUM, weight_decay=DECAY)
-    set_learning_rate(optimizer, learning_rate(0, LR, "step", [20, 40], 50), DECAY)
+    set_learning_rate(optimizer, rate(0, LR, "step", [20, 40]), DECAY)
     state = TrainState(ours, optimizer)
     for frames, labels in batches:
         ours.train()
@@ -73,9 +77,9 @@ def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
 
 
 def test_schedules_are_the_published_ones():
-    assert [learning_rate(e, 0.02, "step", [20, 40], 50) for e in (0, 19, 20, 39, 40)] == pytest.approx(
+    assert [rate(e, 0.02, "step", [20, 40]) for e in (0, 19, 20, 39, 40)] == pytest.approx(
         [0.02, 0.02, 0.002, 0.002, 0.0002])
-    assert [learning_rate(e, 0.02, "cos", [], 50) for e in (0, 25, 50)] == pytest.approx([0.02, 0.01, 0.0])
+    assert [rate(e, 0.02, "cos", []) for e in (0, 25, 50)] == pytest.approx([0.02, 0.01, 0.0])
 
 
 @pytest.mark.parametrize("row, arch, options", [
@@ -85,7 +89,8 @@ def test_published_test_program_reads_our_checkpoint(row, arch, options, golden,
     settings = ModelSpec(11, 8, arch=arch, shift=True, **options)
     model = build_model(settings)
     optimizer = torch.optim.SGD(model.get_optim_policies(), 0.1)
-    main_program.save(TrainState(model, optimizer, 1), {"arch": arch, "settings": settings.to_dict()}, tmp_path, True)
+    metadata = {"arch": arch, "settings": settings.to_dict()}
+    TrainState(model, optimizer, epoch=1, metadata=metadata).save(tmp_path, best=True)
     weights = torch.load(tmp_path / "ckpt.best.pth.tar", weights_only=True)["state_dict"]
     read = {".".join(key.split(".")[1:]): value for key, value in weights.items()}
     for end in ("weight", "bias"):

@@ -1,16 +1,8 @@
-"""What a checkpoint must be to go on from it: the same model, and a whole training state."""
-from pathlib import Path
-
+"""A checkpoint that is resumed must hold the same model as the options describe."""
 import pytest
 import torch
 
-from ops.checkpoints.checkpoint import (
-    Checkpoint,
-    check_same_settings,
-    classifier_learnt_faster,
-    load_checkpoint,
-    restore,
-)
+from ops.checkpoints.checkpoint import check_same_settings, load_checkpoint
 from ops.common.errors import UserError
 from ops.spec import ModelSpec, build_model
 
@@ -39,8 +31,6 @@ def refusal(function, *args):
     assert "\n" not in str(info.value)
     return str(info.value)
 
-
-# ---- the same model --------------------------------------------------------------------------------------------
 
 def test_other_settings_are_refused_by_name(weights, tmp_path):
     found = described(weights, tmp_path)
@@ -72,58 +62,3 @@ def test_a_dimension_that_no_layer_has_is_not_compared(weights, tmp_path):
     found = described(weights, tmp_path)
     check_same_settings(found, SETTINGS.with_(img_feature_dim=512))
     assert "input_size 224 there, 64 here" in refusal(check_same_settings, found, SETTINGS.with_(input_size=64))
-
-
-# ---- a whole training state -----------------------------------------------------------------------------------
-
-def small_optimizer(sizes=(3, 2)):
-    """SGD as main.py makes it, after one step; the second group is the classifier's."""
-    groups = [{"params": [torch.nn.Parameter(torch.ones(size))], "name": name, "lr_mult": 1, "decay_mult": 1}
-              for size, name in zip(sizes, ("normal_weight", "lr5_weight"))]
-    optimizer = torch.optim.SGD(groups, 0.1, momentum=0.9)
-    sum(group["params"][0].sum() for group in groups).backward()
-    optimizer.step()
-    return optimizer
-
-
-def resumable(**changes):
-    content = {"epoch": 3, "best_prec1": 12.5, "optimizer": small_optimizer().state_dict(), **changes}
-    content = {key: value for key, value in content.items() if value != "gone"}
-    return Checkpoint(Path("x.pth"), {}, None, None, None, "nothing", content)
-
-
-def group_without(key):
-    state = small_optimizer().state_dict()
-    del state["param_groups"][1][key]
-    return state
-
-
-def test_a_whole_training_state_is_restored():
-    optimizer = small_optimizer()
-    for group in optimizer.param_groups:
-        group["lr"] = 7
-    assert restore(resumable(best_prec1=torch.tensor(12.5)), optimizer) == (3, 12.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
-    assert classifier_learnt_faster(resumable())
-
-
-@pytest.mark.parametrize("changes, words", [
-    (dict(epoch="gone"), "its epoch (None) or best_prec1 (12.5) is no number"),
-    (dict(epoch="three"), "its epoch (three)"), (dict(epoch=-1), "its epoch (-1)"), (dict(epoch=[3]), "its epoch ([3])"),
-    (dict(best_prec1="gone"), "best_prec1 (None) is no number"), (dict(best_prec1=float("nan")), "best_prec1 (nan)"),
-    (dict(best_prec1=torch.ones(2)), "is no number"),
-    (dict(optimizer="gone"), "holds no optimizer state"), (dict(optimizer=[1]), "optimizer state lacks"),
-    (dict(optimizer={"state": {}}), "optimizer state lacks"),
-    (dict(optimizer={"state": {}, "param_groups": 3}), "optimizer state lacks"),
-    (dict(optimizer={"state": {}, "param_groups": [[]]}), "optimizer state lacks"),
-    (dict(optimizer=group_without("lr_mult")), "decay_mult, lr, lr_mult, momentum"),
-    (dict(optimizer=group_without("momentum")), "optimizer state lacks"),
-    (dict(optimizer={"param_groups": small_optimizer().state_dict()["param_groups"]}), "its optimizer does not fit"),
-    (dict(optimizer={**small_optimizer().state_dict(), "state": [1]}), "its optimizer does not fit"),
-    (dict(optimizer=small_optimizer((3,)).state_dict()), "its optimizer does not fit"),
-    (dict(optimizer=small_optimizer((3, 4)).state_dict()), "a momentum has another shape than its weight"),
-])
-def test_what_is_amiss_in_a_training_state_is_said(changes, words):
-    message = refusal(restore, resumable(**changes), small_optimizer())
-    assert message.startswith("--resume x.pth: ") and words in message
-    classifier_learnt_faster(resumable(**changes))  # asked before, and says nothing

@@ -1,0 +1,120 @@
+"""TrainState: what a training checkpoint holds, and which files it refuses to resume from."""
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ops.common.errors import UserError
+from ops.training.state import TrainState, head_learns_faster
+
+
+def small_state(sizes=(3, 2)):
+    """Two vectors trained by SGD as main.py makes it, after one step; the second group is the classifier's."""
+    model = nn.ParameterList([nn.Parameter(torch.ones(size)) for size in sizes])
+    groups = [{"params": [parameter], "name": name, "lr_mult": 1, "decay_mult": 1}
+              for parameter, name in zip(model, ("normal_weight", "lr5_weight"))]
+    optimizer = torch.optim.SGD(groups, 0.1, momentum=0.9)
+    sum(parameter.sum() for parameter in model).backward()
+    optimizer.step()
+    return TrainState(model, optimizer, epoch=3, best_prec1=12.5)
+
+
+def optimizer_state(sizes=(3, 2), without=None):
+    state = small_state(sizes).optimizer.state_dict()
+    state["param_groups"][-1].pop(without, None)
+    return state
+
+
+def checkpoint(**changes):
+    """A training checkpoint's content; the entry "gone" is left out."""
+    content = {**small_state().state_dict(), **changes}
+    return {key: value for key, value in content.items() if value != "gone"}
+
+
+def test_a_state_holds_the_published_entries_and_the_metadata():
+    state = small_state()
+    state.metadata = {"arch": "resnet18"}
+    content = state.state_dict()
+    assert list(content) == ["arch", "epoch", "state_dict", "optimizer", "best_prec1"]
+    assert (content["epoch"], content["best_prec1"]) == (3, 12.5)
+    assert list(content["state_dict"]) == ["module.0", "module.1"]
+
+
+def test_loading_a_state_restores_all_of_it():
+    state = small_state()
+    with torch.no_grad():
+        for parameter in state.model:
+            parameter.zero_()
+    for group in state.optimizer.param_groups:
+        group["lr"] = 7
+    state.optimizer.state.clear()
+    state.epoch = state.best_prec1 = 0
+    state.load_state_dict(checkpoint(best_prec1=torch.tensor(12.5)), Path("x.pth"))
+    assert (state.epoch, state.best_prec1) == (3, 12.5)
+    for parameter, other in zip(state.model, small_state().model):
+        assert torch.equal(parameter, other)
+        assert torch.equal(state.optimizer.state[parameter]["momentum_buffer"], torch.ones_like(parameter))
+    assert [group["lr"] for group in state.optimizer.param_groups] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(epoch="gone"), "its epoch (None) or best_prec1 (12.5) is not a number"),
+    (dict(epoch="three"), "its epoch (three)"), (dict(epoch=-1), "its epoch (-1)"), (dict(epoch=[3]), "its epoch ([3])"),
+    (dict(best_prec1="gone"), "best_prec1 (None) is not a number"), (dict(best_prec1=float("nan")), "best_prec1 (nan)"),
+    (dict(best_prec1=torch.ones(2)), "is not a number"),
+    (dict(optimizer="gone"), "holds no optimizer state"), (dict(optimizer=[1]), "optimizer state lacks"),
+    (dict(optimizer={"state": {}}), "optimizer state lacks"),
+    (dict(optimizer={"state": {}, "param_groups": 3}), "optimizer state lacks"),
+    (dict(optimizer={"state": {}, "param_groups": [[]]}), "optimizer state lacks"),
+    (dict(optimizer=optimizer_state(without="lr_mult")), "decay_mult, lr, lr_mult, momentum"),
+    (dict(optimizer=optimizer_state(without="momentum")), "optimizer state lacks"),
+    (dict(optimizer={"param_groups": optimizer_state()["param_groups"]}), "its optimizer does not fit"),
+    (dict(optimizer={**optimizer_state(), "state": [1]}), "its optimizer does not fit"),
+    (dict(optimizer=optimizer_state((3,))), "its optimizer does not fit"),
+    (dict(optimizer=optimizer_state((3, 4))), "a momentum has another shape than its weight"),
+])
+def test_a_damaged_entry_is_refused_by_name(changes, words):
+    content = checkpoint(**changes)
+    head_learns_faster(content)  # main.py asks this first; it must not fail
+    with pytest.raises(UserError) as info:
+        small_state().load_state_dict(content, Path("x.pth"))
+    message = str(info.value)
+    assert message.startswith("resume x.pth: ") and words in message and "\n" not in message
+    assert info.value.for_command_line().startswith("--resume x.pth: ")
+
+
+def test_a_tuned_classifier_does_not_learn_faster():
+    content = checkpoint()
+    assert head_learns_faster(content)
+    content["optimizer"]["param_groups"][1]["params"] = []
+    assert not head_learns_faster(content)
+
+
+@pytest.mark.parametrize("top1, best_exists, is_best, best", [
+    (20.0, True, True, 20.0), (10.0, True, False, 12.5), (10.0, False, True, 12.5), (None, False, False, 12.5)])
+def test_the_end_of_an_epoch_counts_the_best(top1, best_exists, is_best, best):
+    state = small_state()
+    assert state.end_epoch(top1, best_exists) is is_best
+    assert (state.epoch, state.best_prec1) == (4, best)
+
+
+def test_saving_writes_the_best_beside_the_last(tmp_path):
+    state = small_state()
+    assert state.save(tmp_path, best=False) == tmp_path / "ckpt.pth.tar"
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pth.tar"]
+    state.save(tmp_path, best=True)
+    last, best = (torch.load(tmp_path / name, weights_only=True) for name in ("ckpt.pth.tar", "ckpt.best.pth.tar"))
+    assert last["epoch"] == best["epoch"] == 3
+    fresh = small_state()
+    fresh.load_state_dict(last, tmp_path / "ckpt.pth.tar")
+
+
+def test_each_epoch_has_random_numbers_of_its_own_that_a_resumed_run_draws_again():
+    def draws(seed, epoch):
+        state = small_state()
+        state.seed, state.epoch = seed, epoch
+        state.seed_epoch()
+        return torch.rand(3).tolist()
+    assert draws(0, 1) == draws(0, 1)
+    assert len({tuple(draws(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
