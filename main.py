@@ -21,7 +21,7 @@ from ops.dataset_config import DATASETS, DatasetPaths, Recipe, resolve_dataset
 from ops.evaluation.evaluate import make_preprocessor
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.loop import LoopOptions, fit, validate
 from ops.training.run_log import RunLog, write_args
@@ -42,7 +42,7 @@ def main() -> None:
     check_before_preparing(args)
     data = resolve_dataset(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
                            args.dataset_file, needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
-    settings = model_settings(args, data.num_class)
+    settings = ModelSpec.from_options(vars(args), num_class=data.num_class)
     name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)
     model = build(args, settings, data, resumed)
@@ -85,27 +85,18 @@ def check_before_preparing(args: argparse.Namespace) -> None:
     if entry is None or entry.prepare is None:
         return
     with torch.device("meta"):  # checks every option of the model without computing anything
-        build_model(model_settings(args, entry.num_class))
+        TSN.from_spec(ModelSpec.from_options(vars(args), num_class=entry.num_class))
     for file in (args.tune_from, args.pretrain):
         if file and file not in ("imagenet", "none"):
             read_checkpoint(Path(file))
-
-
-def model_settings(args: argparse.Namespace, num_class: int) -> ModelSpec:
-    return ModelSpec(
-        num_class=num_class, num_segments=args.num_segments, modality=args.modality, arch=args.arch,
-        shift=args.shift, shift_div=args.shift_div, shift_place=args.shift_place or "",
-        shift_direction=args.shift_direction, consensus_type=args.consensus_type, dropout=args.dropout,
-        img_feature_dim=args.img_feature_dim, temporal_pool=args.temporal_pool, non_local=args.non_local,
-        non_local_type=args.non_local_type, input_size=args.input_size)
 
 
 def build(args: argparse.Namespace, settings: ModelSpec, data: DatasetPaths,
           resumed: Optional[checkpoint.Checkpoint]) -> TSN:
     """The model with its first weights; image weights are not fetched if a checkpoint replaces them."""
     replaced = resumed or args.tune_from
-    model = build_model(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
-                        inplace=args.inplace, print_spec=True)
+    model = TSN.from_spec(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
+                          inplace=args.inplace, print_spec=True)
     if args.tune_from:
         kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
         if args.evaluate and not kept:

@@ -27,7 +27,7 @@ from ops.evaluation.evaluate import evaluate, make_preprocessor
 from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import count_frames, score_online, trained_stride, write_online_report
 from ops.weights import load_weights
@@ -103,7 +103,7 @@ def build(args: argparse.Namespace, i: int) -> Member:
         raise UserError(f"--test_crops {args.protocol.crops} averages mirror images, and without class names nobody knows"
                         f" which classes of {data.name} left and right exchange: give the data set its file of class names,"
                         " or use --test_crops 5")
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     load_weights(model, to_clip_names(found.weights), str(path))
     return Member(found, settings, model, data, data.val_list, args.coeff[i], mirror)
 

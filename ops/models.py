@@ -11,7 +11,8 @@ from ops.backbones import Backbone, build_backbone, find_backbone, inflate_first
 from ops.basic_ops import ConsensusModule
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
-from ops.non_local import NON_LOCAL_TYPES, make_non_local
+from ops.non_local import make_non_local
+from ops.spec import ModelSpec
 from ops.temporal_shift import (
     RESNET_PLACES,
     StandaloneShift,
@@ -24,24 +25,46 @@ from ops.temporal_shift import (
 
 log = logging.getLogger(__name__)
 
-MODALITIES = ("RGB", "Flow", "RGBDiff")
+
+def _of_spec(option: str) -> Any:
+    """A published attribute of TSN that reads the option of its spec."""
+    return property(lambda model: getattr(model.spec, option))
 
 
 class TSN(nn.Module):
     """Temporal Segment Network (arXiv:1608.00859) with the temporal shift of TSM (arXiv:1811.08383).
 
-    num_class: classes. num_segments: T, frames per clip. base_model: see `ops.backbones.BACKBONES`.
-    consensus_type: "avg" or "identity". before_softmax: False puts a softmax before the consensus (avg only).
-    dropout: in front of the classifier `new_fc`; 0 leaves the classifier in the backbone and `new_fc` None.
-    partial_bn: freeze every BatchNorm2d but the first. print_spec: log what is built. pretrain: "imagenet",
-    a weight file, or "none"/"" for random weights. is_shift, shift_div, shift_place, shift_direction, inplace:
-    see `ops.temporal_shift`. temporal_pool: halve T in front of layer2 (ResNet). non_local, non_local_type: see
-    `ops.non_local` (ResNet). new_length: images per segment, 1 for RGB, else 5 (Flow: 5 pairs of x and y; RGBDiff:
-    5 differences of 6 images). fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast.
-    input_size: height and width of the crops, pixels. img_feature_dim, crop_num: kept for callers of the
-    published class, which never used them either.
+    spec: every option that shapes the network (`ops.spec.ModelSpec`). `from_spec` builds a TSN from it; the published
+    constructor takes the options one by one under their published names (base_model is spec.arch, is_shift is
+    spec.shift). Both also take
+    pretrain: "imagenet", a weight file, or "none"/"" for random weights. partial_bn: freeze every BatchNorm2d but the
+    first. fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast. inplace: see `ops.temporal_shift`.
+    print_spec: log what is built.
+    crop_num: kept for callers of the published class, which never used it either.
     Raises UserError (a ValueError) for options that do not work together.
     """
+
+    num_class: int = _of_spec("num_class")
+    num_segments: int = _of_spec("num_segments")
+    modality: str = _of_spec("modality")
+    base_model_name: str = _of_spec("arch")
+    is_shift: bool = _of_spec("shift")
+    shift_div: int = _of_spec("shift_div")
+    shift_place: str = _of_spec("place")
+    shift_direction: str = _of_spec("shift_direction")
+    consensus_type: str = _of_spec("consensus_type")
+    before_softmax: bool = _of_spec("before_softmax")
+    dropout: float = _of_spec("dropout")
+    img_feature_dim: int = _of_spec("img_feature_dim")
+    temporal_pool: bool = _of_spec("temporal_pool")
+    non_local: bool = _of_spec("non_local")
+    non_local_type: str = _of_spec("non_local_type")
+    new_length: int = _of_spec("segment_length")
+    frame_channels: int = _of_spec("frame_channels")
+    input_size: int = _of_spec("input_size")
+    crop_size: int = _of_spec("input_size")
+    crop_num = 1
+    reshape = True
 
     def __init__(self, num_class: int, num_segments: int, modality: str, base_model: str = "resnet101",
                  new_length: Optional[int] = None, consensus_type: str = "avg", before_softmax: bool = True,
@@ -52,48 +75,46 @@ class TSN(nn.Module):
                  inplace: bool = False, input_size: int = 224,
                  non_local_type: str = "embedded_gaussian") -> None:
         super().__init__()
-        _check(num_class, num_segments, modality, dropout, before_softmax, consensus_type, input_size, non_local_type)
-        self.modality = modality
-        self.num_class = num_class
-        self.num_segments = num_segments
-        self.before_softmax = before_softmax
-        self.dropout = dropout
         self.crop_num = crop_num
-        self.consensus_type = consensus_type
-        self.img_feature_dim = img_feature_dim
-        self.pretrain = pretrain
-        self.is_shift = is_shift
-        self.shift_div = shift_div
-        self.shift_place = shift_place or find_backbone(base_model).default_place
-        self.shift_direction = shift_direction
-        self.base_model_name = base_model
-        self.fc_lr5 = fc_lr5
-        self.temporal_pool = temporal_pool
-        self.non_local = non_local
-        self.non_local_type = non_local_type
-        self.new_length = new_length or (1 if modality == "RGB" else 5)
-        self.input_size = input_size
-        self.reshape = True
-        self._enable_pbn = partial_bn
+        self._build(ModelSpec(
+            num_class, num_segments, modality, base_model, shift=is_shift, shift_div=shift_div,
+            shift_place=shift_place or "", shift_direction=shift_direction, consensus_type=consensus_type,
+            dropout=dropout, img_feature_dim=img_feature_dim, temporal_pool=temporal_pool, non_local=non_local,
+            non_local_type=non_local_type, input_size=input_size, new_length=new_length or None,
+            before_softmax=before_softmax), pretrain, partial_bn, fc_lr5, inplace, print_spec)
 
-        backbone = find_backbone(base_model)
-        self.input_mean, self.input_std = self._input_statistics(backbone)
-        self.base_model = build_backbone(base_model, pretrain)
-        if modality != "RGB":
-            inflate_first_conv(self.base_model, self.frame_channels)
-        if is_shift:
-            self._insert_shift(inplace)
-        if non_local:
-            make_non_local(self.base_model, segments_per_layer(num_segments, temporal_pool), non_local_type)
-        if temporal_pool:
-            make_temporal_pool(self.base_model, num_segments)
-        self._replace_head(backbone.last_layer)
-        self.consensus = ConsensusModule(consensus_type)
-        if print_spec:
-            log.info("TSN: %s, %s, %d segments, %s consensus, dropout %g", base_model, modality, num_segments,
-                     consensus_type, dropout)
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, pretrain: Optional[str] = "none", partial_bn: bool = False,
+                  fc_lr5: bool = False, inplace: bool = False, print_spec: bool = False) -> "TSN":
+        """The network that `spec` describes, from random weights unless `pretrain` names some."""
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model._build(spec, pretrain, partial_bn, fc_lr5, inplace, print_spec)
+        return model
 
     # ---- building -----------------------------------------------------------------------------------------
+
+    def _build(self, spec: ModelSpec, pretrain: Optional[str], partial_bn: bool, fc_lr5: bool, inplace: bool,
+               print_spec: bool) -> None:
+        spec.check()
+        self.spec, self.pretrain, self.fc_lr5, self._enable_pbn = spec, pretrain, fc_lr5, partial_bn
+        backbone = find_backbone(spec.arch)
+        self.input_mean, self.input_std = self._input_statistics(backbone)
+        self.base_model = build_backbone(spec.arch, pretrain)
+        if spec.modality != "RGB":
+            inflate_first_conv(self.base_model, spec.frame_channels)
+        if spec.shift:
+            self._insert_shift(inplace)
+        if spec.non_local:
+            make_non_local(self.base_model, segments_per_layer(spec.num_segments, spec.temporal_pool),
+                           spec.non_local_type)
+        if spec.temporal_pool:
+            make_temporal_pool(self.base_model, spec.num_segments)
+        self._replace_head(backbone.last_layer)
+        self.consensus = ConsensusModule(spec.consensus_type)
+        if print_spec:
+            log.info("TSN: %s, %s, %d segments, %s consensus, dropout %g", spec.arch, spec.modality, spec.num_segments,
+                     spec.consensus_type, spec.dropout)
 
     def _input_statistics(self, backbone: Backbone) -> tuple[list[float], list[float]]:
         """The published mean and std of the input's channels, in the frames' range (0-1 or 0-255)."""
@@ -200,18 +221,9 @@ class TSN(nn.Module):
     # ---- what the data path must know ---------------------------------------------------------------------
 
     @property
-    def frame_channels(self) -> int:
-        """C, the channels of one segment in the backbone's input."""
-        return (2 if self.modality == "Flow" else 3) * self.new_length
-
-    @property
     def normalization(self) -> tuple[list[float], list[float]]:
         """Mean and std by which frames are normalised. published behaviour: not at all for RGBDiff."""
         return ([0.0], [1.0]) if self.modality == "RGBDiff" else (self.input_mean, self.input_std)
-
-    @property
-    def crop_size(self) -> int:
-        return self.input_size
 
     @property
     def scale_size(self) -> int:
@@ -246,21 +258,3 @@ def make_mobilenet_shift(net: nn.Module, n_segment: int, place: str, **options: 
 # name: (multiplier of the learning rate, of the weight decay)
 _GROUPS = {"first_conv_weight": (1, 1), "first_conv_bias": (2, 0), "normal_weight": (1, 1), "normal_bias": (2, 0),
            "BN scale/shift": (1, 0), "custom_ops": (1, 1), "lr5_weight": (5, 1), "lr10_bias": (10, 0)}
-
-
-def _check(num_class: int, num_segments: int, modality: str, dropout: float, before_softmax: bool,
-           consensus_type: str, input_size: int, non_local_type: str) -> None:
-    if num_class < 1:
-        raise UserError(f"{num_class} classes: a model needs at least one")
-    if num_segments < 1:
-        raise UserError(f"--num_segments {num_segments}: choose 1 or more frames per clip (published: 8 or 16)")
-    if modality not in MODALITIES:
-        raise UserError(f"modality {modality!r}: choose {' or '.join(MODALITIES)}")
-    if not 0 <= dropout < 1:
-        raise UserError(f"--dropout {dropout}: choose 0 (none) to below 1")
-    if input_size < 32:
-        raise UserError(f"--input_size {input_size}: choose 32 pixels or more (published: 224)")
-    if non_local_type not in NON_LOCAL_TYPES:
-        raise UserError(f"--non_local_type {non_local_type!r}: choose {', '.join(NON_LOCAL_TYPES)}")
-    if not before_softmax and consensus_type != "avg":
-        raise UserError("before_softmax=False works with the avg consensus only")

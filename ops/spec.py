@@ -1,15 +1,33 @@
-"""A model as plain settings: what a command line asks for, a checkpoint carries, and a TSN is built from."""
-from dataclasses import asdict, dataclass, fields, replace
+"""ModelSpec: every option that shapes a network, as a command line asks for it and a checkpoint carries it."""
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Mapping, Optional
 
 from ops.backbones import find_backbone
+from ops.basic_ops import CONSENSUS_TYPES
 from ops.common.errors import UserError
-from ops.models import TSN
+from ops.non_local import NON_LOCAL_TYPES
+from ops.temporal_shift import DIRECTIONS
+
+MODALITIES = ("RGB", "Flow", "RGBDiff")
+
+# Omitted from a checkpoint at its default, so that earlier versions of this code, which refuse what they do not know,
+# read the checkpoint too. Every option added from now on is marked so.
+_NEWER: Mapping[str, Any] = {"newer": True}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that decides a model's structure and preprocessing. Class names are "" where unknown."""
+    """A network described by its options; `ops.models.TSN.from_spec` builds it.
+
+    num_class: classes. num_segments: T, frames per clip. modality: of MODALITIES. arch: of `ops.backbones.BACKBONES`.
+    shift, shift_div, shift_direction: see `ops.temporal_shift`. shift_place: "" for the backbone's default (`place`).
+    consensus_type: see `ops.basic_ops`. dropout: in front of the classifier; 0 leaves the classifier in the backbone.
+    img_feature_dim: kept because checkpoints carry it; no layer depends on it. temporal_pool: halve T in front of
+    layer2. non_local, non_local_type: see `ops.non_local`. input_size: height and width of the crops, pixels.
+    new_length: images per segment; None for 1 (RGB) or 5 (`segment_length`). before_softmax: False puts a softmax
+    before the consensus.
+    A spec may hold what a file claims: `check`, which TSN calls, refuses options that do not work together.
+    """
     num_class: int
     num_segments: int
     modality: str = "RGB"
@@ -25,6 +43,8 @@ class ModelSpec:
     non_local: bool = False
     non_local_type: str = "embedded_gaussian"
     input_size: int = 224
+    new_length: Optional[int] = field(default=None, metadata=_NEWER)
+    before_softmax: bool = field(default=True, metadata=_NEWER)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelSpec":
@@ -37,37 +57,78 @@ class ModelSpec:
             raise UserError(f"the checkpoint was written by a newer version: unknown settings {', '.join(unknown)}")
         return cls(**values)
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **known: Any) -> "ModelSpec":
+        """From a program's options of the same names, `known` before `options`; None stands for the default."""
+        given = {**options, **known}
+        return cls(**{field.name: given[field.name] for field in fields(cls) if given.get(field.name) is not None})
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The entry `settings` of a checkpoint."""
+        return {field.name: getattr(self, field.name) for field in fields(self)
+                if not (field.metadata.get("newer") and getattr(self, field.name) == field.default)}
 
     def with_(self, **changes: Any) -> "ModelSpec":
         """A copy with those of `changes` that are not None."""
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
+    # ---- what follows from the options --------------------------------------------------------------------
+
     @property
     def place(self) -> str:
-        """The shift place, the backbone's default where none is asked for."""
+        """The shift place: the backbone's default unless `shift_place` names one."""
         return self.shift_place or find_backbone(self.arch).default_place
+
+    @property
+    def segment_length(self) -> int:
+        """Images (RGB), pairs of x and y (Flow) or differences of neighbouring images (RGBDiff) per segment."""
+        return self.new_length or (1 if self.modality == "RGB" else 5)
+
+    @property
+    def frame_channels(self) -> int:
+        """C, the channels of one segment in the backbone's input."""
+        return (2 if self.modality == "Flow" else 3) * self.segment_length
 
     @property
     def bgr_255(self) -> bool:
         """Whether frames go in as BGR, 0-255 instead of RGB, 0-1."""
         return find_backbone(self.arch).bgr_255
 
+    # ---- checking -----------------------------------------------------------------------------------------
 
-def build_model(settings: ModelSpec, pretrain: Optional[str] = "none", partial_bn: bool = False,
-                fc_lr5: bool = False, inplace: bool = False, print_spec: bool = False) -> TSN:
-    """The TSN that `settings` describe; the other options concern training alone. print_spec: log what is built."""
-    s = settings
-    return TSN(s.num_class, s.num_segments, s.modality, base_model=s.arch, consensus_type=s.consensus_type,
-               dropout=s.dropout, img_feature_dim=s.img_feature_dim, partial_bn=partial_bn, pretrain=pretrain,
-               is_shift=s.shift, shift_div=s.shift_div, shift_place=s.place, fc_lr5=fc_lr5,
-               temporal_pool=s.temporal_pool, non_local=s.non_local, shift_direction=s.shift_direction,
-               inplace=inplace, input_size=s.input_size, non_local_type=s.non_local_type,
-               print_spec=print_spec)
+    def check(self) -> None:
+        """UserError for an option, or a pair of them, that cannot work. What only the layers know (whether a fold
+        fits their channels) is checked when they are built."""
+        find_backbone(self.arch)
+        if self.num_class < 1:
+            raise UserError(f"{self.num_class} classes: a model needs at least one")
+        self._at_least("num_segments", 1, "frames per clip (published: 8 or 16)")
+        self._at_least("input_size", 32, "pixels (published: 224)")
+        if self.new_length is not None:
+            self._at_least("new_length", 1, "images per segment")
+        if self.modality not in MODALITIES:  # without its option's name: main.py takes it by position
+            raise UserError(f"modality {self.modality!r}: choose {' or '.join(MODALITIES)}")
+        if self.consensus_type != "rnn":  # published behaviour: see ConsensusModule
+            self._one_of("consensus_type", CONSENSUS_TYPES)
+        self._one_of("shift_direction", DIRECTIONS)
+        self._one_of("non_local_type", NON_LOCAL_TYPES)
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout}: choose 0 (none) to below 1", "dropout")
+        if not self.before_softmax and self.consensus_type != "avg":
+            raise UserError("before_softmax=False works with the avg consensus only")
+
+    def _at_least(self, name: str, minimum: int, unit: str) -> None:
+        value = getattr(self, name)
+        if value < minimum:
+            raise UserError(f"{name} {value}: choose {minimum} or more {unit}", name)
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise UserError(f"{name} {value!r}: choose {' or '.join(allowed)}", name)
 
 
-def preprocessing(model: TSN, settings: ModelSpec) -> dict[str, Any]:
+def preprocessing(model: Any, settings: ModelSpec) -> dict[str, Any]:
     """What a frame goes through before the model, for whoever deploys it without this code."""
     return {"color": "BGR" if settings.bgr_255 else "RGB", "range": 255.0 if settings.bgr_255 else 1.0,
             "mean": list(model.normalization[0]), "std": list(model.normalization[1]), "scale_size": model.scale_size,

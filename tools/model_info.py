@@ -8,7 +8,7 @@ of non-local blocks; batch norm, activations, pooling and the shift are not. Not
 """
 import json
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.backbones import BACKBONES
 from ops.common.cli import Parser, run
 from ops.flops import COUNTED, count_multiply_adds, count_parameters, view_shape
+from ops.models import TSN
 from ops.non_local import NON_LOCAL_TYPES
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.temporal_shift import DIRECTIONS, shift_layers
 
 
 def main() -> None:
     args = build_parser().parse_args()
-    rows = [describe(settings_of(args, arch)) for arch in args.arch]
+    rows = [describe(ModelSpec.from_options(vars(args), arch=arch)) for arch in args.arch]
     if args.json:
         print(json.dumps(rows, indent=2))
         return
@@ -56,15 +57,10 @@ def build_parser() -> Parser:
     return parser
 
 
-def settings_of(args: Namespace, arch: str) -> ModelSpec:
-    options = {key: value for key, value in vars(args).items() if key not in ("arch", "json")}
-    return ModelSpec(arch=arch, **options)
-
-
 def describe(settings: ModelSpec) -> dict[str, Any]:
     """One model's numbers; UserError for options that do not work together."""
     with torch.device("meta"):  # shapes without memory
-        model = build_model(settings)
+        model = TSN.from_spec(settings)
     shape = view_shape(model, settings.input_size)
     return {"settings": settings.to_dict() | {"shift_place": settings.place if settings.shift else ""},
             "parameters": count_parameters(model), "input_shape": list(shape),

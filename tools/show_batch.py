@@ -27,7 +27,7 @@ from ops.data.loader import make_loader, set_epoch
 from ops.dataset_config import resolve_dataset
 from ops.evaluation.evaluate import make_preprocessor
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 
 log = logging.getLogger("show_batch")
@@ -40,7 +40,7 @@ def main() -> Optional[int]:
     data = resolve_dataset(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
                            args.dataset_file)
     settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
-    model = build_model(settings, "none")
+    model = TSN.from_spec(settings, "none")
     videos = training_set(model, settings, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)

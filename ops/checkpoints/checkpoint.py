@@ -93,7 +93,7 @@ def check_same_settings(found: Checkpoint, wanted: ModelSpec) -> None:
     """UserError that names the options in which a checkpoint's model differs from the one asked for."""
     if found.settings is None:
         return  # nothing is said; the weights' keys and shapes decide
-    old, new = found.settings.to_dict(), wanted.to_dict()
+    old, new = dict(vars(found.settings)), dict(vars(wanted))
     old["shift_place"], new["shift_place"] = found.settings.place, wanted.place
     if found.source == "file name":  # which tells no more than this; the weights tell whether there is dropout
         named = parse_name(found.path)

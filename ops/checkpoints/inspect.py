@@ -16,7 +16,8 @@ from ops.backbones import BACKBONES, load_imagenet
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint, parse_name
 from ops.checkpoints.online_format import is_bare_online, open_model
 from ops.common.errors import UserError
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.weights import load_weights, shift_in_keys
 
 VIDEO, ONLINE, IMAGE = "video model", "online model", "image network"
@@ -233,7 +234,7 @@ def _try_video(result: Inspection, found: Checkpoint, by_tensors: Mapping[str, A
     guessed = ModelSpec(**{"num_segments": 8, **by_tensors})
     settings = found.settings or guessed
     try:
-        load_weights(_empty(lambda: build_model(settings)), found.weights, str(found.path))
+        load_weights(_empty(lambda: TSN.from_spec(settings)), found.weights, str(found.path))
     except UserError as error:
         if found.settings is not None and _fits(found.settings.with_(**by_tensors), found):
             result.notes.append(f"it fits a model as its tensors say, not as its {found.source} says")
@@ -253,7 +254,7 @@ def _name_form(by_tensors: Mapping[str, Any]) -> str:
 
 def _fits(settings: ModelSpec, found: Checkpoint) -> bool:
     try:
-        load_weights(_empty(lambda: build_model(settings)), found.weights, str(found.path))
+        load_weights(_empty(lambda: TSN.from_spec(settings)), found.weights, str(found.path))
     except UserError:
         return False
     return True

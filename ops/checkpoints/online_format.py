@@ -18,7 +18,7 @@ from ops.checkpoints.checkpoint import VERSION, Checkpoint, count_classes, load_
 from ops.common.errors import UserError
 from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model, preprocessing
+from ops.spec import ModelSpec, preprocessing
 from ops.temporal_shift import shift_layers
 from ops.weights import load_weights, read_checkpoint
 
@@ -48,22 +48,12 @@ class Opened:
 
     def build(self) -> TSN:
         """The clip model with these weights, in evaluation mode. UserError where they do not fit."""
-        model = build_model(self.settings)
+        model = TSN.from_spec(self.settings)
         load_weights(model, self.weights, str(self.path))
         return model.eval()
 
 
 # ---- what can stream ----------------------------------------------------------------------------------------
-
-def settings_of(model: TSN) -> ModelSpec:
-    """The settings that a TSN was built from."""
-    return ModelSpec(
-        num_class=model.num_class, num_segments=model.num_segments, modality=model.modality,
-        arch=model.base_model_name, shift=model.is_shift, shift_div=model.shift_div, shift_place=model.shift_place,
-        shift_direction=model.shift_direction, consensus_type=model.consensus_type, dropout=model.dropout,
-        img_feature_dim=model.img_feature_dim, temporal_pool=model.temporal_pool, non_local=model.non_local,
-        non_local_type=model.non_local_type, input_size=model.input_size)
-
 
 def check_streamable(settings: ModelSpec, what: str, force: bool = False) -> ModelSpec:
     """The settings under which a model streams; UserError with the reason when it cannot.
@@ -73,6 +63,8 @@ def check_streamable(settings: ModelSpec, what: str, force: bool = False) -> Mod
     """
     if settings.modality != "RGB":
         raise UserError(f"{what}: only RGB models can stream, this is a {settings.modality} model")
+    if not settings.before_softmax:
+        raise UserError(f"{what} averages probabilities (before_softmax=False): only one that averages scores can stream")
     if settings.temporal_pool:
         raise UserError(f"{what}: a model with temporal pooling cannot stream: it looks at several frames at once"
                         " to halve their number; train one without --temporal_pool")
@@ -179,7 +171,7 @@ def _is_released(content: Mapping[str, Any]) -> bool:
 def _check_no_contradiction(found: Checkpoint, given: Mapping[str, Any]) -> None:
     """The metadata is right about the weights; T alone is free, because no weight depends on it."""
     assert found.settings is not None
-    told = {**found.settings.to_dict(), "shift_place": found.settings.place}
+    told = {**vars(found.settings), "shift_place": found.settings.place}
     for key, value in given.items():
         if key != "num_segments" and told[key] != value:
             raise UserError(f"{found.path} was trained with {key} {told[key]!r}, its metadata says: leave out --{key}"

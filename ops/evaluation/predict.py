@@ -24,7 +24,7 @@ from ops.dataset_config import DATASETS, JESTER_CLASSES, dataset_root, read_cate
 from ops.evaluation.evaluate import evaluate, make_preprocessor
 from ops.evaluation.metrics import names_or_numbers
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.video.decode import open_video, video_stream
 from ops.video.discovery import find_videos, frame_names, holds_frames, is_video_name
 from ops.video.frame_index import frame_index
@@ -94,7 +94,7 @@ def load_classifier(weights: Path, device: torch.device, protocol: TestProtocol,
     if settings.modality == "Flow":
         raise UserError(f"{weights} reads optical flow: videos give RGB: use test_models.py on flow directories")
     names = class_names(found, settings.num_class, categories, root)
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     load_weights(model, found.weights, str(weights))
     return Classifier(model.to(device), settings, names_or_numbers(names, settings.num_class), protocol, device,
                       names is not None)

@@ -58,7 +58,7 @@ class StepInfo:
         """The metadata; names and shapes of every input and output are for readers without this code."""
         shapes = [[BATCH, 3, self.height, self.width], *([BATCH, *shape] for shape in self.memories)]
         logits = [BATCH, self.settings.num_class]
-        return json.dumps({"version": VERSION, **asdict(self),
+        return json.dumps({"version": VERSION, **asdict(self), "settings": self.settings.to_dict(),
                            "inputs": dict(zip(self.input_names, shapes)),
                            "outputs": dict(zip(self.output_names, [logits, *shapes[1:]]))})
 

@@ -13,7 +13,7 @@ from typing import Any, Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-from ops.checkpoints.online_format import check_streamable, open_model, settings_of
+from ops.checkpoints.online_format import check_streamable, open_model
 from ops.common.errors import UserError
 from ops.data.clip_transforms import normalize_clips
 from ops.models import TSN
@@ -145,10 +145,7 @@ def _open(model_or_file: Union[TSN, str, Path],
     if not isinstance(model_or_file, TSN):
         opened = open_model(Path(model_or_file), force)
         return opened.build(), opened.settings, opened.class_names
-    if not model_or_file.before_softmax:
-        raise UserError("this TSN averages probabilities (before_softmax=False): only one that averages scores can"
-                        " stream")
-    settings = check_streamable(settings_of(model_or_file), "this TSN", force)
+    settings = check_streamable(model_or_file.spec, "this TSN", force)
     return copy.deepcopy(model_or_file), settings, None
 
 

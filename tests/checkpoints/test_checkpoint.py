@@ -11,7 +11,8 @@ import torch
 
 from ops.checkpoints.checkpoint import count_classes, load_checkpoint, parse_name, same_classes, store_name, tune_from
 from ops.common.errors import UserError
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.weights import (
     check_fit,
     find_state_dict,
@@ -28,7 +29,7 @@ RELEASED = "TSM_kinetics_RGB_mobilenetv2_shift4_blockres_avg_segment2_e100_dense
 
 
 def filled(**changes):
-    model = build_model(SETTINGS.with_(**changes))
+    model = TSN.from_spec(SETTINGS.with_(**changes))
     model.load_state_dict(fill(model.state_dict()))
     return model
 
@@ -168,7 +169,7 @@ FORMS = ["bare", "wrapped", "data parallel", "published", "without net", "before
 def test_every_form_loads_the_same_weights(form, weights, tmp_path):
     path = save(dict(forms(weights))[form], tmp_path / "some name.pth")
     assert any(".net." in key for key in weights)
-    model = build_model(SETTINGS)
+    model = TSN.from_spec(SETTINGS)
     load_weights(model, find_state_dict(read_checkpoint(path), path), str(path))
     assert equal(model.state_dict(), weights)
 
@@ -180,20 +181,20 @@ def test_zip_and_legacy_files(weights, tmp_path):
 
 
 def test_weights_with_shift_fit_a_model_without_and_back(weights):
-    plain = build_model(SETTINGS.with_(shift=False))
+    plain = TSN.from_spec(SETTINGS.with_(shift=False))
     load_weights(plain, weights, "x")
-    shifted = build_model(SETTINGS)
+    shifted = TSN.from_spec(SETTINGS)
     load_weights(shifted, plain.state_dict(), "x")
     assert equal(shifted.state_dict(), weights)
 
 
 @pytest.mark.parametrize("arch, last", [("mobilenetv2", "classifier"), ("resnet18", "fc")])
 def test_the_head_fits_wherever_it_lies(arch, last):
-    outside, inside = (build_model(SETTINGS.with_(arch=arch, dropout=dropout)) for dropout in (0.5, 0.0))
+    outside, inside = (TSN.from_spec(SETTINGS.with_(arch=arch, dropout=dropout)) for dropout in (0.5, 0.0))
     load_weights(inside, outside.state_dict(), "x")
     head = getattr(inside.base_model, last)
     assert torch.equal(head.weight, outside.new_fc.weight) and torch.equal(head.bias, outside.new_fc.bias)
-    again = build_model(SETTINGS.with_(arch=arch, dropout=0.5))
+    again = TSN.from_spec(SETTINGS.with_(arch=arch, dropout=0.5))
     load_weights(again, inside.state_dict(), "x")
     assert equal(again.state_dict(), outside.state_dict())
 
@@ -302,7 +303,7 @@ def test_misfit_names_keys_and_shapes(weights):
     odd = dict(weights)
     odd["new_fc.weight"] = torch.zeros(9, 1280)
     odd["new_fc.extra"] = odd.pop("base_model.features.1.conv.0.weight")
-    message = refusal(load_weights, build_model(SETTINGS), odd, "odd.pth")
+    message = refusal(load_weights, TSN.from_spec(SETTINGS), odd, "odd.pth")
     for words in ("odd.pth: ", "1 shapes differ: new_fc.weight is (9, 1280), the model's is (4, 1280)",
                   "1 keys missing: base_model.features.1.conv.0.weight", "1 keys unknown: new_fc.extra"):
         assert words in message
@@ -326,7 +327,7 @@ def test_a_released_file_tells_by_its_name(weights, tmp_path):
     found = load_checkpoint(path)
     assert (found.source, found.dataset, found.class_names) == ("file name", "kinetics", None)
     assert found.settings == SETTINGS.with_(shift_place="blockres")
-    model = build_model(found.settings)
+    model = TSN.from_spec(found.settings)
     load_weights(model, found.weights, "x")
     assert equal(model.state_dict(), weights)
 
@@ -335,7 +336,7 @@ def test_a_released_file_without_dropout(tmp_path):
     inside = filled(dropout=0.0).state_dict()
     found = load_checkpoint(save(dict(inside), tmp_path / RELEASED))
     assert found.settings.dropout == 0 and found.settings.num_class == 4
-    model = build_model(found.settings)
+    model = TSN.from_spec(found.settings)
     load_weights(model, found.weights, "x")
     assert equal(model.state_dict(), inside)
 
@@ -379,7 +380,7 @@ def described(weights, tmp_path, dataset="gestures", names=("a", "b", "c", "d"),
 def test_tuning_keeps_the_classifier_of_the_same_classes(dataset, names, num_class, kept, weights, tmp_path):
     path = described(weights, tmp_path)
     torch.manual_seed(0)
-    model = build_model(SETTINGS.with_(num_class=num_class))
+    model = TSN.from_spec(SETTINGS.with_(num_class=num_class))
     fresh = model.new_fc.weight.detach().clone()
     assert tune_from(model, path, dataset, names) is kept
     state = model.state_dict()
@@ -391,12 +392,12 @@ def test_tuning_keeps_the_classifier_of_the_same_classes(dataset, names, num_cla
 
 def test_tuning_from_a_released_file(weights, tmp_path):
     path = save(weights, tmp_path / RELEASED.replace("kinetics", "somethingv2"))
-    assert not tune_from(build_model(SETTINGS), path, "something", None)
-    assert tune_from(build_model(SETTINGS), path, "somethingv2", None)
+    assert not tune_from(TSN.from_spec(SETTINGS), path, "something", None)
+    assert tune_from(TSN.from_spec(SETTINGS), path, "somethingv2", None)
 
 
 def test_tuning_refuses_another_network(weights, tmp_path):
-    message = refusal(tune_from, build_model(SETTINGS.with_(arch="resnet18")), described(weights, tmp_path), "x", None)
+    message = refusal(tune_from, TSN.from_spec(SETTINGS.with_(arch="resnet18")), described(weights, tmp_path), "x", None)
     assert "--tune_from" in message and "keys missing: base_model.conv1.weight" in message
 
 

@@ -10,7 +10,8 @@ from ops.backbones import BACKBONES
 from ops.checkpoints.checkpoint import parse_name
 from ops.checkpoints.inspect import IMAGE, ONLINE, VIDEO, inspect_file, read_tensors, recognise
 from ops.checkpoints.online_format import to_online_names
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from tests.helpers.programs import assert_refused, run
 
 SETTINGS = ModelSpec(5, 4, arch="resnet18", shift=True, shift_div=4, shift_place="blockres")
@@ -32,7 +33,7 @@ def flat(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @lru_cache(maxsize=None)
 def _weights(settings: ModelSpec) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
-        model = build_model(settings)
+        model = TSN.from_spec(settings)
     return flat(model)
 
 
@@ -87,7 +88,7 @@ def test_every_published_layout_is_recognised_by_its_tensors_alone(golden):
 def test_options_show_in_the_tensors_also_together(arch, options):
     settings = ModelSpec(3, 8, arch=arch, shift=True, **options)
     with torch.device("meta"):
-        state = build_model(settings).state_dict()
+        state = TSN.from_spec(settings).state_dict()
     kind, found, score = recognise(state)
     assert (kind, found, score) == (VIDEO, arch, 1)
     facts = read_tensors(state, kind, found)
@@ -266,4 +267,4 @@ def test_one_bad_file_does_not_hide_the_others(tmp_path, monkeypatch, capfd):
     [report] = json.loads(done.out)
     assert report["file"] == str(good) and report["loads"] is True
     assert report["facts"]["arch"] == {"value": "resnet18", "source": "tensors"}
-    assert report["parameters"] == sum(p.numel() for p in build_model(SETTINGS).parameters())
+    assert report["parameters"] == sum(p.numel() for p in TSN.from_spec(SETTINGS).parameters())

@@ -14,7 +14,8 @@ from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation import predict as predict_module
 from ops.evaluation.predict import expand, frame_times, load_classifier, open_for_prediction, slide
 from ops.evaluation.timeline import borders, draw_timelines, spans, tick
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.weights import save_checkpoint
 from tests.helpers.clips import clip, coded_image, encode, number_of, real_video
 from tests.helpers.golden_model import fill
@@ -33,7 +34,7 @@ def checkpoint(path, class_names=NAMES, dataset="mine", **changes):
     """A small TSM with weights that give every class another score."""
     options = dict(num_segments=4, arch="resnet18", shift=True, input_size=56)
     model_settings = ModelSpec(num_class=len(NAMES), **{**options, **changes})
-    model = build_model(model_settings)
+    model = TSN.from_spec(model_settings)
     model.load_state_dict(fill(model.state_dict()))
     weights = {f"module.{key}": value for key, value in model.state_dict().items()}
     save_checkpoint({"settings": model_settings.to_dict(), "dataset": dataset, "class_names": class_names,
@@ -299,7 +300,7 @@ def test_class_names_where_the_file_has_none(tmp_path, monkeypatch, capfd):
     result = answers(monkeypatch, capfd, tmp_path / "v.mp4", "--weights", bare, "--categories", tmp_path / "names.txt")[1]
     assert result[0]["predictions"][0]["class"].startswith("N")
     content = {key: torch.zeros(27, 512) if key == "new_fc.weight" else torch.zeros(27) if key == "new_fc.bias" else value
-               for key, value in build_model(ModelSpec(6, 8, arch="resnet18", shift=True)).state_dict().items()}
+               for key, value in TSN.from_spec(ModelSpec(6, 8, arch="resnet18", shift=True)).state_dict().items()}
     released = tmp_path / "TSM_jester_RGB_resnet18_shift8_blockres_avg_segment8_e45.pth"
     save_checkpoint({"state_dict": content}, released)
     assert load_classifier(released, torch.device("cpu"), PROTOCOLS["efficient"]).class_names[26] == (

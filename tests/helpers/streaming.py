@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.weights import save_checkpoint
 
 NAMES = ["Left", "Right", "Up", "Down"]
@@ -22,7 +23,7 @@ def make_weights(path, **extra):
     torch.manual_seed(0)
     settings = ModelSpec(len(NAMES), 8, arch="resnet18", shift=True, shift_direction="unidirectional",
                          input_size=64)
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     model.new_fc.weight.data.mul_(60)  # or every class has a probability of a quarter
     save_checkpoint({"epoch": 1, "arch": "resnet18", "settings": settings.to_dict(), "class_names": NAMES,
                      "state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}, **extra},

@@ -17,7 +17,7 @@ from ops.checkpoints.checkpoint import load_checkpoint
 from ops.common.errors import UserError
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from tests.conftest import ROOT
 from tests.helpers.programs import assert_refused, make_somethingv2, run
 
@@ -442,4 +442,4 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
 def test_model_settings_rebuild_the_model(trained):
     found = load_checkpoint(trained / "model" / NAME / "ckpt.pth.tar")
     assert isinstance(found.settings, ModelSpec) and found.settings.place == "blockres"
-    assert build_model(found.settings).state_dict().keys() == found.weights.keys()
+    assert TSN.from_spec(found.settings).state_dict().keys() == found.weights.keys()

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from ops.checkpoints.checkpoint import tune_from
 from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, resolve_dataset
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.training.loop import train_step
 from ops.training.schedule import learning_rate, set_learning_rate
 from ops.training.state import TrainState
@@ -62,7 +63,7 @@ def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
     torch.manual_seed(0)
     settings = ModelSpec(5, 2, arch=arch, shift=True, dropout=0, input_size=32)
     # float64: batch norm over this few values would turn float32 rounding into visible differences.
-    ours = build_model(settings, partial_bn=partial_bn, fc_lr5=True).double()
+    ours = TSN.from_spec(settings, partial_bn=partial_bn, fc_lr5=True).double()
     theirs = copy.deepcopy(ours)
     batches = [(clip(3, 2, 3, 32, seed=i).double(), torch.tensor([0, 3, 4])) for i in range(2)]
     hand_written_sgd(theirs, batches, partial_bn)
@@ -87,7 +88,7 @@ def test_schedules_are_the_published_ones():
     ("mobilenetv2_shift", "mobilenetv2", {}), ("bninception_block", "BNInception", {})])
 def test_published_test_program_reads_our_checkpoint(row, arch, options, golden, tmp_path):
     settings = ModelSpec(11, 8, arch=arch, shift=True, **options)
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     optimizer = torch.optim.SGD(model.get_optim_policies(), 0.1)
     metadata = {"arch": arch, "settings": settings.to_dict()}
     TrainState(model, optimizer, epoch=1, metadata=metadata).save(tmp_path, best=True)
@@ -102,7 +103,7 @@ def test_published_test_program_reads_our_checkpoint(row, arch, options, golden,
 def member(path, **options):
     settings = ModelSpec(**{"num_class": 4, "num_segments": 3, "arch": "resnet18", "input_size": 32, **options})
     torch.manual_seed(len(path.name))
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     torch.nn.init.normal_(model.new_fc.weight, 0, 0.1)
     weights = {f"module.{key}": value for key, value in model.state_dict().items()}
     save_checkpoint({"epoch": 1, "arch": "resnet18", "state_dict": weights, "settings": settings.to_dict(),
@@ -204,7 +205,7 @@ def test_a_file_that_says_nothing_is_read_by_its_keys(tmp_path, scored, capfd):
     assert "nothing says whether it shifts" in said
 
     with torch.device("meta"):
-        plain = build_model(ModelSpec(4, 3, arch="resnet18"))
+        plain = TSN.from_spec(ModelSpec(4, 3, arch="resnet18"))
     tune_from(plain.to_empty(device="cpu"), nameless, "somethingv2", None)
     assert f"--tune_from {nameless}: its keys say that it was trained with a shift (block)" in capfd.readouterr().err
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import opts
-from main import model_settings
 from ops.checkpoints.checkpoint import store_name
 from ops.checkpoints.model_zoo import MODEL_ZOO, find_model
 from ops.data.test_protocol import PROTOCOLS
 from ops.dataset_config import DATASETS, resolve_dataset
-from ops.spec import build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TRAINING = [
@@ -66,7 +66,7 @@ def training_args(command):
 def test_training_recipes_parse_and_build(script, tmp_path, training_args):
     args = training_args(script)
     data = resolve_dataset(args.dataset, args.modality, str(tmp_path))
-    settings = model_settings(args, data.num_class)
+    settings = ModelSpec.from_options(vars(args), num_class=data.num_class)
     assert settings.shift == ("tsn" not in script) and settings.num_segments == int(re.search(r"_(\d+)f", script)[1])
     assert args.dense_sample == ("dense" in script) and settings.non_local == script.endswith("nl")
     name = store_name(settings, args.dataset, args.epochs, args.pretrain, args.lr_type, args.dense_sample)
@@ -75,7 +75,7 @@ def test_training_recipes_parse_and_build(script, tmp_path, training_args):
         find_model(name)
     if settings.num_segments == 8:  # the others differ in T alone
         with torch.device("meta"):
-            assert build_model(settings).num_class == settings.num_class
+            assert TSN.from_spec(settings).num_class == settings.num_class
 
 
 @pytest.mark.parametrize("script", TRAINING)
@@ -141,7 +141,7 @@ def test_testing_recipes_parse(tmp_path, command, training_args):
     args = opts.parse_test(argv)
     assert (program, args.dataset, args.test_segments, args.coeff) == ("test_models.py", "something", [8, 8], [1, 1])
     flow = training_args("train_tsm_something_flow_8f")
-    settings = model_settings(flow, resolve_dataset("something", "Flow", str(tmp_path)).num_class)
+    settings = ModelSpec.from_options(vars(flow), num_class=resolve_dataset("something", "Flow", str(tmp_path)).num_class)
     assert args.weights[1] == f"checkpoint/{store_name(settings, 'something', flow.epochs)}/ckpt.best.pth.tar"
 
 
@@ -184,7 +184,8 @@ def test_checkpoints_in_the_document_are_those_that_its_recipes_leave(tmp_path, 
         if words and (re.match(r"scripts/(train|finetune)", words[0]) or words[:2] == ["python", "main.py"]):
             args = (opts.parse_train(words[2:]) if words[0] == "python" else
                     training_args(Path(words[0]).stem, *words[1:]))
-            settings = model_settings(args, resolve_dataset(args.dataset, args.modality, str(tmp_path)).num_class)
+            settings = ModelSpec.from_options(
+                vars(args), num_class=resolve_dataset(args.dataset, args.modality, str(tmp_path)).num_class)
             names.add(store_name(settings, args.dataset, args.epochs))
     text = (SCRIPTS.parent / "docs" / "models.md").read_text()
     assert set(re.findall(r"checkpoint/(TSM_\w+)/ckpt.best.pth.tar", text)) == names and len(names) == 8

@@ -15,7 +15,7 @@ from ops.data.loader import make_loader
 from ops.data.tsn_dataset import BadVideo, TSNDataSet, collate
 from ops.dataset_config import resolve_dataset, swaps_by_names
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.streaming import sources as stream_sources
 from ops.streaming.online import OnlineTSM
 from ops.streaming.stream import frame_transform
@@ -28,8 +28,8 @@ from tests.helpers.programs import assert_refused, make_frames, make_somethingv2
 
 def small(**options):
     torch.manual_seed(0)
-    return build_model(ModelSpec(**{"num_class": 4, "num_segments": 4, "arch": "resnet18", "shift": True,
-                                    "input_size": 32, **options}), inplace=False)
+    return TSN.from_spec(ModelSpec(**{"num_class": 4, "num_segments": 4, "arch": "resnet18", "shift": True,
+                                      "input_size": 32, **options}), inplace=False)
 
 
 def test_inplace_shift_does_not_change_the_residuals_input():
@@ -62,7 +62,7 @@ def test_non_local_keeps_every_block(arch, blocks):
 
 
 def test_non_local_is_in_the_optimizer_under_partial_bn():
-    model = build_model(ModelSpec(4, 4, arch="resnet18", non_local=True), partial_bn=True)
+    model = TSN.from_spec(ModelSpec(4, 4, arch="resnet18", non_local=True), partial_bn=True)
     listed = {id(p) for group in model.get_optim_policies() for p in group["params"]}
     wanted = [p for name, p in model.named_parameters() if ".nl." in name]
     assert wanted and all(id(p) in listed for p in wanted)
@@ -154,7 +154,7 @@ def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
     data = resolve_dataset("somethingv2", "Flow", str(tmp_path), str(tmp_path / "list.txt"),
                            root_path=str(tmp_path / "flow"))
     settings = ModelSpec(174, 1, "Flow", arch="resnet18", input_size=32)
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
 
     def motions(flip):
         videos = training_set(model, settings, data, flip=flip)
@@ -258,8 +258,8 @@ def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
         def release(self):
             pass
     monkeypatch.setattr(stream_sources.cv2, "VideoCapture", RedCamera)
-    online = OnlineTSM(build_model(ModelSpec(4, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
-                                             input_size=32)))
+    online = OnlineTSM(TSN.from_spec(ModelSpec(4, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
+                                               input_size=32)))
     shot = next(iter(stream_sources.Camera(0).shots()))
     pixels = frame_transform(online.preprocessing)(shot.read())
     assert [round(float(channel.float().mean())) for channel in pixels[0]] == [220, 60, 20]
@@ -274,8 +274,8 @@ def test_the_demo_does_not_begin_with_uninitialised_buffers():
     poison = [torch.full(shape, float("nan")) for shape in MobileNetV2(3, 32).buffer_shapes()]
     del poison
     published = MobileNetV2(3, 32).eval()
-    online = OnlineTSM(build_model(ModelSpec(4, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
-                                             input_size=32)))
+    online = OnlineTSM(TSN.from_spec(ModelSpec(4, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
+                                               input_size=32)))
     for buffers in (published.initial_buffers(), online.initial_state()):
         assert len(buffers) == (10 if buffers[0].shape[1] == 3 else 8)
         assert all(torch.equal(buffer, torch.zeros_like(buffer)) for buffer in buffers)
@@ -302,7 +302,7 @@ def test_a_directory_called_temporal_shift_module_does_not_confuse_the_name(name
 
 
 def test_partial_bn_false_really_thaws():
-    model = build_model(ModelSpec(4, 4, arch="resnet18"), partial_bn=True)
+    model = TSN.from_spec(ModelSpec(4, 4, arch="resnet18"), partial_bn=True)
     model.train()
     model.partialBN(False)
     model.train()

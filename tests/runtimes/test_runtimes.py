@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from ops.checkpoints.online_format import online_content, open_model, settings_of
+from ops.checkpoints.online_format import online_content, open_model
 from ops.common.errors import UserError
 from ops.runtimes import openvino as openvino_module
 from ops.runtimes.export import (
@@ -410,7 +410,7 @@ def save_online(tmp_path, size=SIZE, seed=0):
     model = twin("resnet18", 4, input_size=size)
     if seed:
         torch.nn.init.normal_(model.new_fc.weight)
-    settings = settings_of(model).to_dict()
+    settings = model.spec.to_dict()
     save_checkpoint({"state_dict": model.state_dict(), "settings": settings, "class_names": list("abcde")}, clip_file)
     path = tmp_path / "online.pth.tar"
     save_checkpoint(online_content(open_model(clip_file)), path)

@@ -12,11 +12,9 @@ from torch import nn
 from archs import mobilenet_v2
 from online_demo.mobilenet_v2_tsm import MobileNetV2
 from ops.checkpoints.checkpoint import store_name
-from ops.checkpoints.online_format import settings_of
 from ops.common.errors import UserError
 from ops.evaluation.evaluate import make_preprocessor
 from ops.models import TSN, make_mobilenet_shift
-from ops.spec import build_model
 from ops.streaming.online import OnlineTSM
 from ops.temporal_shift import TemporalShift
 from ops.training.loop import train_step
@@ -177,10 +175,10 @@ def test_one_way_in_place_learns_the_same(arch, place, size):
 
 
 def test_one_way_is_in_the_name_and_the_settings():
-    found = settings_of(twin("mobilenetv2", 8))
+    found = twin("mobilenetv2", 8).spec
     assert store_name(found, "jester", 50) == "TSM_jester_RGB_mobilenetv2_shift8_blockres_uni_avg_segment8_e50"
-    assert settings_of(build_model(found)) == found
-    directions = {m.direction for m in build_model(found).modules() if isinstance(m, TemporalShift)}
+    assert TSN.from_spec(found).spec == found
+    directions = {m.direction for m in TSN.from_spec(found).modules() if isinstance(m, TemporalShift)}
     assert directions == {"unidirectional"}
 
 

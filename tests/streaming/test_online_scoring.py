@@ -16,7 +16,8 @@ from ops.data.sampling import sample_test
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.evaluation.metrics import Predictions
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import (
     OnlineScores,
@@ -38,8 +39,8 @@ VIDEOS = {"clip a": (9, 0), "b": (4, 1), "c": (12, 2), "d": (1, 1), "e": (9, 2)}
 def online():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    model = build_model(ModelSpec(3, 4, arch="mobilenetv2", shift=True, shift_direction="unidirectional",
-                                  input_size=32))
+    model = TSN.from_spec(ModelSpec(3, 4, arch="mobilenetv2", shift=True, shift_direction="unidirectional",
+                                    input_size=32))
     model.load_state_dict(fill(model.state_dict()))
     yield OnlineTSM(model)
     torch.set_num_threads(threads)
@@ -141,7 +142,7 @@ def test_a_killed_worker_is_one_line(online, videos):
 
 def test_the_answer_after_the_clips_frames_is_the_clip_models(online):
     """12 frames at stride 3 are the 4 frames of the clip."""
-    model = build_model(online.settings)
+    model = TSN.from_spec(online.settings)
     model.load_state_dict(fill(model.state_dict()))
     pixels = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     chosen = pixels[[i - 1 for i in streamed_indices(12, 3)]]

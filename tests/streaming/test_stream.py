@@ -4,7 +4,8 @@ import torch
 
 from ops.common.errors import UserError
 from ops.dataset_config import JESTER_CLASSES
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.stream import JESTER_READ_AS, JESTER_REFUSED, JESTER_START, PublishedSmoothing, Stream
 from tests.helpers.golden_model import fill
@@ -121,8 +122,8 @@ def test_jester_has_27_classes_and_the_demo_refuses_five():
 def online():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    model = build_model(ModelSpec(6, 4, arch="mobilenetv2", shift=True, shift_direction="unidirectional",
-                                  input_size=64))
+    model = TSN.from_spec(ModelSpec(6, 4, arch="mobilenetv2", shift=True, shift_direction="unidirectional",
+                                    input_size=64))
     model.load_state_dict(fill(model.state_dict()))
     yield OnlineTSM(model)
     torch.set_num_threads(threads)

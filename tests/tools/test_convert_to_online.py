@@ -12,7 +12,7 @@ from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model, preprocessing
+from ops.spec import ModelSpec, preprocessing
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import score_online
 from ops.weights import load_weights
@@ -39,7 +39,7 @@ def one_way(arch="mobilenetv2", **options):
 def write(path, settings, metadata=True, names=NAMES):
     """A checkpoint as main.py writes it, or as the original did."""
     torch.manual_seed(7)
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_var, 0.5, 1.5)
     weights = model.state_dict()
@@ -125,7 +125,7 @@ def test_what_main_trains_is_what_streams(tmp_path, monkeypatch, capfd):
     online = OnlineTSM(tmp_path / "online.pth.tar")
     assert online.class_names == ["Doing 0", "Doing 1", "Doing 2", "Doing 3"] and online.settings.input_size == 32
     found = load_checkpoint(file)
-    model = build_model(found.settings)
+    model = TSN.from_spec(found.settings)
     load_weights(model, found.weights, "")
     with torch.no_grad():
         wanted = model.eval()(torch.cat([clip(1, 1, 3, 32, seed=i) for i in range(3)], dim=1))

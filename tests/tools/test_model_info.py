@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from ops.flops import count_multiply_adds, count_parameters, gflops_per_view, view_shape
+from ops.models import TSN
 from ops.non_local import NonLocalBlock3D
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from tests.helpers.programs import assert_refused, run
 
 
 def on_meta(*args, **options):
     with torch.device("meta"):
-        return build_model(ModelSpec(*args, **options))
+        return TSN.from_spec(ModelSpec(*args, **options))
 
 
 def by_hand(model: nn.Module, *shape: int) -> int:
@@ -86,7 +87,7 @@ def test_the_count_is_that_of_every_layer_by_hand(options):
 
 
 def test_the_model_stays_as_it_is():
-    model = build_model(ModelSpec(7, 2, arch="resnet18", shift=True, dropout=0.5)).half()
+    model = TSN.from_spec(ModelSpec(7, 2, arch="resnet18", shift=True, dropout=0.5)).half()
     model.train()
     model.base_model.layer1.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}

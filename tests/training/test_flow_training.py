@@ -10,8 +10,9 @@ from ops.common.errors import UserError
 from ops.data.clip_transforms import ToClipTensor
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import mirror_labels, resolve_dataset
+from ops.models import TSN
 from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.weights import save_checkpoint
 from tests.helpers.programs import run
 from tests.prepare.test_extract_flow import moving, write_frames
@@ -137,7 +138,7 @@ def member(path, **options):
     torch.manual_seed(len(path.name))
     settings = ModelSpec(**{"num_class": 4, "num_segments": 4, "arch": "resnet18", "shift": True, "input_size": 32,
                             **options})
-    model = build_model(settings)
+    model = TSN.from_spec(settings)
     torch.nn.init.normal_(model.new_fc.weight, 0, 0.1)
     save_checkpoint({"state_dict": model.state_dict(), "settings": settings.to_dict(), "dataset": "something",
                      "class_names": CLASSES}, path)

@@ -4,7 +4,8 @@ import torch
 
 from ops.checkpoints.checkpoint import check_same_settings, load_checkpoint
 from ops.common.errors import UserError
-from ops.spec import ModelSpec, build_model
+from ops.models import TSN
+from ops.spec import ModelSpec
 
 SETTINGS = ModelSpec(num_class=4, num_segments=2, arch="mobilenetv2", shift=True, shift_div=4)
 RELEASED = "TSM_kinetics_RGB_mobilenetv2_shift4_blockres_avg_segment2_e100_dense.pth"
@@ -12,7 +13,7 @@ RELEASED = "TSM_kinetics_RGB_mobilenetv2_shift4_blockres_avg_segment2_e100_dense
 
 @pytest.fixture(scope="module")
 def weights():
-    return dict(build_model(SETTINGS).state_dict())
+    return dict(TSN.from_spec(SETTINGS).state_dict())
 
 
 def described(weights, tmp_path, settings=SETTINGS):

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from ops.common.device import pick_device
 from ops.common.errors import UserError
 from ops.models import TSN
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from tools.benchmarks.machine import interleaved_medians
 
 KINDS = ("none", "plain", "inplace")
@@ -58,7 +58,7 @@ def training_step(arch: str, place: str, kind: str, args: argparse.Namespace,
                   device: torch.device) -> Callable[[], None]:
     """A forward and a backward pass whose gradients are freed before the next. kind: of shift, one of KINDS."""
     settings = ModelSpec(10, args.num_segments, arch=arch, shift=kind != "none", shift_place=place)
-    model = build_model(settings, inplace=kind == "inplace").to(device).train()
+    model = TSN.from_spec(settings, inplace=kind == "inplace").to(device).train()
     clips = torch.randn(args.batch_size, args.num_segments * 3, args.input_size, args.input_size, device=device)
     return lambda: _step(model, clips)
 

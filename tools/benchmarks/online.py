@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
+from ops.models import TSN
 from ops.runtimes.base import PRECISIONS
 from ops.runtimes.export import Exported, export_step
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.registry import BACKENDS, EXPORTED, check, open_exported, open_runtime
-from ops.spec import ModelSpec, build_model
+from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.stream import StepModel, Stream
 
@@ -92,8 +93,8 @@ class Row:
 def random_model(arch: str, size: int) -> OnlineTSM:
     """A one-way model whose random weights give logits of ordinary size: its norms have seen some frames."""
     torch.manual_seed(0)
-    model = build_model(ModelSpec(CLASSES, 2, arch=arch, shift=True, shift_direction="unidirectional",
-                                  input_size=size))
+    model = TSN.from_spec(ModelSpec(CLASSES, 2, arch=arch, shift=True, shift_direction="unidirectional",
+                                    input_size=size))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean of what it sees
@@ -261,8 +262,8 @@ def one_core() -> Iterator[None]:
 
 def first_stage(size: int) -> OnlineTSM:
     """ResNet-18 up to its first pair of blocks: quick, and with all that a stream does around a larger one."""
-    model = build_model(ModelSpec(CLASSES, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
-                                  input_size=size))
+    model = TSN.from_spec(ModelSpec(CLASSES, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
+                                    input_size=size))
     net = model.base_model
     net.layer2, net.layer3, net.layer4 = nn.Identity(), nn.Identity(), nn.Identity()
     model.new_fc = nn.Linear(net.bn1.num_features, CLASSES)

@@ -1,0 +1,71 @@
+"""ModelSpec: one record from the command line to the checkpoint, checked in one place."""
+import dataclasses
+
+import pytest
+import torch
+
+from ops.common.errors import UserError
+from ops.models import TSN
+from ops.spec import ModelSpec
+from opts import parse_train
+
+# One value for each option that is not its default.
+OTHER = dict(num_class=5, num_segments=3, modality="Flow", arch="resnet18", shift=True, shift_div=4, shift_place="block",
+             shift_direction="unidirectional", consensus_type="identity", dropout=0.0, img_feature_dim=7,
+             temporal_pool=True, non_local=True, non_local_type="gaussian", input_size=64, new_length=3,
+             before_softmax=False)
+
+
+def empty(spec):
+    with torch.device("meta"):
+        return TSN.from_spec(spec)
+
+
+def test_a_model_keeps_the_spec_it_was_built_from():
+    spec = ModelSpec(**{**OTHER, "before_softmax": True})
+    assert empty(spec).spec is spec
+
+
+def test_the_published_constructor_passes_every_option_on():
+    assert {field.name for field in dataclasses.fields(ModelSpec)} == OTHER.keys()
+    published = {"arch": "base_model", "shift": "is_shift"}
+    wanted = {**OTHER, "consensus_type": "avg"}
+    with torch.device("meta"):
+        model = TSN(**{published.get(key, key): value for key, value in wanted.items()}, pretrain="none")
+    assert model.spec == ModelSpec(**wanted)
+    for name, value in wanted.items():
+        attribute = {"arch": "base_model_name", "shift": "is_shift"}.get(name, name)
+        assert getattr(model, attribute) == value
+    assert model.crop_size == model.input_size == 64 and model.scale_size == 73 and model.frame_channels == 6
+
+
+def test_dict_and_back():
+    spec = ModelSpec(**OTHER)
+    assert ModelSpec.from_dict(spec.to_dict()) == spec
+    assert ModelSpec(5, 8).to_dict().keys() == OTHER.keys() - {"new_length", "before_softmax"}, "earlier versions read it"
+
+
+def test_options_of_a_command_line():
+    args = parse_train(["something", "RGB", "--arch", "resnet18", "--shift", "--num_segments", "4"])
+    spec = ModelSpec.from_options(vars(args), num_class=3)
+    assert spec == ModelSpec(3, 4, arch="resnet18", shift=True)
+    assert ModelSpec.from_options(vars(args), num_class=3, arch="resnet34").arch == "resnet34"
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(num_class=0), "0 classes: a model needs at least one"),
+    (dict(num_segments=0), "--num_segments 0: choose 1 or more frames per clip (published: 8 or 16)"),
+    (dict(input_size=31), "--input_size 31: choose 32 or more pixels (published: 224)"),
+    (dict(modality="rgb"), "modality 'rgb': choose RGB or Flow or RGBDiff"),
+    (dict(arch="vgg16"), "--arch 'vgg16': choose one of resnet18, "),
+    (dict(consensus_type="max"), "--consensus_type 'max': choose avg or identity"),
+    (dict(shift_direction="up"), "--shift_direction 'up': choose bidirectional or unidirectional"),
+    (dict(non_local_type="x"), "--non_local_type 'x': choose embedded_gaussian or gaussian or dot_product"),
+    (dict(dropout=1.0), "--dropout 1.0: choose 0 (none) to below 1"),
+    (dict(new_length=-1), "--new_length -1: choose 1 or more images per segment"),
+])
+def test_options_that_cannot_work(changes, message):
+    spec = ModelSpec(**{"num_class": 3, "num_segments": 8, **changes})
+    with pytest.raises(UserError) as found:
+        spec.check()
+    assert found.value.for_command_line().startswith(message)
