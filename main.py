@@ -40,8 +40,9 @@ def main() -> None:
     device = torch.device("cuda", gpus[0]) if gpus else device
     resumed = checkpoint.load_checkpoint(Path(args.resume)) if args.resume else None
     check_before_preparing(args)
-    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
-                           args.dataset_file, needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
+    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
+                           val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
+                           needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
     settings = ModelSpec.from_options(vars(args), num_class=data.num_class)
     name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)

@@ -1,17 +1,18 @@
-"""The table of data sets: where each one's lists and frames lie under one root, its classes, its recipe.
+"""The registry of data sets: where each one's lists and frames are under one root, its classes, its recipe.
 
-A user's own data sets are not written into the table but into a `datasets.yaml` (`ops.prepare.user_file`).
+Users register their own data sets in a `datasets.yaml` instead (`ops.prepare.user_file`).
 """
 import logging
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
 from ops.common.errors import UserError
 from ops.data.list_files import read_list
 from ops.prepare.user_file import UserDataSet, read_dataset_file
+from ops.recipes import RECIPES, Recipe
 
 log = logging.getLogger(__name__)
 DATASET_FILE = Path(__file__).resolve().parents[1] / "datasets.yaml"
@@ -19,7 +20,7 @@ DATASET_FILE = Path(__file__).resolve().parents[1] / "datasets.yaml"
 
 @dataclass(frozen=True)
 class Files:
-    """Where one modality's data lies: frame directory and lists relative to the root, file name of a frame."""
+    """Where one modality's data is: frame root and lists relative to the data sets' root, and a frame's file name."""
     frames: str
     train_list: str
     val_list: str
@@ -27,23 +28,14 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The published training settings of a data set, and the script that holds them."""
-    script: str
-    lr: float
-    weight_decay: float
-    epochs: int
-    batch_size: int
-    no_partialbn: bool
-
-
-@dataclass(frozen=True)
 class DataSet:
-    """One row of the table. num_class counts where the file of class names (one a line) is absent.
+    """One row of the table.
 
-    swaps: pairs of labels that a mirror exchanges; None where the class names tell (left and right, clockwise and
-    counterclockwise), () where no class has a direction. published_names: the classes in the order of the published
-    lists, where the mirror's pairs need them. prepare: makes the data under the root on first use.
+    num_class: used when the file of class names is absent. files: modality -> its files. categories: the file of class
+    names, one per line. recipe: the published training recipe.
+    swaps: pairs of labels that a mirrored video exchanges; None where the class names decide (left and right, clockwise
+    and counterclockwise), () where no class has a direction. published_names: the classes in published order, where the
+    pairs depend on them. prepare: creates the data under the root on first use.
     """
     num_class: int
     files: dict[str, Files]
@@ -55,7 +47,7 @@ class DataSet:
 
 
 def _prepare_gestures(root: Path) -> None:
-    from ops.prepare.gestures.dataset import prepare_gestures  # rendering and encoding load only where they are needed
+    from ops.prepare.gestures.dataset import prepare_gestures  # OpenCV and PyAV: slow to import, seldom needed
     prepare_gestures(root)
 
 
@@ -69,65 +61,63 @@ JESTER_CLASSES = (
     "Zooming In With Two Fingers", "Zooming Out With Full Hand", "Zooming Out With Two Fingers",
 )
 
-_SOMETHING_RECIPE = Recipe("scripts/train_tsm_something_rgb_8f.sh", 0.01, 5e-4, 50, 64, True)
-_SOMETHINGV2_RECIPE = replace(_SOMETHING_RECIPE, script="scripts/train_tsm_somethingv2_rgb_8f.sh")
-
 DATASETS: dict[str, DataSet] = {
     "ucf101": DataSet(
         101, {"RGB": Files("UCF101/jpg", "UCF101/file_list/ucf101_rgb_train_split_1.txt",
                            "UCF101/file_list/ucf101_rgb_val_split_1.txt", "img_{:05d}.jpg"),
               "Flow": Files("UCF101/jpg", "UCF101/file_list/ucf101_flow_train_split_1.txt",
                             "UCF101/file_list/ucf101_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        "UCF101/labels/classInd.txt", Recipe("scripts/finetune_tsm_ucf101_rgb_8f.sh", 0.001, 5e-4, 25, 64, False),
-        swaps=()),
+        categories="UCF101/labels/classInd.txt", recipe=RECIPES["finetune_tsm_ucf101_rgb_8f"], swaps=()),
     "hmdb51": DataSet(
         51, {"RGB": Files("HMDB51/images", "HMDB51/splits/hmdb51_rgb_train_split_1.txt",
                           "HMDB51/splits/hmdb51_rgb_val_split_1.txt", "img_{:05d}.jpg"),
              "Flow": Files("HMDB51/images", "HMDB51/splits/hmdb51_flow_train_split_1.txt",
                            "HMDB51/splits/hmdb51_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        "HMDB51/splits/category.txt",
-        Recipe("scripts/finetune_tsm_hmdb51_rgb_8f.sh", 0.001, 5e-4, 25, 64, False), swaps=()),
+        categories="HMDB51/splits/category.txt", recipe=RECIPES["finetune_tsm_hmdb51_rgb_8f"], swaps=()),
     "something": DataSet(
         174, {"RGB": Files("something/v1/20bn-something-something-v1", "something/v1/train_videofolder.txt",
                            "something/v1/val_videofolder.txt", "{:05d}.jpg"),
               "Flow": Files("something/v1/20bn-something-something-v1-flow",
                             "something/v1/train_videofolder_flow.txt", "something/v1/val_videofolder_flow.txt",
                             "{:06d}-{}_{:05d}.jpg")},
-        "something/v1/category.txt", _SOMETHING_RECIPE, swaps=((2, 4), (30, 41), (52, 66))),
+        categories="something/v1/category.txt", recipe=RECIPES["train_tsm_something_rgb_8f"],
+        swaps=((2, 4), (30, 41), (52, 66))),
     "somethingv2": DataSet(
         174, {"RGB": Files("something/v2/20bn-something-something-v2-frames", "something/v2/train_videofolder.txt",
                            "something/v2/val_videofolder.txt", "{:06d}.jpg"),
               "Flow": Files("something/v2/20bn-something-something-v2-flow",
                             "something/v2/train_videofolder_flow.txt", "something/v2/val_videofolder_flow.txt",
                             "{:06d}.jpg")},
-        "something/v2/category.txt", _SOMETHINGV2_RECIPE, swaps=((86, 87), (93, 94), (166, 167))),
+        categories="something/v2/category.txt", recipe=RECIPES["train_tsm_somethingv2_rgb_8f"],
+        swaps=((86, 87), (93, 94), (166, 167))),
     "jester": DataSet(
         27, {"RGB": Files("jester/20bn-jester-v1", "jester/train_videofolder.txt", "jester/val_videofolder.txt",
                           "{:05d}.jpg"),
              "Flow": Files("jester/20bn-jester-v1-flow", "jester/train_videofolder_flow.txt",
                            "jester/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        "jester/category.txt", Recipe("scripts/train_tsm_jester_rgb_8f.sh", 0.01, 5e-4, 50, 64, True),
-        published_names=JESTER_CLASSES),
+        categories="jester/category.txt", recipe=RECIPES["train_tsm_jester_rgb_8f"], published_names=JESTER_CLASSES),
     "kinetics": DataSet(
         400, {"RGB": Files("kinetics/images", "kinetics/labels/train_videofolder.txt",
                            "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg"),
               "Flow": Files("kinetics/flow", "kinetics/labels/train_videofolder_flow.txt",
                             "kinetics/labels/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        "kinetics/labels/category.txt",
-        Recipe("scripts/train_tsm_kinetics_rgb_8f.sh", 0.02, 1e-4, 50, 128, True), swaps=()),
+        categories="kinetics/labels/category.txt", recipe=RECIPES["train_tsm_kinetics_rgb_8f"], swaps=()),
     "gestures": DataSet(
         8, {"RGB": Files("gestures/frames", "gestures/train_videofolder.txt", "gestures/val_videofolder.txt",
                          "{:06d}.jpg"),
             "Flow": Files("gestures/flow", "gestures/train_videofolder_flow.txt",
                           "gestures/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        "gestures/category.txt", Recipe("scripts/quickstart.sh", 0.02, 5e-4, 5, 16, True),
-        prepare=_prepare_gestures),
+        categories="gestures/category.txt", recipe=RECIPES["quickstart"], prepare=_prepare_gestures),
 }
 
 
 @dataclass(frozen=True)
 class DatasetPaths:
-    """A data set found on this machine: absolute places, class names (None where no file tells them)."""
+    """A data set on this machine: what `ops.data.tsn_dataset.TSNDataSet` needs of it.
+
+    class_names: None where no file has them. frames: the directory that the lists' paths are relative to. template: file
+    name of a frame. entry: its row of the table.
+    """
     name: str
     num_class: int
     class_names: Optional[list[str]]
@@ -139,19 +129,20 @@ class DatasetPaths:
 
 
 def dataset_root(root: Optional[str] = None) -> Path:
-    """The directory under which the table's paths lie: --root_dataset, else TSM_ROOT, else ./data."""
+    """The directory that the table's paths are relative to: `root`, else $TSM_ROOT, else ./data."""
     return Path(root or os.environ.get("TSM_ROOT") or "data")
 
 
-def resolve_dataset(name: str, modality: str, root: Optional[str] = None, train_list: str = "", val_list: str = "",
+def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, train_list: str = "", val_list: str = "",
                     root_path: str = "", dataset_file: Optional[str] = None, needed: Sequence[str] = ()) -> DatasetPaths:
-    """Look a data set up; the three paths, where given, take the place of the table's. UserError if unknown.
+    """The paths and classes of a data set. UserError for an unknown name.
 
-    dataset_file: the yaml file with the user's own data sets (default: datasets.yaml in the repository's root).
-    needed: which of "train_list" and "val_list" must be there; UserError, before anything else is fetched or built.
+    root: see `dataset_root`. train_list, val_list, root_path: replace the table's paths where given. dataset_file: the
+    yaml file of the user's own data sets (default: datasets.yaml in the repository's root). needed: "train_list" or
+    "val_list", which must exist and be readable.
     """
-    given = {"train_list": train_list, "val_list": val_list, "root": root_path}
-    entry, files = _look_up(name, modality, dataset_file, [key for key, path in given.items() if path])
+    replaced = {"train_list": train_list, "val_list": val_list, "root": root_path}
+    entry, files = _look_up(name, modality, dataset_file, [key for key, path in replaced.items() if path])
     base = dataset_root(root)
     if entry.prepare and not root_path:
         entry.prepare(base)
@@ -159,19 +150,20 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, train_
              "val_list": Path(val_list or base / files.val_list)}
     for key in needed:
         if not lists[key].is_file():
-            read_list(lists[key])  # raises the loader's own error
+            read_list(lists[key])  # raises the same error as the loader would, but before anything is built
     names = read_categories(base / entry.categories) if entry.categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
                         frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
 
 
-def _look_up(name: str, modality: str, dataset_file: Optional[str], unused: list[str]) -> tuple[DataSet, Files]:
+def _look_up(name: str, modality: str, dataset_file: Optional[str], replaced: list[str]) -> tuple[DataSet, Files]:
+    """replaced: keys of a user's data set whose paths are not used, and need not exist."""
     own = user_datasets(dataset_file) if dataset_file or name not in DATASETS else {}
     if name in own:
-        own[name].check_paths(*unused)
+        own[name].check_paths(*replaced)
     elif name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}: choose one of {', '.join([*DATASETS, *own])}, or make it one with"
-                        " tools/make_dataset.py")
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join([*DATASETS, *own])}, or register your own"
+                        " with tools/make_dataset.py")
     entry = _own_entry(own[name]) if name in own else DATASETS[name]
     kind = "RGB" if modality == "RGBDiff" else modality
     if kind not in entry.files:
@@ -187,13 +179,15 @@ def user_datasets(dataset_file: Optional[str] = None) -> dict[str, UserDataSet]:
 
 
 def _own_entry(own: UserDataSet) -> DataSet:
-    """A user's data set as a row of the table; its absolute paths do not depend on the table's root."""
+    """A user's data set as a row of the table; its paths are absolute, so they do not depend on the table's root."""
     files = Files(str(own.root), str(own.train_list), str(own.val_list), own.template)
     return DataSet(own.num_class or 0, {"RGB": files}, str(own.categories) if own.categories else None)
 
 
+# ---- classes ------------------------------------------------------------------------------------------------
+
 def read_categories(path: Path) -> Optional[list[str]]:
-    """The class names of a category file, one a line; UCF101's `1 ApplyEyeMakeup` loses its number. None: no file."""
+    """The class names in a category file, one per line, without UCF101's numbers (`1 ApplyEyeMakeup`). None: no file."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
@@ -208,11 +202,11 @@ def read_categories(path: Path) -> Optional[list[str]]:
 
 
 def mirror_labels(data: DatasetPaths, trained: Optional[list[str]] = None) -> Optional[list[int]]:
-    """label -> the label of the mirrored video; None where that is unknown (no class names, no published pairs).
+    """label -> label of the mirrored video; None where it is unknown (no class names, no published pairs).
 
-    trained: the class names that a checkpoint tells, which count where the data set's file of them is absent.
+    trained: a checkpoint's class names, used where the data set has no file of class names.
     """
-    # The published pairs and names are of the published list of classes: another list is judged by its names.
+    # The published pairs and names hold only for the published list of classes; another list is judged by its names.
     published = data.num_class == data.entry.num_class
     pairs = data.entry.swaps if published else None
     names = data.class_names or trained or (data.entry.published_names if published else None)
@@ -230,27 +224,29 @@ _OPPOSITES = {"left": "right", "right": "left", "clockwise": "counterclockwise",
 
 
 def swaps_by_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of classes whose names differ only in left and right, or clockwise and counterclockwise, words."""
+    """Pairs of classes whose names differ only in the words left and right, or clockwise and counterclockwise."""
     words = [re.findall(r"\w+", name.lower()) for name in names]
     mirrored = [[_OPPOSITES.get(word, word) for word in row] for row in words]
     return tuple((i, words.index(row)) for i, row in enumerate(mirrored) if row in words and words.index(row) > i)
 
 
+def check_same_classes(checkpoint: Optional[list[str]], data: Optional[list[str]], what: str) -> None:
+    """UserError when both sides name their classes and the names differ. what: begins the message."""
+    if checkpoint and data and checkpoint != data:
+        _raise_difference(checkpoint, data, what)
+
+
+def _raise_difference(checkpoint: list[str], data: list[str], what: str) -> NoReturn:
+    if len(checkpoint) != len(data):
+        raise UserError(f"{what}: the checkpoint has {len(checkpoint)} classes, the data set {len(data)}")
+    i = next(i for i, (a, b) in enumerate(zip(checkpoint, data)) if a != b)
+    raise UserError(f"{what}: the checkpoint and the data set have different classes: class {i} is {checkpoint[i]!r} in the"
+                    f" checkpoint, {data[i]!r} in the data set")
+
+
+# ---- published interface ------------------------------------------------------------------------------------
+
 def return_dataset(dataset: str, modality: str) -> tuple[int, str, str, str, str]:
-    """(number of classes, training list, validation list, frame root, frame template), as published."""
+    """(number of classes, training list, validation list, frame root, file name of a frame), as published."""
     found = resolve_dataset(dataset, modality)
     return found.num_class, str(found.train_list), str(found.val_list), str(found.frames), found.template
-
-
-def check_same_classes(checkpoint: Optional[list[str]], data: Optional[list[str]], what: str) -> None:
-    """UserError when both sides name their classes and the names differ."""
-    if checkpoint and data and checkpoint != data:
-        _differ(checkpoint, data, what)
-
-
-def _differ(checkpoint: list[str], data: list[str], what: str) -> NoReturn:
-    if len(checkpoint) != len(data):
-        raise UserError(f"{what}: the checkpoint knows {len(checkpoint)} classes, the data set has {len(data)}")
-    i = next(i for i, (a, b) in enumerate(zip(checkpoint, data)) if a != b)
-    raise UserError(f"{what}: the checkpoint's classes are others than the data set's: class {i} is"
-                    f" {checkpoint[i]!r} there and {data[i]!r} here")

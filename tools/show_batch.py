@@ -37,8 +37,8 @@ MILLISECONDS = 250  # a frame of the .gif
 
 def main() -> Optional[int]:
     own, args = parse()
-    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, args.train_list, args.val_list, args.root_path,
-                           args.dataset_file)
+    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
+                           val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file)
     settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
     model = TSN.from_spec(settings, "none")
     videos = training_set(model, settings, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,

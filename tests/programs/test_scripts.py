@@ -15,15 +15,11 @@ from ops.checkpoints.model_zoo import MODEL_ZOO, find_model
 from ops.data.test_protocol import PROTOCOLS
 from ops.dataset_config import DATASETS, resolve_dataset
 from ops.models import TSN
+from ops.recipes import RECIPES
 from ops.spec import ModelSpec
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-TRAINING = [
-    "train_tsm_kinetics_rgb_8f", "train_tsm_kinetics_rgb_16f", "train_tsm_kinetics_rgb_8f_dense",
-    "train_tsm_kinetics_rgb_8f_dense_nl", "train_tsm_kinetics_mobilenetv2_8f_dense", "train_tsn_kinetics_rgb_5f",
-    "train_tsm_something_rgb_8f", "train_tsm_something_rgb_16f", "train_tsm_somethingv2_rgb_8f",
-    "train_tsm_somethingv2_rgb_16f", "train_tsn_something_rgb_8f", "train_tsm_something_flow_8f",
-    "train_tsm_jester_rgb_8f", "finetune_tsm_ucf101_rgb_8f", "finetune_tsm_hmdb51_rgb_8f"]
+TRAINING = [name for name in RECIPES if name != "quickstart"]
 TESTING = ["test_tsm_kinetics_rgb_8f", "test_two_stream_something"]
 PUBLISHED_NAMES = {  # where the released file's name tells the whole recipe
     "train_tsm_kinetics_rgb_8f": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50",
@@ -112,14 +108,46 @@ def test_what_is_passed_on_wins(training_args):
     assert (args.lr, args.batch_size, args.suffix) == (0.04, 256, "a b")
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name != "gestures"])
-def test_the_table_of_data_sets_agrees_with_its_scripts(name, training_args):
+def differences(args):
+    """The options of a command line that differ from main.py's defaults."""
+    defaults = vars(opts.parse_train(["somethingv2", "RGB"]))
+    return {key: value for key, value in vars(args).items() if value != defaults[key]}
+
+
+def test_every_training_script_has_a_recipe():
+    scripts = {path.stem for path in SCRIPTS.glob("*.sh")}
+    assert {name for name in scripts if name.startswith(("train", "finetune"))} == set(TRAINING)
+    assert set(RECIPES) <= scripts and all(recipe.name == name for name, recipe in RECIPES.items())
+    assert len(TRAINING) == 15
+
+
+@pytest.mark.parametrize("script", TRAINING)
+def test_the_command_line_of_a_script_is_its_recipe(script, training_args):
+    """Every option of the recipe, and none that the recipe does not have but for those below."""
+    args, recipe = training_args(script), RECIPES[script].options()
+    assert {key: getattr(args, key) for key in recipe} == {
+        **recipe, "lr_steps": list(recipe["lr_steps"]), "tune_from": args.tune_from}
+    assert Path(args.tune_from or "").stem == (recipe["tune_from"] or "")
+    other = {key: value for key, value in differences(args).items() if key not in recipe}
+    assert other == {"workers": 16, "eval_freq": 1, **({"shift_place": "blockres"} if recipe["shift"] else {})}
+
+
+def test_the_quickstart_trains_with_its_recipe():
+    from tools.quickstart import MODELS, RECIPE, parse
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["quickstart.py"])
+        epochs = parse().epochs
+    args = opts.parse_train(["gestures", "RGB", *MODELS["tsm"].split(), *RECIPE.split(), "--epochs", str(epochs)])
+    recipe = RECIPES["quickstart"].options()
+    del recipe["lr_steps"]  # without effect for a cosine schedule
+    assert recipe["lr_type"] == "cos" and {key: getattr(args, key) for key in recipe} == recipe
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_recipe_of_a_data_set_trains_that_data_set(name):
     recipe = DATASETS[name].recipe
-    assert recipe is not None
-    args = training_args(Path(recipe.script).stem)
-    assert args.dataset == name
-    assert (recipe.lr, recipe.weight_decay, recipe.epochs, recipe.batch_size, recipe.no_partialbn) == (
-        args.lr, args.weight_decay, args.epochs, args.batch_size, args.no_partialbn)
+    assert recipe is not None and RECIPES[recipe.name] is recipe
+    assert (recipe.dataset, recipe.modality) == (name, "RGB") and (SCRIPTS.parent / recipe.script).is_file()
 
 
 @pytest.mark.parametrize("script", [s for s in TRAINING + TESTING if not s.startswith("train")])

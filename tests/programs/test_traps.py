@@ -151,7 +151,7 @@ def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
             Image.merge("RGB", [Image.new("L", (40, 36), value) for value in (200, 100, 0)]).save(
                 tmp_path / "flow" / name / f"{i:06d}.jpg", quality=100, subsampling=0)
     write_list(tmp_path / "list.txt", {"a": (6, 86), "b": (6, 87)})
-    data = resolve_dataset("somethingv2", "Flow", str(tmp_path), str(tmp_path / "list.txt"),
+    data = resolve_dataset("somethingv2", "Flow", str(tmp_path), train_list=str(tmp_path / "list.txt"),
                            root_path=str(tmp_path / "flow"))
     settings = ModelSpec(174, 1, "Flow", arch="resnet18", input_size=32)
     model = TSN.from_spec(settings)
