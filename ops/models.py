@@ -11,6 +11,7 @@ from ops.backbones import Backbone, build_backbone, find_backbone, inflate_first
 from ops.basic_ops import ConsensusModule
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
+from ops.data.sampling import frames_per_segment
 from ops.non_local import make_non_local
 from ops.spec import ModelSpec
 from ops.temporal_shift import (
@@ -215,7 +216,7 @@ class TSN(nn.Module):
         size = tuple(input.shape[-2:])
         if self.modality != "RGBDiff":
             return input.reshape((-1, self.frame_channels) + size)
-        images = input.reshape((-1, self.new_length + 1, 3) + size)
+        images = input.reshape((-1, frames_per_segment(self.modality, self.new_length), 3) + size)
         return images.diff(dim=1).flatten(1, 2)
 
     # ---- what the data path must know ---------------------------------------------------------------------

@@ -150,7 +150,7 @@ def answers(args: argparse.Namespace, classifier: Classifier,
 
 def whole_answers(args: argparse.Namespace, classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any]]:
     """Of each path its answer, while other processes read the next ones."""
-    for path, read in zip(paths, whole_clips(classifier.framing, paths, args.fps, args.workers)):
+    for path, read in zip(paths, whole_clips(classifier, paths, args.fps, args.workers)):
         try:
             yield whole_answer(args, classifier, read)
         except UserError as error:

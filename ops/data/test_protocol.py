@@ -1,11 +1,12 @@
 """Test protocols: how many clips and crops of a video are scored, and their transforms (TSM, sec. 5.1)."""
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from torchvision import transforms
-from ops.common.errors import UserError
-from ops.data.sampling import DENSE_CLIPS
-from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupOverSample, GroupScale, ToClipTensor
 
+from torchvision import transforms
+
+from ops.common.errors import UserError
+from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupOverSample, GroupScale, ToClipTensor
+from ops.data.sampling import ClipSampler, sampling_mode
 
 CROPS = (1, 3, 5, 10)
 
@@ -25,13 +26,17 @@ class TestProtocol:
 
     def __post_init__(self) -> None:
         if self.crops not in CROPS:
-            raise UserError(f"--test_crops {self.crops}: choose {', '.join(map(str, CROPS))}")
-        if self.dense and self.twice:
-            raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
+            raise UserError(f"test_crops {self.crops}: choose {', '.join(map(str, CROPS))}", "test_crops")
+        sampling_mode("test", dense=self.dense, twice=self.twice)
 
     @property
     def clips(self) -> int:
-        return DENSE_CLIPS if self.dense else 2 if self.twice else 1
+        """The number of clips of one video."""
+        return self.sampler(num_segments=1).clips
+
+    def sampler(self, num_segments: int, frames_per_segment: int = 1) -> ClipSampler:
+        """Chooses the frames of the protocol's clips."""
+        return ClipSampler(num_segments, frames_per_segment, sampling_mode("test", dense=self.dense, twice=self.twice))
 
     @property
     def words(self) -> str:

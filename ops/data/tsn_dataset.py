@@ -1,18 +1,18 @@
 """Videos as samples: a list file's records, the frames that the sampler asks for, one transformed clip."""
-from ops.data.list_files import VideoRecord
-from ops.data.list_files import read_list
 import logging
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
-from ops.data import sampling
-from ops.common.errors import UserError
-from ops.video.frames import make_source
-from ops.common.device import local_seed, mix_seeds
-from ops.data.clip_transforms import mirror
 
+from ops.common.device import local_seed, mix_seeds
+from ops.common.errors import UserError
+from ops.data.clip_transforms import mirror
+from ops.data.list_files import VideoRecord, read_list
+from ops.data.sampling import ClipSampler, frames_per_segment, sampling_mode
+from ops.video.frames import make_source
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +47,15 @@ class TSNDataSet(Dataset):
                  test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
                  twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
                  seed: int = 0, mirror_labels: Optional[Sequence[int]] = None, data_format: str = "auto") -> None:
-        if num_segments < 1:
-            raise UserError(f"{num_segments} segments: choose 1 or more frames per clip (published: 8 or 16)")
-        if dense_sample and twice_sample:
-            raise UserError("--dense_sample and --twice_sample exclude each other: choose one")
         self.root_path, self.list_file = Path(root_path), Path(list_file)
-        self.num_segments, self.new_length = num_segments, new_length + (modality == "RGBDiff")
+        self.num_segments, self.new_length = num_segments, frames_per_segment(modality, new_length)
         self.mirror_labels = mirror_labels
         self.modality, self.image_tmpl, self.transform = modality, image_tmpl, transform
         self.random_shift, self.test_mode = random_shift, test_mode
         self.dense_sample, self.twice_sample = dense_sample, twice_sample
+        phase = "test" if test_mode else "train" if random_shift else "val"
+        self.sampler = ClipSampler(num_segments, self.new_length,
+                                   sampling_mode(phase, dense=dense_sample, twice=twice_sample))
         self.skip_bad, self.seed = skip_bad, seed
         self.video_list = read_list(list_file, num_class)
         self.source = make_source(data_format, modality, self.root_path, image_tmpl)
@@ -98,22 +97,12 @@ class TSNDataSet(Dataset):
         return (self.transform(clip) if self.transform else clip), label
 
     def segment_frames(self, num_frames: int) -> list[int]:
-        """The frames of one item: `new_length` from each segment's first one on, the video's last one repeated."""
-        return [min(first + i, num_frames) for first in self.segment_indices(num_frames)
-                for i in range(self.new_length)]
+        """The 1-based frames of one item (`ClipSampler.frames`)."""
+        return self.sampler.expand(self.segment_indices(num_frames), num_frames)
 
     def segment_indices(self, num_frames: int) -> list[int]:
-        """The 1-based first frames of one item's segments; see `ops.data.sampling`."""
-        t, length = self.num_segments, self.new_length
-        if self.test_mode and self.twice_sample:
-            return sampling.sample_twice(num_frames, t, length)
-        if self.dense_sample:
-            return (sampling.sample_dense_test(num_frames, t) if self.test_mode
-                    else sampling.sample_dense_train(num_frames, t) if self.random_shift
-                    else sampling.sample_dense_val(num_frames, t))
-        if self.test_mode or not self.random_shift:
-            return sampling.sample_test(num_frames, t, length)
-        return sampling.sample_train(num_frames, t, length)
+        """The 1-based first frame of each segment of one item (`ClipSampler.first_frames`)."""
+        return self.sampler.first_frames(num_frames)
 
 
 class Batch(NamedTuple):

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ops.common.errors import UserError, shown
-from ops.data import sampling
 from ops.data.loader import Loader, make_loader
+from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import collate
 from ops.dataset_config import DATASETS, JESTER_CLASSES, dataset_root, read_categories
@@ -36,26 +36,6 @@ log = logging.getLogger(__name__)
 QUICKSTART = Path(__file__).resolve().parents[2] / "runs" / "quickstart" / "checkpoint"
 
 
-@dataclass(frozen=True)
-class Framing:
-    """Which frames of a video the network looks at, and as what: all that a process that reads videos has to know.
-
-    per_segment: neighbouring frames of each of the num_segments. transform: of PIL frames to one clip tensor.
-    """
-    protocol: TestProtocol
-    num_segments: int
-    per_segment: int
-    transform: Any
-
-    def frames(self, num_frames: int) -> list[int]:
-        """The 1-based frames that the protocol looks at in a video, or a part of one, of `num_frames`."""
-        t, length = self.num_segments, self.per_segment
-        firsts = (sampling.sample_twice(num_frames, t, length) if self.protocol.twice
-                  else sampling.sample_dense_test(num_frames, t) if self.protocol.dense
-                  else sampling.sample_test(num_frames, t, length))
-        return [min(first + i, num_frames) for first in firsts for i in range(length)]
-
-
 @dataclass
 class Classifier:
     """A checkpoint ready to answer. class_names: a name or number per class."""
@@ -67,10 +47,15 @@ class Classifier:
     named: bool
 
     @property
-    def framing(self) -> Framing:
-        model, settings = self.model, self.settings
-        return Framing(self.protocol, settings.num_segments, model.new_length + (settings.modality == "RGBDiff"),
-                       self.protocol.transform(model.scale_size, model.crop_size, settings.bgr_255))
+    def sampler(self) -> ClipSampler:
+        """Chooses the frames of a video that the network sees."""
+        return self.protocol.sampler(self.settings.num_segments,
+                                     frames_per_segment(self.settings.modality, self.model.new_length))
+
+    @property
+    def transform(self) -> Any:
+        """PIL frames to one clip tensor."""
+        return self.protocol.transform(self.model.scale_size, self.model.crop_size, self.settings.bgr_255)
 
 
 def quickstart_weights() -> Optional[Path]:
@@ -271,9 +256,9 @@ def windows_of(video: Video, length: Optional[float], stride: Optional[float]) -
 class Clips(Dataset):
     """The clips of a video's windows, as `TSNDataSet` would give them; the label 0 means nothing."""
 
-    def __init__(self, framing: Framing, video: Video, windows: Sequence[Window]) -> None:
-        self.video, self.transform = video, framing.transform
-        self.frames = [[window.first + i for i in framing.frames(window.last - window.first)] for window in windows]
+    def __init__(self, sampler: ClipSampler, transform: Any, video: Video, windows: Sequence[Window]) -> None:
+        self.video, self.transform = video, transform
+        self.frames = [[window.first + i for i in sampler.frames(window.last - window.first)] for window in windows]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -285,7 +270,7 @@ class Clips(Dataset):
 def classify(classifier: Classifier, video: Video, windows: Sequence[Window], batch_size: int = 1,
              workers: int = 0) -> Tensor:
     """(windows, num_class) scores, the protocol's views averaged, before the softmax. UserError when they are NaN."""
-    loader = make_loader(Clips(classifier.framing, video, windows), batch_size,
+    loader = make_loader(Clips(classifier.sampler, classifier.transform, video, windows), batch_size,
                          workers if len(windows) > batch_size else 0, train=False)
     return _scores(classifier, video, loader)
 
@@ -306,8 +291,8 @@ def _scores(classifier: Classifier, video: Video, batches: Any) -> Tensor:
 class _WholeVideos(Dataset):
     """Path -> (Video, its one clip), or the UserError that says why it cannot be read."""
 
-    def __init__(self, framing: Framing, paths: Sequence[Path], fps: Optional[float]) -> None:
-        self.framing, self.paths, self.fps = framing, paths, fps
+    def __init__(self, sampler: ClipSampler, transform: Any, paths: Sequence[Path], fps: Optional[float]) -> None:
+        self.sampler, self.transform, self.paths, self.fps = sampler, transform, paths, fps
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -315,15 +300,15 @@ class _WholeVideos(Dataset):
     def __getitem__(self, index: int) -> Union[tuple[Video, Tensor], UserError]:
         try:
             video = open_for_prediction(self.paths[index], self.fps)
-            return video, Clips(self.framing, video, windows_of(video, None, None))[0][0]
+            return video, Clips(self.sampler, self.transform, video, windows_of(video, None, None))[0][0]
         except UserError as error:
             return UserError(str(error))
 
 
-def whole_clips(framing: Framing, paths: Sequence[Path], fps: Optional[float] = None,
+def whole_clips(classifier: Classifier, paths: Sequence[Path], fps: Optional[float] = None,
                 workers: int = 0) -> Iterator[Union[tuple[Video, Tensor], UserError]]:
     """Of each path in its order the video and its one clip, or why it cannot be read; `workers` processes read."""
-    data = _WholeVideos(framing, paths, fps)
+    data = _WholeVideos(classifier.sampler, classifier.transform, paths, fps)
     return iter(Loader(data, batch_size=None, num_workers=min(workers, len(paths)) if len(paths) > 1 else 0,
                        collate_fn=_as_it_is))
 

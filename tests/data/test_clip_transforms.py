@@ -360,7 +360,7 @@ def test_protocols_crop_by_crop(crops, full_res, places, size):
 
 def test_protocols_count_views_and_refuse_what_cannot_be():
     assert (TestProtocol().views, TestProtocol(10, dense=True).views, TestProtocol(3, twice=True).views) == (1, 100, 6)
-    with pytest.raises(UserError, match="--test_crops 4: choose 1, 3, 5, 10"):
+    with pytest.raises(UserError, match="test_crops 4: choose 1, 3, 5, 10"):
         TestProtocol(4)
     with pytest.raises(UserError, match="exclude each other"):
         TestProtocol(dense=True, twice=True)

@@ -241,7 +241,7 @@ def test_a_run_of_the_benchmark(tmp_path, monkeypatch, capsys):
     theirs, _ = benchmark.PublishedLoading(tmp_path, [name])[0]
     torch.manual_seed(3)
     frames = [np.asarray(Image.open(tmp_path / "frames" / name / f"{i:06d}.jpg"))
-              for i in benchmark.sample_train(12, 8)]
+              for i in benchmark.SAMPLER.frames(12)]
     state = torch.random.get_rng_state()
     crop = GroupMultiScaleCrop(224)
     crop.sample((340, 256))

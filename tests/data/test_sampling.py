@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.common.errors import UserError
-from ops.data.sampling import sample_dense_test, sample_dense_train, sample_dense_val, sample_test, sample_train, sample_twice
+from ops.data.sampling import (
+    MODES,
+    ClipSampler,
+    frames_per_segment,
+    sample_dense_test,
+    sample_dense_train,
+    sample_dense_val,
+    sample_test,
+    sample_train,
+    sample_twice,
+    sampling_mode,
+)
 
 FRAMES, SEGMENTS, LENGTHS = st.integers(1, 500), st.integers(1, 40), st.integers(1, 8)
 SEEDS = st.integers(0, 2 ** 31)
@@ -44,6 +55,49 @@ def test_rows_by_hand():
     assert sample_dense_val(100, 8) == [19 + 8 * i for i in range(8)]  # starts 0 to 36, the middle one is 18
     assert sample_dense_test(73, 2)[::2] == list(range(1, 11))  # starts 0 to 9
     assert sample_dense_test(73, 2)[1::2] == list(range(33, 43))
+
+
+# ---- the record -----------------------------------------------------------------------------------------------
+
+def test_the_record_reads_whole_segments_of_the_published_rows(golden):
+    for row in golden("sampling"):
+        frames, t, length = row["num_frames"], row["num_segments"], row["new_length"]
+        for mode, key in (("test", "test"), ("twice", "test_twice"), *[("dense_test", "test_dense")] * ("test_dense" in row)):
+            sampler = ClipSampler(t, length, mode)
+            assert sampler.first_frames(frames) == row[key]
+            assert sampler.frames(frames) == [min(first + i, frames) for first in row[key] for i in range(length)]
+            assert len(sampler.frames(frames)) == sampler.clips * t * length
+
+
+@pytest.mark.parametrize("mode, sample", [
+    ("test", lambda frames, g: sample_test(frames, 3, 2)), ("twice", lambda frames, g: sample_twice(frames, 3, 2)),
+    ("train", lambda frames, g: sample_train(frames, 3, 2, g)), ("dense_val", lambda frames, g: sample_dense_val(frames, 3)),
+    ("dense_train", lambda frames, g: sample_dense_train(frames, 3, g)),
+    ("dense_test", lambda frames, g: sample_dense_test(frames, 3))])
+def test_each_mode_is_its_function(mode, sample):
+    for frames in (1, 5, 100):
+        assert ClipSampler(3, 2, mode).first_frames(frames, seeded(1)) == sample(frames, seeded(1))
+
+
+def test_modes_of_the_phases():
+    plain = {phase: sampling_mode(phase) for phase in ("train", "val", "test")}
+    dense = {phase: sampling_mode(phase, dense=True) for phase in plain}
+    twice = {phase: sampling_mode(phase, twice=True) for phase in plain}  # two clips belong to tests
+    assert plain == {"train": "train", "val": "test", "test": "test"}
+    assert dense == {"train": "dense_train", "val": "dense_val", "test": "dense_test"}
+    assert twice == {**plain, "test": "twice"}
+    assert {*plain.values(), *dense.values(), *twice.values()} == set(MODES)
+    with pytest.raises(UserError, match="^dense_sample and twice_sample exclude each other"):
+        sampling_mode("test", dense=True, twice=True)
+
+
+def test_rgbdiff_reads_one_more_frame_per_segment():
+    assert [frames_per_segment(modality, 5) for modality in ("RGB", "Flow", "RGBDiff")] == [5, 5, 6]
+
+
+def test_a_clip_has_at_least_one_segment():
+    with pytest.raises(UserError, match="^num_segments 0: choose 1 or more frames per clip"):
+        ClipSampler(0)
 
 
 # ---- what always holds ----------------------------------------------------------------------------------------
@@ -103,7 +157,7 @@ def test_ten_dense_clips_reach_from_the_first_frame_to_the_last_start(num_frames
 
 def test_a_dense_clip_of_more_segments_than_frames_is_refused():
     for sample in (sample_dense_train, sample_dense_val, sample_dense_test):
-        with pytest.raises(UserError, match="--num_segments 65 with --dense_sample: choose 64 or fewer"):
+        with pytest.raises(UserError, match="num_segments 65 with dense_sample: choose 64 or fewer"):
             sample(300, 65)
 
 

@@ -244,9 +244,9 @@ def test_a_mirrored_clip_has_the_mirrored_label(noisy):
 
 
 def test_impossible_options_are_refused(videos):
-    with refused("0 segments: choose 1 or more"):
+    with refused("num_segments 0: choose 1 or more"):
         dataset(videos, num_segments=0)
-    with refused("--dense_sample and --twice_sample exclude each other"):
+    with refused("dense_sample and twice_sample exclude each other"):
         dataset(videos, dense_sample=True, twice_sample=True)
     with refused("list.txt:4: ", "label 3 is outside the classes 0 to 2"):
         dataset(videos, num_class=3)

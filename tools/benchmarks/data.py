@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.loader import make_loader
-from ops.data.sampling import sample_train
+from ops.data.sampling import ClipSampler
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
 from ops.evaluation.evaluate import make_preprocessor
@@ -31,6 +31,7 @@ from tools.benchmarks.data_files import ENCODINGS, FRAMES, TEMPLATE, make_videos
 
 SEGMENTS, CROP, BATCH = 8, 224, 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SAMPLER = ClipSampler(SEGMENTS, mode="train")
 BASELINE = "published way, from frames"
 
 
@@ -79,7 +80,7 @@ class PublishedLoading(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         directory = self.root / "frames" / self.names[index]
-        frames = [Image.open(directory / TEMPLATE.format(i)).convert("RGB") for i in sample_train(FRAMES, SEGMENTS)]
+        frames = [Image.open(directory / TEMPLATE.format(i)).convert("RGB") for i in SAMPLER.frames(FRAMES)]
         width, height, left, top = self.crop.sample(frames[0].size)
         frames = [frame.crop((left, top, left + width, top + height)) for frame in frames]
         frames = [frame.resize((CROP, CROP), Image.Resampling.BILINEAR) for frame in frames]
@@ -156,7 +157,7 @@ def report(times: dict[str, Times], clips: int, workers: int) -> None:
 def limits(root: Path, names: list[str], rounds: int) -> None:
     """What the decoders alone allow: nothing but the 8 frames of a clip decoded, from memory."""
     torch.manual_seed(0)
-    indices = [sample_train(FRAMES, SEGMENTS) for _ in names]
+    indices = [SAMPLER.frames(FRAMES) for _ in names]
     files = [[np.fromfile(root / "frames" / name / TEMPLATE.format(i), np.uint8) for i in row]
              for name, row in zip(names, indices)]
     ways: dict[str, Callable[[], Iterable]] = {"JPEG": lambda: (decode(clip) for clip in files)}

@@ -19,7 +19,7 @@ from ops.common.cli import Parser, run
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
 from ops.data.list_files import VideoRecord, read_list
-from ops.data.sampling import sample_test
+from ops.data.sampling import ClipSampler
 from ops.dataset_config import DatasetPaths, resolve_dataset
 from ops.prepare.gestures.make import FPS
 from ops.prepare.gestures.render import MAX_FRAMES, MIN_FRAMES
@@ -106,7 +106,7 @@ def show(record: VideoRecord, source: FrameDirectory, names: Sequence[str], logi
     for model, row in logits.items():
         chances = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
         answers[model] = (names[int(row.argmax())], float(chances.max()))
-    return Shown(source.load(record.path, sample_test(record.num_frames, FRAMES)), names[record.label], answers)
+    return Shown(source.load(record.path, ClipSampler(FRAMES).frames(record.num_frames)), names[record.label], answers)
 
 
 # ---- the page -----------------------------------------------------------------------------------------------
