@@ -1,30 +1,41 @@
-"""Reads beforehand what training would read, and tells what is wrong:  python tools/check_dataset.py ucf101
+"""Check what training would read before training reads it:  python tools/check_dataset.py ucf101
 
-Checks a data set by its name (all its lists), or any list files (`path num_frames label`), whose videos or frame
-directories lie under --root_path. Of every video the first, middle and last frame are decoded, with --full all of them.
+Checks all lists of a data set, given by its name, or any list files (`path num_frames label`) whose videos or frame
+directories are under --root_path. Decodes the first, middle and last frame of every video, with --full all of them.
 
-Finds: lines of another form, labels outside the classes or of another class than the directory's name, missing, empty,
-truncated and unreadable videos and frames, frames counted from 0, gaps, frames of several sizes, numbers of frames
-that are not the list's, videos that are too short, images that are not RGB, and the same video twice in a list or in
-two lists, by its path or by its first and middle image.
+Finds: malformed lines; labels outside the classes, or of another class than the directory's name; missing, empty,
+truncated and unreadable videos and frames; frames numbered from 0, gaps, frames of different sizes; wrong numbers of
+frames in the list; videos that are too short; images that are not RGB; and the same video twice in a list or in two
+lists, by its path or by its first and middle frame.
 
---fix OUT.txt writes the list without them and with the right numbers of frames (several lists as OUT_train.txt,
-OUT_val.txt, ...; what two have stays in the last). Exit status: 0 clean, 2 something was found.
+--fix OUT.txt writes the list without these videos and with the right numbers of frames (for several lists OUT_train.txt,
+OUT_val.txt, ...; a video of two lists stays in the last one). Exit status: 0 clean, 2 something was found.
 """
 import json
 import os
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.cli import Parser, run, warn_unused
+from ops.common.cli import NotAllowed, Parser, add_dataset_flags, add_workers_flag, number, run, warn_unused
 from ops.common.errors import UserError
 from ops.common.files import check_writable
 from ops.common.pool import cores
 from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
-from ops.prepare.check import KINDS, Rules, check_lists, clean_list, guess_template, page, to_dict, write_clean
+from ops.prepare.check import (
+    KINDS,
+    DatasetReport,
+    Rules,
+    check_lists,
+    clean_list,
+    guess_template,
+    summary,
+    to_dict,
+    write_clean,
+)
 from ops.video.discovery import TEMPLATE, is_template
 from ops.video.frames import DATA_FORMATS
 from ops.video.shards import is_sharded
@@ -33,22 +44,20 @@ from ops.video.shards import is_sharded
 def main() -> int:
     parser = build_parser()
     args = parser.parse_args()
-    ignored = set(args.ignore.split(",")) if args.ignore else set()
-    check_arguments(args, ignored)
-    named = is_name(args)
-    files, rules = by_name(args) if named else by_lists(args)
-    tell_no_effect(parser, args, named)
+    by_name = is_dataset_name(args)
+    files, rules = dataset_lists(args) if by_name else list_files(args)
+    warn_without_effect(parser, args, by_name)
     if args.data_format == "shards" or is_sharded(rules.root):
-        raise UserError(f"shards in {rules.root}: what can be checked is the frame directories that they were made of: name"
-                        " those with --root_path")
+        raise UserError(f"shards in {rules.root}: only the frame directories they were made from can be checked: set"
+                        " --root_path to those")
     for name in files if args.fix else ():
         check_writable(clean_list(args.fix, name, len(files)))
-    report = check_lists(files, rules, args.workers)
-    report.findings = [finding for finding in report.findings if finding.kind not in ignored]
-    print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(page(report)))
+    report = check_lists(files, rules, args.workers or cores())
+    report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
+    print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(text_report(report)))
     found = {finding.kind for finding in report.findings}
     if found and len(report.findings) >= len(report.entries) and found <= {"missing"}:
-        print(f"nothing is under {rules.root}: name the directory of the videos with --root_path", file=sys.stderr)
+        print(f"no video was found under {rules.root}: set --root_path to the directory of the videos", file=sys.stderr)
     if args.fix:
         for name, (file, count) in write_clean(report, args.fix).items():
             print(f"{file}: {count} videos of {name}", file=sys.stderr)
@@ -58,57 +67,60 @@ def main() -> int:
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("what", nargs="+", metavar="DATASET|LIST", help="one data set's name, or list files")
+    add("what", nargs="+", metavar="DATASET|LIST", help="the name of one data set, or list files")
     add("--full", action="store_true", help="decode every frame")
     add("--fix", type=Path, metavar="OUT.txt", help="write a clean list")
-    add("--json", action="store_true", help="every finding, for programs")
-    add("--min_frames", type=int, default=8, help="videos with fewer are too short (default: 8, the frames of a clip)")
-    add("--ignore", default="", metavar="KIND,...", help=f"findings to leave out: {', '.join(KINDS)}")
+    add("--json", action="store_true", help="print every finding as JSON")
+    add("--min_frames", type=number(int, 0), default=8, metavar="N",
+        help="videos with fewer frames are too short (default: %(default)s, the frames of a clip)")
+    add("--ignore", type=kinds, default=frozenset(), metavar="KIND,...", help=f"findings to leave out: {', '.join(KINDS)}")
     add("--root_path", type=Path,
-        help="directory of the videos or frame directories (default: the data set's, or the list's)")
-    add("--data_format", default="auto", help=" or ".join(DATA_FORMATS))
-    add("--modality", default="RGB", help="of a data set: RGB or Flow")
-    add("--root_dataset", help="directory under which the table's paths lie (default: $TSM_ROOT, else data)")
-    add("--dataset_file", help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
-    add("--template", help="of list files: name of a frame, as img_{:05d}.jpg (default: as in the first directory)")
-    add("--categories", type=Path, help="of list files: file of class names, one a line")
-    add("--num_class", type=int, help="of list files: number of classes")
-    add("-j", "--workers", type=int, default=cores(), help="videos at a time (default: the cores)")
+        help="directory of the videos or frame directories (default: the data set's, or the first list's)")
+    add("--modality", default="RGB", help="of a data set: RGB or Flow (default: %(default)s)")
+    add_dataset_flags(parser, DATA_FORMATS)
+    add("--template", type=template, help="of list files: file name of a frame, as in img_{:05d}.jpg (default: as in the"
+        " first frame directory)")
+    add("--categories", type=Path, help="of list files: file of class names, one per line")
+    add("--num_class", type=number(int, 1), metavar="N", help="of list files: number of classes")
+    add_workers_flag(parser, what="videos at a time")
     return parser
 
 
-def check_arguments(args: Namespace, ignored: set[str]) -> None:
-    if unknown := sorted(ignored - set(KINDS)):
-        raise UserError(f"--ignore {','.join(unknown)}: choose of {', '.join(KINDS)}")
-    if args.workers < 1 or args.min_frames < 0:
-        raise UserError(f"--workers {args.workers}, --min_frames {args.min_frames}: choose 1 or more workers, 0 or more"
-                        " frames")
-    if args.data_format not in DATA_FORMATS:
-        raise UserError(f"--data_format {args.data_format!r}: choose {' or '.join(DATA_FORMATS)}")
-    if args.template is not None and not is_template(args.template):
-        raise UserError(f"--template {args.template!r}: must have one number, as img_{{:05d}}.jpg has")
+def kinds(text: str) -> frozenset[str]:
+    names = frozenset(text.split(",")) if text else frozenset()
+    if unknown := sorted(names - set(KINDS)):
+        raise NotAllowed(f"{','.join(unknown)}: choose from {', '.join(KINDS)}")
+    return names
 
 
-def is_name(args: Namespace) -> bool:
-    """Whether a data set is asked for, and not list files."""
+def template(text: str) -> str:
+    if not is_template(text):
+        raise NotAllowed(f"{text!r}: choose a file name with one number, as in img_{{:05d}}.jpg")
+    return text
+
+
+def is_dataset_name(args: Namespace) -> bool:
+    """Whether the arguments are a data set's name, not list files."""
     name, *more = args.what
     return not more and (name in DATASETS or name in user_datasets(args.dataset_file) or not os.path.exists(name))
 
 
-def tell_no_effect(parser: Parser, args: Namespace, named: bool) -> None:
-    if named:
+def warn_without_effect(parser: Parser, args: Namespace, by_name: bool) -> None:
+    if by_name:
         warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
         if args.modality == "Flow":
-            warn_unused(parser, args, "flow lies in directories of images", "data_format")
+            warn_unused(parser, args, "flow is always in directories of images", "data_format")
         return
-    warn_unused(parser, args, "it is for a data set's name, these are list files", "modality", "root_dataset",
+    warn_unused(parser, args, "it applies to a data set's name, not to list files", "modality", "root_dataset",
                 "dataset_file")
     if args.categories:
-        warn_unused(parser, args, "--categories tells it", "num_class")
+        warn_unused(parser, args, "--categories determines it", "num_class")
 
 
-def by_name(args: Namespace) -> tuple[dict[str, Path], Rules]:
-    """The lists of a data set, and what they are held against."""
+# ---- what to check ------------------------------------------------------------------------------------------
+
+def dataset_lists(args: Namespace) -> tuple[dict[str, Path], Rules]:
+    """The lists of a data set, and what to check them against."""
     data = resolve_dataset(args.what[0], args.modality, args.root_dataset, root_path=str(args.root_path or ""),
                            dataset_file=args.dataset_file)
     rules = Rules(data.frames, data.template, data.num_class, data.class_names, args.min_frames, args.full,
@@ -118,8 +130,8 @@ def by_name(args: Namespace) -> tuple[dict[str, Path], Rules]:
     return {"train": data.train_list, "val": data.val_list, **test}, rules
 
 
-def by_lists(args: Namespace) -> tuple[dict[str, Path], Rules]:
-    """The same for list files."""
+def list_files(args: Namespace) -> tuple[dict[str, Path], Rules]:
+    """The list files by name, and what to check them against."""
     paths = [Path(what) for what in args.what]
     root = args.root_path or paths[0].parent
     names = read_categories(args.categories) if args.categories else None
@@ -130,6 +142,36 @@ def by_lists(args: Namespace) -> tuple[dict[str, Path], Rules]:
     rules = Rules(root, args.template or guess_template(root, paths, TEMPLATE), len(names) if names else args.num_class,
                   names, args.min_frames, args.full, args.data_format)
     return files, rules
+
+
+# ---- report -------------------------------------------------------------------------------------------------
+
+def text_report(report: DatasetReport, examples: int = 3) -> list[str]:
+    """The report as lines, few enough for one page: each list, then each kind of finding with its first examples."""
+    lines = [summary_line(name, summary(report, name)) for name in report.files]
+    for kind, meaning in KINDS.items():
+        found = [finding for finding in report.findings if finding.kind == kind]
+        if not found:
+            continue
+        lines.append(f"{kind} ({len(found)}): {meaning}")
+        lines += [f"    {f.list}:{f.line} {f.path}: {f.detail}" for f in found[:examples]]
+        lines += [f"    ... and {len(found) - examples} more (all of them: --json)"] if len(found) > examples else []
+    total = len({(finding.list, finding.line) for finding in report.findings})
+    return [*lines, f"{len(report.findings)} findings in {total} of {len(report.entries)} lines" if total else
+            f"clean: {len(report.entries)} videos"]
+
+
+def summary_line(name: str, numbers: dict[str, Any]) -> str:
+    known = f" of {numbers['classes_known']}" if numbers["classes_known"] is not None else ""
+    parts = [f"{numbers['videos']} videos", f"{numbers['classes']}{known} classes"]
+    if numbers["videos_per_class"]:
+        parts[-1] += " of {} to {} videos".format(*numbers["videos_per_class"])
+    if numbers["frames"]:
+        parts.append("{0} to {2} frames, median {1}".format(*numbers["frames"]))
+    if numbers["sizes"]:
+        parts.append("pixels: " + ", ".join(f"{size} ({n})" for size, n in list(numbers["sizes"].items())[:3])
+                     + ", ..." * (len(numbers["sizes"]) > 3))
+    return f"{name}: {numbers['file']}: " + "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -144,8 +144,8 @@ def check_items(root: Path, items: Sequence[Item], workers: int) -> Checked:
         name, reason = templates.get(item, (checked.template, ""))
         if reason or name != checked.template:
             return 0, reason or f"frames are named {name}, those of other videos {checked.template}"
-        look = inspect_video(root, item.path, checked.template)
-        return look.count, "; ".join(look.fatal.values())
+        report = inspect_video(root, item.path, checked.template)
+        return report.count, "; ".join(report.fatal.values())
 
     _collect(checked, items, check, workers, "checking")
     return checked

@@ -191,7 +191,7 @@ def test_split_directories_are_kept_as_they_are(recorded, tmp_path, monkeypatch,
     assert own.test_list == root / ".tsm" / "mine" / "test_videofolder.txt"
     checked = run(monkeypatch, capfd, "tools.check_dataset", "mine", "--dataset_file", tmp_path / "own.yaml", "-j", 2)
     assert checked.status == 2  # the splits are copies of one another
-    assert "leak (" in checked.out and "image of test:1 test/kick off/day a_part01.mp4 too" in checked.out
+    assert "leak (" in checked.out and "frame as test:1 test/kick off/day a_part01.mp4" in checked.out
     (root / "waving").mkdir()
     assert_refused(make(monkeypatch, capfd, root), "waving", "splits")
 

@@ -51,7 +51,7 @@ class Images:
 
     def load(self, file: Path, frame: int) -> list[str]:
         indices = list(range(1, FRAMES + 1))
-        look = inspect_video(self.root, "video", TEMPLATE)  # what tools/check_dataset.py does; must not raise
+        report = inspect_video(self.root, "video", TEMPLATE)  # what tools/check_dataset.py does; must not raise
         try:
             clip, _ = self.data[0]
         except UserError as error:
@@ -63,8 +63,8 @@ class Images:
                 raise Fault(f"frame {i} shows {code_of(image)}")
             if not np.array_equal(np.asarray(image), array):
                 raise Fault(f"training and evaluation read frame {i} differently")
-        if look.count != FRAMES:
-            raise Fault(f"check_dataset counts {look.count} frames")
+        if report.count != FRAMES:
+            raise Fault(f"check_dataset counts {report.count} frames")
         return [str(file)]
 
     def refuses_too(self, indices: list[int], words: str) -> None:
