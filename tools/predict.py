@@ -22,7 +22,8 @@ from torch import Tensor
 from ops.common.cli import Parser, run, warn_unused
 from ops.common.device import pick_device
 from ops.common.errors import UserError, shown
-from ops.common.files import atomic_write, check_writable
+from ops.common.files import check_writable
+from ops.common.plots import draw_timelines, save_png
 from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation.predict import (
     Classifier,
@@ -37,7 +38,7 @@ from ops.evaluation.predict import (
     whole_clips,
     windows_of,
 )
-from ops.evaluation.timeline import draw_timelines, spans
+from ops.evaluation.timeline import spans, timeline_panel
 
 
 def main() -> int:
@@ -63,8 +64,7 @@ def main() -> int:
         print(json.dumps(results, indent=1))
     good = [result for result in results if "error" not in result]
     if args.plot and good:
-        with atomic_write(args.plot, "wb") as f:
-            draw_timelines(good).save(f, "PNG")
+        save_png(draw_timelines([timeline_panel(result) for result in good]), args.plot)
     return 2 if len(good) < len(results) else 0
 
 

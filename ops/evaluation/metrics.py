@@ -1,4 +1,4 @@
-"""What a set of scores is worth: accuracies, the confusion matrix, tables and images of them. Percent, 0-100."""
+"""Accuracies and the confusion matrix of a set of predictions, and the files that report them. Percent, 0-100."""
 import csv
 import json
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
 from ops.common.files import atomic_write
 from ops.common.meters import accuracy
+from ops.common.plots import draw_confusion, save_png
 
 
 @dataclass
@@ -85,45 +85,4 @@ def write_report(scores: Predictions, directory: Path, names: Optional[Sequence[
     for name, array in (("scores", scores.logits.numpy()), ("confusion", confusion)):
         with atomic_write(directory / f"{name}.npy", "wb") as f:
             np.save(f, array)
-    with atomic_write(directory / "confusion.png", "wb") as f:
-        draw_confusion(confusion, labels).save(f, "PNG")
-
-
-def draw_confusion(confusion: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """An image of the matrix: rows are true classes, the darker a cell the larger its share of the row."""
-    count = len(confusion)
-    cell = 44 if count <= 30 else max(4, 900 // count)
-    spelled = count <= 30
-    font = ImageFont.load_default(13)
-    margin = 16 + (max(int(font.getlength(name)) for name in names) if spelled else 0)
-    image = Image.new("RGB", (margin + count * cell + 12, margin + count * cell + 12), "white")
-    draw = ImageDraw.Draw(image)
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    for i in range(count):
-        for j in range(count):
-            left, top = margin + j * cell, margin + i * cell
-            draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=_shade(share[i, j]))
-            if spelled and confusion[i, j]:
-                draw.text((left + cell / 2, top + cell / 2), str(confusion[i, j]), anchor="mm", font=font,
-                          fill="white" if share[i, j] > 0.5 else "black")
-    if spelled:
-        _spell(image, draw, font, names, margin, cell)
-    return image
-
-
-def _shade(share: float) -> tuple[int, int, int]:
-    """White (0) to dark blue (1)."""
-    red, green, blue = (int(light + (dark - light) * share) for light, dark in zip((245, 247, 250), (8, 48, 107)))
-    return red, green, blue
-
-
-def _spell(image: Image.Image, draw: ImageDraw.ImageDraw, font: Any, names: Sequence[str], margin: int,
-           cell: int) -> None:
-    """Class names left of the rows and, turned, above the columns."""
-    for i, name in enumerate(names):
-        middle = margin + i * cell + cell // 2
-        draw.text((margin - 8, middle), name, anchor="rm", font=font, fill="black")
-        turned = Image.new("L", (margin, 18), 0)
-        ImageDraw.Draw(turned).text((4, 9), name, anchor="lm", font=font, fill=255)
-        turned = turned.rotate(90, expand=True)
-        image.paste("black", (middle - 9, margin - 4 - turned.height), turned)
+    save_png(draw_confusion(confusion, labels), directory / "confusion.png")

@@ -4,17 +4,17 @@ import logging
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
+from ops.common.plots import draw_accuracy, save_png
 from ops.data.list_files import VideoRecord
 from ops.data.loader import Loader
 from ops.data.sampling import DENSE_SPAN
@@ -153,55 +153,5 @@ def write_online_report(result: OnlineScores, directory: Path) -> None:
         writer.writerow(["frames", "source_frame", "top1", "videos_running"])
         for n, row in enumerate(zip(result.source_frames, result.top1, result.running), 1):
             writer.writerow([n, row[0], f"{row[1]:.2f}", row[2]])
-    with atomic_write(directory / "accuracy_over_time.png", "wb") as f:
-        draw_accuracy(result).save(f, "PNG")
-
-
-BOX = (64, 44, 764, 394)  # left, top, right, bottom of the axes, pixels
-SIZE = (800, 456)
-BLUE, GRAY = (8, 48, 107), (176, 180, 188)
-
-
-def draw_accuracy(result: OnlineScores) -> Image.Image:
-    """A line of top-1 over streamed frames, and in gray the share of videos that still run."""
-    image = Image.new("RGB", SIZE, "white")
-    draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(13)
-    frames, (left, top, right, bottom) = len(result.top1), BOX
-    for percent in range(0, 101, 20):
-        y = _place(0, percent, frames)[1]
-        draw.line((left, y, right, y), fill=(230, 232, 236))
-        draw.text((left - 8, y), str(percent), anchor="rm", font=font, fill="black")
-    for n in _ticks(frames):
-        x = _place(n - 1, 0, frames)[0]
-        draw.line((x, bottom, x, bottom + 5), fill="black")
-        draw.text((x, bottom + 8), str(n), anchor="mt", font=font, fill="black")
-    draw.line((left, top, left, bottom, right, bottom), fill="black")
-    _curve(draw, 100 * result.running / result.running[0], GRAY, 2)
-    _curve(draw, result.top1, BLUE, 3)
-    draw.text((left, 8), f"top-1 after n frames, %: {result.top1[0]:.1f} at first, {result.top1[-1]:.1f} at the end,"
-              f" {len(result.scores.labels)} videos", font=font, fill=BLUE)
-    draw.text((left, 24), "videos that have not ended, %", font=font, fill=(120, 124, 132))
-    draw.text(((left + right) / 2, SIZE[1] - 20), f"frames streamed, one of every {result.stride} of the video",
-              anchor="mm", font=font, fill="black")
-    return image
-
-
-def _place(index: int, percent: float, frames: int) -> tuple[float, float]:
-    """Where the value after index + 1 frames lies, pixels."""
-    left, top, right, bottom = BOX
-    return left + (right - left) * index / max(frames - 1, 1), bottom - (bottom - top) * percent / 100
-
-
-def _ticks(frames: int) -> Iterator[int]:
-    """At most about ten round numbers of frames, and the first."""
-    step = next(s * 10 ** e for e in range(12) for s in (1, 2, 5) if frames <= 10 * s * 10 ** e)
-    yield 1
-    yield from range(max(step, 2), frames + 1, step)
-
-
-def _curve(draw: ImageDraw.ImageDraw, percent: np.ndarray, color: tuple[int, int, int], width: int) -> None:
-    points = [_place(i, float(value), len(percent)) for i, value in enumerate(percent)]
-    draw.line(points, fill=color, width=width, joint="curve")
-    for x, y in points if len(points) <= 60 else []:
-        draw.ellipse((x - width, y - width, x + width, y + width), fill=color)
+    chart = draw_accuracy(result.top1, result.running, videos=len(result.scores.labels), stride=result.stride)
+    save_png(chart, directory / "accuracy_over_time.png")

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from ops.common.errors import UserError
-from ops.evaluation.timeline import tick
 
 GRACE = 0.5  # seconds: the shortest pause that ops.prepare.gestures.render.render_stream makes
 
@@ -78,6 +76,13 @@ def _given_at_end(gesture: Gesture, answers: Sequence[Answer], fps: float) -> se
     return {standing(answers, last), *(a.name for a in answers if last < a.time < gesture.end + GRACE - 1e-6)}
 
 
+def stretches(answers: Sequence[Answer], seconds: float) -> list[tuple[float, float, Optional[str]]]:
+    """(start, end, answer): equal answers that follow one another as one, until the video's end."""
+    merged = [answer for i, answer in enumerate(answers) if not i or answer.name != answers[i - 1].name]
+    ends = [answer.time for answer in merged[1:]] + [seconds]
+    return [(answer.time, end, answer.name) for answer, end in zip(merged, ends)]
+
+
 # ---- files --------------------------------------------------------------------------------------------------
 
 def truth_of(segments: Sequence[tuple[int, int, int]], names: Sequence[str], frames: int, fps: float) -> Truth:
@@ -110,83 +115,3 @@ def read_answers(path: Path) -> list[Answer]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read as answers of a stream ({error}): write it with"
                         " online_demo/main.py ... --json") from None
-
-
-# ---- image ------------------------------------------------------------------------------------------------
-
-_COLORS = ("#8ecae6", "#1d6fa5", "#b7e4c7", "#2d8a57", "#ffd6a5", "#d9772b", "#d8bbff", "#7b4bb7")  # pairs alike
-_RIGHT, _WRONG, _NOTHING, _FAINT = "#1a7f37", "#c62828", "#eceef1", "#8a8f98"
-_ROW = 30.0  # seconds in a row
-_SCALE = 2  # drawn twice as large as it is meant to be shown: sharp on any screen
-_LEFT, _WIDTH, _BAND, _TICK, _AXIS, _SPACE = 74, 940, 24, 8, 18, 16
-
-
-def draw_stream(truth: Truth, answers: Sequence[Answer], known: Sequence[bool], names: Sequence[str]) -> Image.Image:
-    """Truth above answers in rows of 30 seconds, each class in its color; between them, green under a gesture that
-    was known and red under one that was not. names: of all classes, which decide the colors. Twice its shown size.
-    """
-    rows = int(np.ceil(truth.seconds / _ROW))
-    height = rows * (2 * _BAND + _TICK + _AXIS + _SPACE)
-    image = Image.new("RGB", (_SCALE * (_LEFT + _WIDTH + 16), _SCALE * height), "white")
-    colors = {name: _COLORS[i % len(_COLORS)] for i, name in enumerate(names)}
-    for row in range(rows):
-        top = row * (2 * _BAND + _TICK + _AXIS + _SPACE)
-        _Row(image, row * _ROW, min((row + 1) * _ROW, truth.seconds), top, colors).draw(truth, answers, known)
-    return image
-
-
-class _Row:
-    """One row of the image: the seconds from `begin` to `end`, its upper edge at `top`."""
-
-    def __init__(self, image: Image.Image, begin: float, end: float, top: int, colors: dict[str, str]) -> None:
-        self.pen, self.begin, self.end, self.top, self.colors = ImageDraw.Draw(image), begin, end, top, colors
-        self.font: Any = ImageFont.load_default(12 * _SCALE)
-
-    def draw(self, truth: Truth, answers: Sequence[Answer], known: Sequence[bool]) -> None:
-        middle, below = self.top + _BAND, self.top + _BAND + _TICK
-        self.bar(self.begin, self.end, self.top, _BAND, _NOTHING)
-        for gesture, right in zip(truth.gestures, known):
-            self.bar(gesture.start, gesture.end, self.top, _BAND, self.colors[gesture.name], gesture.name)
-            self.bar(gesture.start, gesture.end, middle + 2, _TICK - 4, _RIGHT if right else _WRONG)
-        for start, end, name in stretches(answers, truth.seconds):
-            self.bar(start, end, below, _BAND, self.colors.get(name or "", _NOTHING), name or "")
-        for label, y in (("truth", self.top), ("answer", below)):
-            self.text(_LEFT - 10, y + _BAND / 2, label, "rm", "black")
-        self.axis(below + _BAND)
-
-    def x(self, seconds: float) -> float:
-        return _LEFT + _WIDTH * (seconds - self.begin) / _ROW
-
-    def bar(self, start: float, end: float, y: float, height: float, color: str, name: str = "") -> None:
-        """The part of start-end (seconds) that lies in this row; with its name's last word where that fits."""
-        start, end = max(start, self.begin), min(end, self.end)
-        if start >= end:
-            return
-        left, right = (round(_SCALE * self.x(seconds)) for seconds in (start, end))
-        self.pen.rectangle((left, _SCALE * y, max(left, right - _SCALE), _SCALE * (y + height) - 1), fill=color)
-        word = name.split()[-1] if name else ""
-        if word and self.font.getlength(word) + 3 * _SCALE < right - left:
-            self.text((left + right) / 2 / _SCALE, y + height / 2, word, "mm", _ink(color))
-
-    def text(self, x: float, y: float, text: str, anchor: str, color: str) -> None:
-        self.pen.text((_SCALE * x, _SCALE * y), text, font=self.font, anchor=anchor, fill=color)
-
-    def axis(self, y: float) -> None:
-        step = tick(_ROW / 2)
-        for i in range(int((self.end - self.begin) / step + 1e-9) + 1):
-            x = round(_SCALE * self.x(self.begin + i * step))
-            self.pen.line((x, _SCALE * y, x, _SCALE * (y + 4)), fill=_FAINT, width=_SCALE)
-            self.text(x / _SCALE, y + 5, f"{self.begin + i * step:g} s", "ma", _FAINT)
-
-
-def stretches(answers: Sequence[Answer], seconds: float) -> list[tuple[float, float, Optional[str]]]:
-    """(start, end, answer): equal answers that follow one another as one, until the video's end."""
-    merged = [answer for i, answer in enumerate(answers) if not i or answer.name != answers[i - 1].name]
-    ends = [answer.time for answer in merged[1:]] + [seconds]
-    return [(answer.time, end, answer.name) for answer, end in zip(merged, ends)]
-
-
-def _ink(color: str) -> str:
-    """Black on light colors, white on dark ones."""
-    red, green, blue = (int(color[i:i + 2], 16) for i in (1, 3, 5))
-    return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "white"

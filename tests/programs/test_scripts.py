@@ -133,10 +133,8 @@ def test_the_command_line_of_a_script_is_its_recipe(script, training_args):
 
 
 def test_the_quickstart_trains_with_its_recipe():
-    from tools.quickstart import MODELS, RECIPE, parse
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["quickstart.py"])
-        epochs = parse().epochs
+    from tools.quickstart import MODELS, RECIPE, build_parser
+    epochs = build_parser().parse_args([]).epochs
     args = opts.parse_train(["gestures", "RGB", *MODELS["tsm"].split(), *RECIPE.split(), "--epochs", str(epochs)])
     recipe = RECIPES["quickstart"].options()
     del recipe["lr_steps"]  # without effect for a cosine schedule

@@ -1,4 +1,4 @@
-"""Commands that are done once: what was typed, when it began and ended; an interrupted one is known as such."""
+"""Commands that run once: a file remembers what was run, when it began and when it ended, so that a run can resume."""
 import json
 import shlex
 import subprocess
@@ -13,82 +13,88 @@ from ops.common.files import atomic_write
 
 
 class Steps:
-    """Commands by name, kept in a file: the `command` typed, when it `begun`; once it is done also when it `ended`
-    (seconds since 1970) and the `seconds` it took.
+    """The steps of a run, kept in a JSON file: name -> `command`, `begun`, and once it is done `ended` and `seconds`.
+
+    begun and ended are in seconds since 1970; seconds is the duration.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.done: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+        self.records: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
 
     @property
     def seconds(self) -> float:
-        return sum(step.get("seconds", 0.0) for step in self.done.values())
+        """The duration of all steps together."""
+        return sum(record.get("seconds", 0.0) for record in self.records.values())
 
     def forget(self, *names: str) -> None:
         for name in names:
-            self.done.pop(name, None)
+            self.records.pop(name, None)
         self._write()
 
-    def run(self, name: str, command: Sequence[Any], makes: Path, after: Sequence[str] = (),
-            to: Optional[Path] = None, partial: Optional[Path] = None) -> bool:
-        """Run a program of this repository, unless it was done: the same command, after all the steps that it builds
-        on (`after`), and the file that it `makes` is still there. Whether it ran; UserError if it failed.
+    def run(self, name: str, command: Sequence[Any], output: Path, *, after: Sequence[str] = (),
+            stdout: Optional[Path] = None, partial: Optional[Path] = None) -> bool:
+        """Run a program of this repository, unless the step is done. Returns whether it ran; UserError if it failed.
 
-        to: the file that gets its standard output. partial: the checkpoint that the program leaves when interrupted,
-        resumed if the same command left it, begun after the same steps; any other at that place is removed.
+        A step is done if the same command ended after all the steps it depends on (`after`) and its `output` still
+        exists. stdout: a file for the program's standard output. partial: the checkpoint that the program leaves when it
+        is interrupted. It is resumed if the same command wrote it, after the same steps; any other is removed first.
         """
         words = [str(word) for word in command]
-        shown = shlex.join(["python", *words]) + (f" > {shlex.quote(str(to))}" if to else "")
-        before = self.done.get(name, {})
-        same, newest = before.get("command") == shown, max((self.done[step]["ended"] for step in after), default=0.0)
-        if same and makes.exists() and newest <= before.get("ended", -1):
-            print(f"[{name}] done before: {shown}", flush=True)
+        typed = shlex.join(["python", *words]) + (f" > {shlex.quote(str(stdout))}" if stdout else "")
+        record = self.records.get(name, {})
+        same, newest = record.get("command") == typed, max((self.records[step]["ended"] for step in after), default=0.0)
+        if same and output.exists() and newest <= record.get("ended", -1):
+            print(f"[{name}] done before: {typed}", flush=True)
             return False
-        goes_on = same and newest <= before.get("begun", -1)
-        resume = self._resume(partial, goes_on) if partial is not None else []
-        self.done.pop(name, None)  # to stand last
-        self._note(name, command=shown, begun=time.time())
-        print(f"[{name}] {shown} {shlex.join(resume)}".rstrip(), flush=True)
+        resumable = same and newest <= record.get("begun", -1)
+        resume = self._resume_flags(partial, resumable) if partial is not None else []
+        self.records.pop(name, None)  # it moves to the end
+        self._update(name, command=typed, begun=time.time())
+        print(f"[{name}] {typed} {shlex.join(resume)}".rstrip(), flush=True)
         begin = time.perf_counter()
-        status = execute([*words, *resume], to)
+        status = execute([*words, *resume], stdout)
         if status:
-            raise UserError(f"step {name} ended with status {status}: mend that and start again; it goes on from there")
-        self._note(name, seconds=round(time.perf_counter() - begin, 1), ended=time.time())
+            raise UserError(f"step {name} failed with status {status}: fix the cause and run the same command again;"
+                            " it resumes with this step")
+        self._update(name, seconds=round(time.perf_counter() - begin, 1), ended=time.time())
         return True
 
-    def _resume(self, partial: Path, goes_on: bool) -> list[str]:
-        if not goes_on:  # another recipe's, or other data's
-            with writing(partial):
+    def _resume_flags(self, partial: Path, resumable: bool) -> list[str]:
+        if not resumable:  # the checkpoint of another recipe, or of other data
+            with user_errors(partial):
                 partial.unlink(missing_ok=True)
         return ["--resume", str(partial)] if partial.exists() else []
 
-    def _note(self, name: str, **facts: Any) -> None:
-        self.done[name] = {**self.done.get(name, {}), **facts}
+    def _update(self, name: str, **values: Any) -> None:
+        self.records[name] = {**self.records.get(name, {}), **values}
         self._write()
 
     def _write(self) -> None:
         with atomic_write(self.path) as f:
-            json.dump(self.done, f, indent=1)
+            json.dump(self.records, f, indent=1)
 
 
-def execute(words: Sequence[str], to: Optional[Path]) -> int:
-    """The exit status of a program of this repository. to: gets its standard output, once it has ended well."""
+def execute(words: Sequence[str], stdout: Optional[Path]) -> int:
+    """Run a program of this repository; returns its exit status.
+
+    stdout: a file for its standard output, which appears once the program has succeeded.
+    """
     command = [sys.executable, *words]
-    if to is None:
+    if stdout is None:
         return subprocess.run(command).returncode
-    unfinished = to.with_name(f".{to.name}.part")
-    with writing(to):
+    unfinished = stdout.with_name(f".{stdout.name}.part")
+    with user_errors(stdout):
         with open(unfinished, "w") as f:
             status = subprocess.run(command, stdout=f).returncode
         if not status:
-            unfinished.replace(to)
+            unfinished.replace(stdout)
     return status
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Makes an unwritable place a UserError."""
+def user_errors(path: Path) -> Iterator[None]:
+    """Inside, an OSError becomes a UserError about this path."""
     try:
         yield
     except OSError as error:
