@@ -55,7 +55,8 @@ def main() -> Optional[int]:
         tell_demo(online)
     rate = args.rate or frame_rate_of(weights)
     smoothing = args.smooth or default_smoothing(rate)
-    stream = Stream(open_runtime(args.backend, online, args.device, weights, args.precision), smoothing=smoothing)
+    runtime = open_runtime(args.backend, online, device=args.device, weights=weights, precision=args.precision)
+    stream = Stream(runtime, smoothing=smoothing)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         recorder = stack.enter_context(Recorder(args.output)) if args.output else None
@@ -93,7 +94,7 @@ def build_parser() -> Parser:
     add("--output", type=Path, metavar="OUT.mp4", help="write what is shown to a video")
     add("--json", action="store_true", help="print every decision as a line of JSON")
     add("--headless", action="store_true", help="no window")
-    add("--backend", choices=BACKENDS, default=BACKENDS[0])
+    add("--backend", choices=list(BACKENDS), default=next(iter(BACKENDS)))
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="bfloat16 and int8 are faster where the processor"
         " has them; int8 runs what tools/export_onnx.py --int8 makes")
     add("--device", default="auto", help="of --backend torch: auto, cpu, cuda, cuda:N or mps")

@@ -1,4 +1,4 @@
-"""Export an online model's step (frame and memories in, logits and memories out) as one ONNX file.
+"""Export an online model's step (frame and state in, logits and new state out) as one ONNX file.
 
 python tools/export_onnx.py ONLINE.pth.tar
 python tools/export_onnx.py ONLINE.pth.tar --int8 VIDEO.mp4 DIRECTORY
@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
 from ops.common import cli
 from ops.common.errors import UserError
-from ops.runtimes.export import export_step, exported_path, write_exported
+from ops.runtimes.export import export_step
 from ops.runtimes.quantize import quantize_step
+from ops.runtimes.step_file import exported_path, write_exported
 from ops.streaming.online import OnlineTSM
 from ops.streaming.sources import Ticks, open_source
 from ops.streaming.stream import frame_transform
@@ -59,8 +60,8 @@ def main() -> None:
                                                    args.int8_frames) for source in args.int8))
     write_exported(exported, output)
     info = exported.info
-    log.info("%s: %s, %s, %d memories, frames of %dx%d, any number of streams, %.1f MB", output, info.settings.arch,
-             info.precision, len(info.memories), info.height, info.width, len(exported.content) / 1e6)
+    log.info("%s: %s, %s, %d state tensors, frames of %dx%d, any number of streams, %.1f MB", output, info.spec.arch,
+             info.precision, len(info.state_shapes), info.height, info.width, len(exported.content) / 1e6)
 
 
 def check(args: argparse.Namespace) -> None:

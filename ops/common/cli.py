@@ -9,7 +9,6 @@ Numbers and choices are checked by the parser, through `type=`:
 `add_*_flags` define flags that several programs share; each takes a parser or one of its groups.
 """
 import argparse
-import importlib
 import logging
 import math
 import sys
@@ -174,12 +173,3 @@ def _program() -> str:
 def progress(items: Optional[Iterable] = None, **options: Any) -> tqdm:
     """A tqdm bar over `items`, off when standard error is not a terminal; `options` go to tqdm."""
     return tqdm(items, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)
-
-
-def import_extra(name: str) -> Any:
-    """Import a package that only some programs need. UserError with the command that installs it when it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"this needs the package {name}, which cannot be imported ({error}):"
-                        " pip install -r requirements-runtimes.txt") from None

@@ -1,20 +1,21 @@
-"""The online step in eager PyTorch, made ready for speed."""
+"""The online step in eager PyTorch, prepared for speed."""
 import copy
-from typing import Callable, Optional, Sequence
+from pathlib import Path
+from typing import Callable, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ops.common.device import pick_device
 from ops.common.errors import UserError
-from ops.runtimes.base import State, StepRuntime
+from ops.runtimes.base import Runtime
 from ops.streaming.online import OnlineTSM
+from ops.streaming.step_runtime import State
 
-# ---- PyTorch ------------------------------------------------------------------------------------------------
 
-
-class TorchRuntime(StepRuntime):
-    """Eager PyTorch on any device: norms folded into convolutions, channels last in memory."""
+class TorchRuntime(Runtime):
+    """Eager PyTorch on any device: batch norms folded into convolutions, channels last in memory."""
 
     def __init__(self, online: OnlineTSM, device: torch.device, precision: str = "float32") -> None:
         super().__init__(online)
@@ -23,11 +24,16 @@ class TorchRuntime(StepRuntime):
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         self.model.to(device, dtype).to(memory_format=torch.channels_last)
 
-    @staticmethod
-    def check(precision: str) -> None:
+    @classmethod
+    def check(cls, precision: str) -> None:
         if precision == "int8":
-            raise UserError("--precision int8 --backend torch: PyTorch computes float32 and bfloat16 here: choose one of"
-                            " them, or another backend")
+            raise UserError("precision int8: PyTorch computes float32 and bfloat16 here: choose one of them, or another"
+                            " backend", "precision", "backend")
+
+    @classmethod
+    def open(cls, online: OnlineTSM, *, device: Union[str, torch.device], weights: Optional[Path],
+             precision: str) -> "TorchRuntime":
+        return cls(online, pick_device(str(device)), precision)
 
     def initial_state(self, batch: int = 1, height: Optional[int] = None, width: Optional[int] = None) -> State:
         return self.model.initial_state(batch, height, width)
@@ -36,12 +42,12 @@ class TorchRuntime(StepRuntime):
     def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
         like = next(self.model.parameters())
         frames = frames.to(like.device, like.dtype, memory_format=torch.channels_last)
-        logits, after = self.model.step(frames, state)
-        return logits.float(), after
+        logits, new_state = self.model.step(frames, state)
+        return logits.float(), new_state
 
 
 def fold_norms(online: OnlineTSM) -> None:
-    """Fold each BatchNorm2d into the convolution in front of it, in place: the same answers up to rounding."""
+    """Fold each BatchNorm2d into the convolution before it, in place; the logits stay the same up to rounding."""
     for conv_name, norm_name in _find_norms(online).items():
         conv, norm = online.get_submodule(conv_name), online.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
@@ -50,7 +56,7 @@ def fold_norms(online: OnlineTSM) -> None:
 
 
 def _find_norms(online: OnlineTSM) -> dict[str, str]:
-    """convolution -> the norm that takes its output, by name; found by sending a frame through."""
+    """Name of a convolution -> name of the batch norm that takes its output, found by running one frame."""
     outputs: dict[str, Tensor] = {}
     found: dict[str, str] = {}
 
@@ -67,7 +73,7 @@ def _find_norms(online: OnlineTSM) -> dict[str, str]:
             hooks.append(module.register_forward_hook(keep(name)))
         elif isinstance(module, nn.BatchNorm2d):
             hooks.append(module.register_forward_pre_hook(match(name)))
-    size = online.settings.input_size
+    size = online.spec.input_size
     online(state[0].new_zeros(1, 3, size, size) if state else torch.zeros(1, 3, size, size), *state)
     for hook in hooks:
         hook.remove()

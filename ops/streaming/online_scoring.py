@@ -76,7 +76,7 @@ def streamed_indices(num_frames: int, stride: int) -> list[int]:
 
 def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, streams: int = 1,
                  workers: int = 0) -> OnlineScores:
-    """Stream every video of the list from zero memory.
+    """Stream every video of the list from a zero state.
 
     videos: its list, frame source and transform are used; the transform must give one view per frame. stride:
     stream one of every `stride` frames (`trained_stride`). streams: videos at a time, in one batch. workers:
@@ -104,7 +104,7 @@ def running_means(online: OnlineTSM, videos: Sequence[Tensor]) -> list[Tensor]:
     state = online.initial_state(len(videos), *videos[0].shape[-2:])
     for t in range(len(videos[order[0]])):
         running = [i for i in order if t < len(videos[i])]
-        state = tuple(memory[:len(running)] for memory in state)
+        state = tuple(tensor[:len(running)] for tensor in state)
         logits, state = online.step(online.prepare(torch.stack([videos[i][t] for i in running])), state)
         for i, row in zip(running, logits.float().cpu()):
             rows[i].append(row)

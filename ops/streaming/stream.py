@@ -1,8 +1,8 @@
-"""A stream of decisions from a stream of frames: an online model, its memory, smoothing and timing."""
+"""Stream: frames in, decisions out; an online model with its state, smoothing, and timing."""
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Protocol, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 
 import torch
 from PIL import Image
@@ -12,34 +12,21 @@ from ops.common.errors import UserError
 from ops.data.test_protocol import TestProtocol
 from ops.dataset_config import JESTER_CLASSES
 from ops.evaluation.metrics import names_or_numbers
-from ops.spec import ModelSpec
+from ops.streaming.step_runtime import State, StepRuntime
 
 SMOOTHINGS = ("published", "none")
 AVERAGED_FRAMES = 12  # published behaviour
-TIMED_FRAMES = 1000  # of which latencies are kept: memory must not grow with the stream
+TIMED_FRAMES = 1000  # latencies kept, so that memory does not grow with the stream
 
-# published behaviour, as indices of JESTER_CLASSES: the demo never answers the refused classes and keeps its last answer
-# instead; it shows "Doing other things" as "No gesture", which is also its answer before the first frame.
+# published behaviour, as indices of JESTER_CLASSES: the demo never predicts the refused classes and keeps its previous
+# prediction instead; it shows "Doing other things" as "No gesture", which is also its prediction before the first frame.
 JESTER_REFUSED = frozenset({3, 7, 8, 21, 22})
 JESTER_READ_AS = {0: 2}
 JESTER_START = 2
 
 
-class StepModel(Protocol):
-    """What `Stream` drives: an `ops.streaming.online.OnlineTSM`, or another runtime that computes the same."""
-    settings: ModelSpec
-    class_names: Optional[list[str]]
-
-    def initial_state(self, batch: int = 1, height: Optional[int] = None,
-                      width: Optional[int] = None) -> tuple[Tensor, ...]: ...
-
-    def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]: ...
-
-    def prepare(self, frames: Tensor) -> Tensor: ...
-
-
 def frame_transform(preprocessing: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
-    """RGB image -> uint8 (1, 3, H, W) for `Stream.push`: exactly the evaluation transform of training.
+    """The evaluation transform of training for a stream: RGB image -> uint8 (1, 3, H, W) for `Stream.push`.
 
     preprocessing: the online model's.
     """
@@ -50,11 +37,11 @@ def frame_transform(preprocessing: Mapping[str, Any]) -> Callable[[Image.Image],
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The answer to one frame of one stream.
+    """The prediction after one frame of one stream.
 
-    index, name: the class. probability: its own, 0-1. probabilities: (num_class,), of the smoothed logits. logits:
-    (num_class,), of this frame alone. latency: seconds from pixels to logits, of the whole batch. frame: how many
-    frames this stream has seen, this one included.
+    index, name: the predicted class. probability: of that class, 0-1. probabilities: (num_class,), of the smoothed
+    logits. logits: (num_class,), of this frame alone. latency: seconds from pixels to logits, for the whole batch.
+    frame: number of frames that this stream has seen, including this one.
     """
     index: int
     name: str
@@ -66,7 +53,10 @@ class Decision:
 
 
 class Timing(NamedTuple):
-    """Of the last frames (at most 1000): latency percentiles in seconds; rate: frames per second, all streams."""
+    """Statistics of the last frames (at most 1000). p50, p95, p99: percentiles of the latency, seconds.
+
+    rate: frames per second of all streams together.
+    """
     frames: int
     p50: float
     p95: float
@@ -75,7 +65,7 @@ class Timing(NamedTuple):
 
 
 class NoSmoothing:
-    """Each frame's own best class."""
+    """Predict the best class of each frame alone."""
 
     def update(self, logits: Tensor) -> tuple[int, Tensor]:
         """logits: (num_class,) of the next frame -> (class, probabilities (num_class,))."""
@@ -83,11 +73,11 @@ class NoSmoothing:
 
 
 class PublishedSmoothing:
-    """The published demo's: the best class of the mean of the last 12 logits, and then
+    """The published demo's rules. The candidate is the best class of the mean of the last 12 logits.
 
-    a class of `refused` keeps the last answer; one in `read_as` counts as another (its probability is added to that
-    one's); and an answer changes only while the last two answers agree, so it stands for two frames at least.
-    start: the answer before the first frame, None where there is none.
+    A candidate in `refused` is replaced by the previous prediction. A candidate in `read_as` counts as another class,
+    which also receives its probability. The prediction changes only while the last two predictions agree, so it stays
+    for at least two frames. start: the prediction before the first frame, if there is one.
     """
 
     def __init__(self, refused: frozenset[int] = frozenset(), read_as: Optional[Mapping[int, int]] = None,
@@ -101,11 +91,11 @@ class PublishedSmoothing:
         """logits: (num_class,) of the next frame -> (class, probabilities (num_class,))."""
         self.recent.append(logits)
         mean = torch.stack(tuple(self.recent)).mean(dim=0)
-        answer = self._settle(int(mean.argmax()))
-        self.before_last, self.last = self.last, answer
-        return answer, self._merge(mean.softmax(dim=0))
+        prediction = self._choose(int(mean.argmax()))
+        self.before_last, self.last = self.last, prediction
+        return prediction, self._merge(mean.softmax(dim=0))
 
-    def _settle(self, candidate: int) -> int:
+    def _choose(self, candidate: int) -> int:
         if self.last is not None and candidate in self.refused:
             candidate = self.last
         candidate = self.read_as.get(candidate, candidate)
@@ -120,60 +110,62 @@ class PublishedSmoothing:
 
 
 class Stream:
-    """N streams through one online model, in one batch: frames in, decisions out.
+    """N streams through one online model, in one batch.
 
-    online: the model, or another runtime's. streams: N. smoothing: "published" (with the published demo's refused
-    classes where the classes are Jester's; no other data set has any) or "none".
-    One object serves one thread; several may share a model.
+    runtime: the online model, or a runtime of it (`ops.runtimes.registry.open_runtime`). streams: N. smoothing:
+    "published" (which refuses some classes if the classes are Jester's) or "none".
+    A Stream serves one thread; several may share a runtime.
     """
 
-    def __init__(self, online: StepModel, streams: int = 1, smoothing: str = "published") -> None:
+    def __init__(self, runtime: StepRuntime, streams: int = 1, smoothing: str = "published") -> None:
         if smoothing not in SMOOTHINGS:
-            raise UserError(f"--smooth {smoothing!r}: choose {' or '.join(SMOOTHINGS)}")
+            raise UserError(f"smooth {smoothing!r}: choose {' or '.join(SMOOTHINGS)}", "smooth")
         if streams < 1:
             raise UserError(f"{streams} streams: choose 1 or more")
-        self.online = online
+        self.runtime = runtime
         self.streams = streams
         self.smoothing = smoothing
-        self.class_names = names_or_numbers(online.class_names, online.settings.num_class)
+        self.class_names = names_or_numbers(runtime.class_names, runtime.spec.num_class)
         self._seconds: deque[float] = deque(maxlen=TIMED_FRAMES)
         self.reset()
 
     def reset(self, index: Optional[int] = None) -> None:
-        """Forget every frame seen, of one stream or (None) of all: what follows is as in a new stream."""
+        """Restart one stream, or (None) all of them: what follows is as in a new Stream."""
         if index is None:
-            self._state: Optional[tuple[Tensor, ...]] = None
+            self._state: Optional[State] = None
             self._smoothing = [self._new_smoothing() for _ in range(self.streams)]
             self._frames = [0] * self.streams
             return
         if not 0 <= index < self.streams:
             raise UserError(f"stream {index}: choose 0 to {self.streams - 1}")
         if self._state is not None:
-            self._state = tuple(_without(memory, index) for memory in self._state)
+            self._state = tuple(_with_zero_row(tensor, index) for tensor in self._state)
         self._smoothing[index] = self._new_smoothing()
         self._frames[index] = 0
 
     @torch.no_grad()
     def push(self, frames: Tensor) -> list[Decision]:
-        """The next frame of each stream -> one decision each.
+        """Process the next frame of each stream; return one decision per stream.
 
-        frames: (N, 3, H, W), scaled and cropped; uint8 0-255 in the model's color order, or float and normalised
-        already (`prepare`). UserError for another number of frames, or another size than before (`reset` first).
+        frames: (N, 3, H, W), scaled and cropped; uint8 0-255 in the model's color order, or float and already
+        normalized (`StepRuntime.prepare`). UserError for another number of frames, or if the size changes without a
+        `reset`.
         """
         if frames.dim() != 4 or frames.shape[0] != self.streams:
             raise UserError(f"frames of shape {tuple(frames.shape)}: this stream takes ({self.streams}, 3, H, W)")
-        state = self._state or self.online.initial_state(self.streams, *frames.shape[-2:])
+        state = self._state or self.runtime.initial_state(self.streams, *frames.shape[-2:])
         begin = time.perf_counter()
-        frames = self.online.prepare(frames) if frames.dtype == torch.uint8 else frames
-        logits, self._state = self.online.step(frames, state)
-        # Waits for the device, so that the clock tells the truth; a copy, because a runtime may use its memory again.
+        frames = self.runtime.prepare(frames) if frames.dtype == torch.uint8 else frames
+        logits, self._state = self.runtime.step(frames, state)
+        # Reading the logits waits for the device, so the measured time includes its work. They are copied because a
+        # runtime may reuse its output.
         logits = logits.to("cpu", torch.float32, copy=True)
         latency = time.perf_counter() - begin
         self._seconds.append(latency)
         return [self._decide(i, logits[i], latency) for i in range(self.streams)]
 
     def timing(self) -> Optional[Timing]:
-        """How long the last frames took; None before the first."""
+        """Statistics of the latency of the last frames; None before the first frame."""
         if not self._seconds:
             return None
         seconds = torch.tensor(list(self._seconds), dtype=torch.float64)
@@ -186,7 +178,7 @@ class Stream:
         return Decision(index, self.class_names[index], float(probabilities[index]), probabilities, logits, latency,
                         self._frames[i])
 
-    def _new_smoothing(self) -> Any:
+    def _new_smoothing(self) -> Union[NoSmoothing, PublishedSmoothing]:
         if self.smoothing == "none":
             return NoSmoothing()
         if self.class_names == list(JESTER_CLASSES):
@@ -194,8 +186,8 @@ class Stream:
         return PublishedSmoothing()
 
 
-def _without(memory: Tensor, index: int) -> Tensor:
-    """A copy in which one stream's row is zero: the state that a step gave may be someone else's too."""
-    memory = memory.clone()
-    memory[index] = 0
-    return memory
+def _with_zero_row(tensor: Tensor, index: int) -> Tensor:
+    """A copy whose row `index` is zero. The original stays unchanged, because a caller may still hold that state."""
+    tensor = tensor.clone()
+    tensor[index] = 0
+    return tensor

@@ -12,18 +12,11 @@ import torch
 from ops.checkpoints.online_format import online_content, open_model
 from ops.common.errors import UserError
 from ops.runtimes import openvino as openvino_module
-from ops.runtimes.export import (
-    METADATA_KEY,
-    Exported,
-    describe_step,
-    export_step,
-    exported_path,
-    read_exported,
-    write_exported,
-)
+from ops.runtimes.export import describe_step, export_step
 from ops.runtimes.openvino import count_parts
 from ops.runtimes.quantize import quantize_step
-from ops.runtimes.registry import open_exported, open_runtime
+from ops.runtimes.registry import BACKENDS, open_exported, open_runtime
+from ops.runtimes.step_file import METADATA_KEY, VERSION, ExportedStep, exported_path, read_exported, write_exported
 from ops.runtimes.torch import TorchRuntime, fold_norms
 from ops.streaming.online import OnlineTSM
 from ops.streaming.sources import VideoFile
@@ -61,7 +54,7 @@ def exports(onlines):
 @pytest.fixture(scope="module")
 def runtimes(onlines, exports):
     """(backend, arch) -> runtime"""
-    made = {("torch", arch): open_runtime("torch", online, "cpu") for arch, online in onlines.items()}
+    made = {("torch", arch): open_runtime("torch", online, device="cpu") for arch, online in onlines.items()}
     return made | {(backend, arch): open_exported(backend, exported)
                    for arch, exported in exports.items() for backend in OTHERS}
 
@@ -86,7 +79,7 @@ def test_logits_equal_the_online_models(onlines, runtimes, backend, arch, stream
 
 
 @pytest.mark.parametrize("backend", ["torch", *OTHERS])
-def test_memories_equal_the_online_models(onlines, runtimes, backend):
+def test_states_equal_the_online_models(onlines, runtimes, backend):
     online, runtime = onlines["mobilenetv2"], runtimes[backend, "mobilenetv2"]
     frame = clip(2, 1, 3, SIZE)
     _, wanted = online.step(frame, online.initial_state(2))
@@ -103,10 +96,10 @@ def test_bfloat16_is_near_and_another_number(onlines, exports, backend):
         try:
             runtime = open_exported(backend, exported, "bfloat16")
         except UserError as error:
-            assert "this processor does not compute bfloat16" in str(error)
+            assert "this processor does not support bfloat16" in str(error)
             pytest.skip(str(error))
     else:
-        runtime = open_runtime(backend, online, "cpu", precision="bfloat16")
+        runtime = open_runtime(backend, online, device="cpu", precision="bfloat16")
     frames = clip(2, 4, 3, SIZE)
     wanted, got = stream(online, frames, 4), stream(runtime, frames, 4)
     assert_close(got, wanted, 0.05)
@@ -132,12 +125,12 @@ def test_a_state_that_was_kept_does_not_change(runtimes, backend):
     runtime = runtimes[backend, "resnet18"]
     frames = clip(1, 4, 3, SIZE).unflatten(1, (4, 3))
     _, kept = runtime.step(frames[:, 0], runtime.initial_state())
-    copies = [memory.clone() for memory in kept]
+    copies = [tensor.clone() for tensor in kept]
     first, state = runtime.step(frames[:, 1], kept)
     first_copy = first.clone()
     for i in (2, 3):
         _, state = runtime.step(frames[:, i], state)
-    assert all(torch.equal(memory, copy) for memory, copy in zip(kept, copies))
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(kept, copies))
     assert torch.equal(first, first_copy)
     again, _ = runtime.step(frames[:, 1], kept)
     assert torch.equal(again, first)
@@ -238,33 +231,33 @@ def test_an_int8_step_says_so_and_is_small(exports, int8):
     assert len(small.content) < 0.4 * len(large.content)
     model = onnx.load_from_string(small.content)
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])["precision"] == "int8"
-    with pytest.raises(UserError, match="int8 already"):
+    with pytest.raises(UserError, match="already int8"):
         quantize_step(small, [])
-    with pytest.raises(UserError, match="there are none"):
+    with pytest.raises(UserError, match="the given sources have none"):
         quantize_step(large, [[], []])
     for exported, precision in ((small, "float32"), (large, "int8")):
-        with pytest.raises(UserError, match=f"--precision {precision}: this exported step computes"):
+        with pytest.raises(UserError, match=f"precision {precision}: this exported step computes"):
             open_exported("onnxruntime", exported, precision)
 
 
 def test_int8_from_the_tool_to_the_runtime(monkeypatch, capfd, exports, tmp_path):
     weights = save_online(tmp_path)
     online = OnlineTSM(weights)
-    with pytest.raises(UserError, match="online.int8.onnx is not there: make it with python tools/export_onnx.py"):
-        open_runtime("openvino", online, "auto", weights, "int8")
+    with pytest.raises(UserError, match="online.int8.onnx does not exist: calibrate one .* tools/export_onnx.py"):
+        open_runtime("openvino", online, weights=weights, precision="int8")
     monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exports["resnet18"])
     done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights, "--int8", real_video("bikes.mp4"),
                         "--int8_frames", 4)
     assert done.status == 0
     assumed, made = done.err.splitlines()
-    assert "taken for 12 per second" in assumed and "resnet18, int8, 8 memories" in made
-    runtime = open_runtime("openvino", online, "auto", weights, "int8")
+    assert "taken for 12 per second" in assumed and "resnet18, int8, 8 state tensors" in made
+    runtime = open_runtime("openvino", online, weights=weights, precision="int8")
     frames = video_frames(online, 0, 4)
     wanted = logits_over(online, frames)
     assert float((logits_over(runtime, frames) - wanted).abs().max()) < 0.3 * float(wanted.abs().max())
     other = OnlineTSM(save_online(tmp_path, seed=1))
     with pytest.raises(UserError, match="is not the int8 step of"):
-        open_runtime("openvino", other, "auto", weights, "int8")
+        open_runtime("openvino", other, weights=weights, precision="int8")
 
 
 # ---- behind a stream ----------------------------------------------------------------------------------------
@@ -310,9 +303,9 @@ def test_the_metadata_says_what_the_graph_is(exports, onlines):
     assert told["inputs"] == shapes(model.graph.input) and told["outputs"] == shapes(model.graph.output)
     assert told["inputs"]["frames"] == ["batch", 3, SIZE, SIZE]
     assert told["outputs"]["logits"] == ["batch", CLASSES]
-    assert list(told["inputs"])[1:] == [f"before_{i}" for i in range(10)]
-    assert told["memories"] == [list(memory.shape[1:]) for memory in online.initial_state()]
-    assert told["preprocessing"] == online.preprocessing and told["settings"]["arch"] == "mobilenetv2"
+    assert list(told["inputs"])[1:] == [f"state_{i}" for i in range(10)]
+    assert told["state_shapes"] == [list(tensor.shape[1:]) for tensor in online.initial_state()]
+    assert told["preprocessing"] == online.preprocessing and told["spec"]["arch"] == "mobilenetv2"
     assert b"site-packages" not in exported.content and b"/ops/" not in exported.content, "no paths of this machine"
 
 
@@ -327,8 +320,8 @@ def test_the_file_runs_without_this_code(exports, onlines, tmp_path):
     state = {name: torch.zeros(3, *shape[1:]).numpy() for name, shape in told["inputs"].items() if name != "frames"}
     rows = []
     for i in range(4):
-        logits, *after = session.run(list(told["outputs"]), {"frames": frames[:, i].numpy(), **state})
-        state = dict(zip(state, after))
+        logits, *new_state = session.run(list(told["outputs"]), {"frames": frames[:, i].numpy(), **state})
+        state = dict(zip(state, new_state))
         rows.append(torch.from_numpy(logits))
     assert_close(torch.stack(rows, dim=1), stream(onlines["resnet18"], frames.flatten(1, 2), 4))
 
@@ -367,14 +360,14 @@ def with_metadata(exported, text):
 
 
 @pytest.mark.parametrize("change", [
-    lambda told: "{", lambda told: "[]", lambda told: "7", lambda told: json.dumps({**told, "version": 2}),
+    lambda told: "{", lambda told: "[]", lambda told: "7", lambda told: json.dumps({**told, "version": VERSION - 1}),
     lambda told: json.dumps({key: value for key, value in told.items() if key != "version"}),
     lambda told: json.dumps({key: value for key, value in told.items() if key != "fingerprint"}),
-    lambda told: json.dumps({key: value for key, value in told.items() if key != "settings"}),
-    lambda told: json.dumps({**told, "settings": {**told["settings"], "unheard_of": 1}}),
-    lambda told: json.dumps({**told, "settings": {"arch": "resnet18"}}),
-    lambda told: json.dumps({**told, "memories": 8}), lambda told: json.dumps({**told, "height": "tall"}),
-    lambda told: json.dumps({**told, "memories": told["memories"][1:]}),
+    lambda told: json.dumps({key: value for key, value in told.items() if key != "spec"}),
+    lambda told: json.dumps({**told, "spec": {**told["spec"], "unheard_of": 1}}),
+    lambda told: json.dumps({**told, "spec": {"arch": "resnet18"}}),
+    lambda told: json.dumps({**told, "state_shapes": 8}), lambda told: json.dumps({**told, "height": "tall"}),
+    lambda told: json.dumps({**told, "state_shapes": told["state_shapes"][1:]}),
 ])
 def test_other_metadata_is_one_line(exports, tmp_path, change):
     told = json.loads(exports["resnet18"].info.to_json())
@@ -382,7 +375,20 @@ def test_other_metadata_is_one_line(exports, tmp_path, change):
     path.write_bytes(with_metadata(exports["resnet18"], json.dumps(told)))
     assert read_exported(path).info == exports["resnet18"].info
     path.write_bytes(with_metadata(exports["resnet18"], change(told)))
-    with pytest.raises(UserError, match="step.onnx is damaged or of another version: write it anew with tools"):
+    with pytest.raises(UserError, match="step.onnx is damaged .*: export it again with tools/export_onnx.py"):
+        read_exported(path)
+
+
+def test_a_step_exported_by_an_earlier_version_is_refused(exports, tmp_path):
+    """Version 1 called the state's inputs before_i and the spec `settings`."""
+    entry = json.loads(exports["resnet18"].info.to_json())
+    shapes, spec = entry.pop("state_shapes"), entry.pop("spec")
+    old = {**entry, "version": 1, "settings": spec, "memories": shapes,
+           "inputs": {name.replace("state_", "before_"): shape for name, shape in entry["inputs"].items()},
+           "outputs": {name.replace("new_state_", "after_"): shape for name, shape in entry["outputs"].items()}}
+    path = tmp_path / "step.onnx"
+    path.write_bytes(with_metadata(exports["resnet18"], json.dumps(old)))
+    with pytest.raises(UserError, match="was written by another version: export it again with tools/export_onnx.py"):
         read_exported(path)
 
 
@@ -391,7 +397,7 @@ def test_a_graph_that_no_runtime_takes_is_one_line(exports, backend):
     model = onnx.load_from_string(exports["resnet18"].content)
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "NoSuchOperation"
     for content in (model.SerializeToString(), b"\xff" * 99):
-        with pytest.raises(UserError, match="cannot load the exported step: it is damaged or of another version"):
+        with pytest.raises(UserError, match="cannot load the exported step: .*export it again with tools/export_onnx.py"):
             runtime = open_exported(backend, replace(exports["resnet18"], content=content))
             runtime.step(torch.zeros(1, 3, SIZE, SIZE), runtime.initial_state())
 
@@ -420,19 +426,19 @@ def save_online(tmp_path, size=SIZE, seed=0):
 def forbid_export(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("exported although the file was there")
-    monkeypatch.setattr("ops.runtimes.registry.export_step", fail)
+    monkeypatch.setattr("ops.runtimes.export.export_step", fail)
 
 
 def test_the_tool_exports_and_the_runtime_finds_it(monkeypatch, capfd, tmp_path):
     weights = save_online(tmp_path, 32)
     done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights)
-    assert done.status == 0 and "8 memories, frames of 32x32" in done.err and len(done.err.splitlines()) == 1
+    assert done.status == 0 and "8 state tensors, frames of 32x32" in done.err and len(done.err.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.onnx", "online.pth.tar"]
     forbid_export(monkeypatch)
     online = OnlineTSM(weights)
-    runtime = open_runtime("onnxruntime", online, "auto", weights)
+    runtime = open_runtime("onnxruntime", online, weights=weights)
     assert runtime.class_names == list("abcde") and runtime.preprocessing == online.preprocessing
-    assert runtime.settings == online.settings
+    assert runtime.spec == online.spec
     frames = clip(2, 3, 3, 32)
     assert_close(stream(runtime, frames, 3), stream(online, frames, 3))
 
@@ -440,11 +446,11 @@ def test_the_tool_exports_and_the_runtime_finds_it(monkeypatch, capfd, tmp_path)
 def test_a_step_of_another_model_is_not_used(monkeypatch, exports, tmp_path, caplog):
     weights = save_online(tmp_path, SIZE, seed=1)
     write_exported(exports["resnet18"], exported_path(weights))
-    monkeypatch.setattr("ops.runtimes.registry.export_step", lambda online: Exported(
+    monkeypatch.setattr("ops.runtimes.export.export_step", lambda online: ExportedStep(
         exports["resnet18"].content, describe_step(online)))
-    runtime = open_runtime("onnxruntime", OnlineTSM(weights), "cpu", weights)
+    runtime = open_runtime("onnxruntime", OnlineTSM(weights), weights=weights)
     assert runtime.info.fingerprint != exports["resnet18"].info.fingerprint
-    assert "another model's step" in caplog.text
+    assert "belongs to another model" in caplog.text
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -455,29 +461,42 @@ def test_names_and_preprocessing_are_the_weights_own(exports, int8, tmp_path, pr
     stale = replace(old.info, class_names=list("vwxyz"), preprocessing={**old.info.preprocessing, "std": [9, 9, 9]})
     write_exported(replace(old, info=stale), exported_path(weights, precision))
     online = OnlineTSM(weights)
-    runtime = open_runtime("onnxruntime", online, "cpu", weights, precision)
+    runtime = open_runtime("onnxruntime", online, weights=weights, precision=precision)
     assert runtime.class_names == list("abcde") == runtime.info.class_names
     assert runtime.preprocessing == online.preprocessing
     assert runtime.info.fingerprint == old.info.fingerprint, "the file was used"
 
 
 def test_the_device_is_torchs_alone(monkeypatch, exports, onlines, caplog):
-    monkeypatch.setattr("ops.runtimes.registry.export_step", lambda online: exports["resnet18"])
+    monkeypatch.setattr("ops.runtimes.export.export_step", lambda online: exports["resnet18"])
     for device in ("auto", "cpu", torch.device("cpu")):
-        open_runtime("onnxruntime", onlines["resnet18"], device)
+        open_runtime("onnxruntime", onlines["resnet18"], device=device)
     assert not caplog.records
-    open_runtime("openvino", onlines["resnet18"], torch.device("cuda", 0))
-    assert "--device cuda:0 does nothing" in caplog.text
+    open_runtime("openvino", onlines["resnet18"], device=torch.device("cuda", 0))
+    assert "device cuda:0 has no effect" in caplog.text
     for device in ("GPU", "tpu"):  # names that torch does not know
-        open_runtime("onnxruntime", onlines["resnet18"], device)
-        assert f"--backend onnxruntime runs on the CPU: --device {device} does nothing" in caplog.text
+        open_runtime("onnxruntime", onlines["resnet18"], device=device)
+        assert f"device {device} has no effect: ONNX Runtime runs on the CPU" in caplog.text
+
+
+def test_a_new_runtime_is_a_module_and_a_row(monkeypatch, onlines):
+    monkeypatch.setitem(BACKENDS, "toy", "tests.runtimes.toy_runtime:ToyRuntime")
+    runtime = open_runtime("toy", onlines["resnet18"])
+    frames = torch.randint(0, 256, (4, 2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    toy, plain = (Stream(model, 2, smoothing="none") for model in (runtime, onlines["resnet18"]))
+    for pair in frames:
+        for got, wanted in zip(toy.push(pair), plain.push(pair)):
+            assert got.name == wanted.name
+            assert_close(got.logits[None], wanted.logits[None])
+    with pytest.raises(UserError, match="precision int8: the toy computes float32"):
+        open_runtime("toy", onlines["resnet18"], precision="int8")
 
 
 def test_wrong_names_are_refused(onlines):
     online = onlines["resnet18"]
-    with pytest.raises(UserError, match="--backend 'tensorrt': choose torch, onnxruntime, openvino"):
+    with pytest.raises(UserError, match="backend 'tensorrt': choose torch, onnxruntime, openvino"):
         open_runtime("tensorrt", online)
-    with pytest.raises(UserError, match="--precision 'int4': choose float32, bfloat16, int8"):
+    with pytest.raises(UserError, match="precision 'int4': choose float32, bfloat16, int8"):
         open_runtime("torch", online, precision="int4")
     with pytest.raises(UserError, match="ONNX Runtime computes float32 and int8"):
         open_runtime("onnxruntime", online, precision="bfloat16")

@@ -52,7 +52,7 @@ def clip_logits(model, clips):
 
 
 def stream(online, clips, t):
-    """Logits of every frame, (N, T, num_class), from zero memory."""
+    """Logits of every frame, (N, T, num_class), from a zero state."""
     frames = clips.unflatten(1, (t, 3))
     state = online.initial_state(len(clips), *clips.shape[-2:])
     rows = []
@@ -110,7 +110,7 @@ def test_identity_consensus_gives_the_same_answer_for_every_frame():
     assert_equal_logits(stream(OnlineTSM(model), clips, 4), clip_logits(model, clips))
 
 
-def test_a_model_without_shift_needs_no_memory():
+def test_a_model_without_shift_needs_no_state():
     model = TSN(5, 3, "RGB", base_model="resnet18", pretrain="none", print_spec=False).eval()
     online, clips = OnlineTSM(model), clip(1, 3, 3, 48)
     assert online.initial_state() == ()
@@ -190,10 +190,10 @@ def small():
 def test_later_frames_change_neither_an_answer_nor_the_state_it_left(small):
     frames = clip(1, 4, 3, 64).unflatten(1, (4, 3))
     logits, state = small.step(frames[:, 0], small.initial_state(1, 64, 64))
-    kept, before = logits.clone(), [memory.clone() for memory in state]
+    kept, copy_of_state = logits.clone(), [tensor.clone() for tensor in state]
     ways = [small.step(frames[:, 1], state)[0], small.step(frames[:, 2], state)[0], small.step(frames[:, 1], state)[0]]
     assert torch.equal(ways[0], ways[2]) and not torch.equal(ways[0], ways[1])
-    assert torch.equal(logits, kept) and all(map(torch.equal, state, before))
+    assert torch.equal(logits, kept) and all(map(torch.equal, state, copy_of_state))
 
 
 def test_streams_in_one_batch_do_not_mix(small):
@@ -240,11 +240,11 @@ def test_a_failing_step_leaves_nothing_behind(small):
     assert torch.equal(small.step(frames, state)[0], wanted)
 
 
-def test_a_state_owns_its_memory_and_no_graph(small):
+def test_a_state_owns_its_storage_and_no_graph(small):
     logits, state = small.step(clip(2, 1, 3, 64), small.initial_state(2, 64, 64))
     assert not logits.requires_grad
-    for memory in state:
-        assert memory.untyped_storage().nbytes() == memory.numel() * 4 and memory.grad_fn is None
+    for tensor in state:
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * 4 and tensor.grad_fn is None
 
 
 def test_always_in_evaluation_mode(small):
@@ -317,7 +317,7 @@ def test_published_keys_shapes_and_logits(published, golden):
 def test_any_backbone_streams_as_the_published_class_does(published, golden, tmp_path):
     torch.save(published.state_dict(), tmp_path / "mobilenetv2_jester_online.pth.tar")
     online = OnlineTSM(tmp_path / "mobilenetv2_jester_online.pth.tar")
-    assert [list(memory.shape) for memory in online.initial_state()] == golden("online_mobilenetv2")["buffer_shapes"]
+    assert [list(tensor.shape) for tensor in online.initial_state()] == golden("online_mobilenetv2")["buffer_shapes"]
     assert len(online.class_names) == 27 and online.class_names[2] == "No gesture"
     frame, buffers, state = clip(1, 1, 3, 224), published.initial_buffers(), online.initial_state()
     for _ in range(3):
@@ -386,7 +386,7 @@ def test_force_streams_a_two_way_model_as_if_it_were_one_way(caplog):
     clips = clip(1, 3, 3, 48)
     online = OnlineTSM(two_way, force=True)
     assert "not what was trained" in caplog.text
-    assert online.settings.shift_direction == "unidirectional"
+    assert online.spec.shift_direction == "unidirectional"
     assert_equal_logits(stream(online, clips, 3).mean(dim=1), clip_logits(one_way, clips))
     assert not torch.allclose(clip_logits(one_way, clips), clip_logits(two_way, clips), rtol=1e-3)
 

@@ -143,7 +143,7 @@ def test_a_killed_worker_is_one_line(online, videos):
 
 def test_the_answer_after_the_clips_frames_is_the_clip_models(online):
     """12 frames at stride 3 are the 4 frames of the clip."""
-    model = TSN.from_spec(online.settings)
+    model = TSN.from_spec(online.spec)
     model.load_state_dict(fill(model.state_dict()))
     pixels = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     chosen = pixels[[i - 1 for i in streamed_indices(12, 3)]]

@@ -12,10 +12,10 @@ from tests.helpers.golden_model import fill
 
 
 class Scripted:
-    """A step model whose logits are its frames' first row; its memory adds up what it has seen."""
+    """A step model whose logits are its frames' first row; its state adds up what it has seen."""
 
     def __init__(self, num_class, class_names=None):
-        self.settings = ModelSpec(num_class, 8)
+        self.spec = ModelSpec(num_class, 8)
         self.class_names = class_names
 
     def initial_state(self, batch=1, height=None, width=None):
@@ -142,7 +142,7 @@ def answers(stream, clip):
 def test_a_reset_stream_equals_a_new_one(online, smoothing):
     stream = Stream(online, smoothing=smoothing)
     first = answers(stream, pixels(5))
-    assert answers(stream, pixels(5)) != first, "without a reset, memory carries over"
+    assert answers(stream, pixels(5)) != first, "without a reset, the state carries over"
     stream.reset()
     assert answers(stream, pixels(5)) == first == answers(Stream(online, smoothing=smoothing), pixels(5))
 
@@ -209,7 +209,7 @@ def test_timing_is_bounded(online):
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: Stream(Scripted(2), smoothing="some"), "--smooth 'some': choose published or none"),
+    (lambda: Stream(Scripted(2), smoothing="some"), "smooth 'some': choose published or none"),
     (lambda: Stream(Scripted(2), streams=0), "0 streams: choose 1 or more"),
     (lambda: Stream(Scripted(2), streams=2).reset(2), "stream 2: choose 0 to 1"),
     (lambda: push(Stream(Scripted(2), streams=2), [0, 1]), "takes (2, 3, H, W)"),

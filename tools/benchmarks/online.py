@@ -21,12 +21,14 @@ from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.models import TSN
 from ops.runtimes.base import PRECISIONS
-from ops.runtimes.export import Exported, export_step
+from ops.runtimes.export import export_step
 from ops.runtimes.quantize import quantize_step
-from ops.runtimes.registry import BACKENDS, EXPORTED, check, open_exported, open_runtime
+from ops.runtimes.registry import BACKENDS, check_backend, open_exported, open_runtime, runs_exported
+from ops.runtimes.step_file import ExportedStep
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
-from ops.streaming.stream import StepModel, Stream
+from ops.streaming.step_runtime import State, StepRuntime
+from ops.streaming.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ def measure(online: OnlineTSM, args: argparse.Namespace) -> None:
     models = open_all(online, args)
     rows = [row for streams in sorted({1, *args.streams})
             for row in make_rows(models, streams, args.input_size) if streams in args.streams or row.name == EAGER]
-    for _ in progress(range(args.rounds), desc=online.settings.arch, leave=False):
+    for _ in progress(range(args.rounds), desc=online.spec.arch, leave=False):
         for row in rows:
             sample(row)
     for row in rows:
@@ -122,26 +124,26 @@ def measure(online: OnlineTSM, args: argparse.Namespace) -> None:
     for row in rows:
         if row.streams in args.streams:
             p50, p95, p99 = (1000 * seconds for seconds in np.percentile(row.seconds, [50, 95, 99]))
-            print(f"| {online.settings.arch} | {row.streams} | {row.name} | {len(row.seconds)} | {p50:.2f} | {p95:.2f}"
+            print(f"| {online.spec.arch} | {row.streams} | {row.name} | {len(row.seconds)} | {p50:.2f} | {p95:.2f}"
                   f" | {p99:.2f} | {row.rate:.1f} | {row.rate / base:.2f} | {row.error:.2g} |", flush=True)
 
 
-def open_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, StepModel]:
+def open_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, StepRuntime]:
     """Each way to step this model, the plain one first."""
-    models: dict[str, StepModel] = {EAGER: online}
+    models: dict[str, StepRuntime] = {EAGER: online}
     steps = export_all(online, args)
     for backend, precision in args.ways:
         models[f"{backend} {precision}"] = (
-            open_runtime("torch", online, "cpu", precision=precision) if backend == "torch"
+            open_runtime("torch", online, device="cpu", precision=precision) if backend == "torch"
             else open_exported(backend, steps["int8" if precision == "int8" else "float32"], precision))
     if args.compile:
         models["torch.compile float32"] = Compiled(online)
     return models
 
 
-def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, Exported]:
+def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, ExportedStep]:
     """The steps that the runtimes need: float32, and int8 calibrated on frames like those that are measured."""
-    wanted = {precision for backend, precision in args.ways if backend in EXPORTED}
+    wanted = {precision for backend, precision in args.ways if runs_exported(backend)}
     if not wanted:
         return {}
     steps = {"float32": export_step(online, args.input_size, args.input_size)}
@@ -155,7 +157,7 @@ def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, Exporte
 def can(backend: str, precision: str) -> bool:
     """Whether this machine has it; says why not."""
     try:
-        check(backend, precision)
+        check_backend(backend, precision)
     except UserError as error:
         log.info("left out: %s %s: %s", backend, precision, error)
         return False
@@ -166,17 +168,17 @@ class Compiled:
     """torch.compile of the plain step, weights frozen into it."""
 
     def __init__(self, online: OnlineTSM) -> None:
-        self.settings, self.class_names = online.settings, online.class_names
+        self.spec, self.class_names = online.spec, online.class_names
         self.initial_state, self.prepare = online.initial_state, online.prepare
         self._forward = torch.compile(online, options={"freezing": True})
 
     @torch.no_grad()
-    def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        logits, *after = self._forward(frames, *state)
-        return logits, tuple(after)
+    def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        logits, *new_state = self._forward(frames, *state)
+        return logits, tuple(new_state)
 
 
-def make_rows(models: Mapping[str, StepModel], streams: int, size: int) -> Iterator[Row]:
+def make_rows(models: Mapping[str, StepRuntime], streams: int, size: int) -> Iterator[Row]:
     """A row for each model, the plain one first; all have stepped the same few frames already, for the error."""
     frames = torch.randn(COMPARED_FRAMES, streams, 3, size, size, generator=torch.Generator().manual_seed(1))
     wanted = logits_of(models[EAGER], frames)
@@ -185,7 +187,7 @@ def make_rows(models: Mapping[str, StepModel], streams: int, size: int) -> Itera
         yield Row(name, streams, stepper(model, frames[0]), error)
 
 
-def stepper(model: StepModel, frames: Tensor) -> Callable[[], None]:
+def stepper(model: StepRuntime, frames: Tensor) -> Callable[[], None]:
     """A call that steps this model once more with these frames."""
     state = [model.initial_state(*frames.shape[:1], *frames.shape[-2:])]
 
@@ -194,8 +196,8 @@ def stepper(model: StepModel, frames: Tensor) -> Callable[[], None]:
     return step
 
 
-def logits_of(model: StepModel, frames: Tensor) -> Tensor:
-    """(T, streams, num_class) of frames (T, streams, 3, H, W), from zero memories."""
+def logits_of(model: StepRuntime, frames: Tensor) -> Tensor:
+    """(T, streams, num_class) of frames (T, streams, 3, H, W), from a zero state."""
     state = model.initial_state(frames.shape[1], *frames.shape[-2:])
     rows = []
     for frame in frames:
@@ -237,7 +239,7 @@ def soak_each(backends: Sequence[str], online: OnlineTSM, steps: int, marks: Seq
     """A row of the table per backend."""
     frames = torch.randint(0, 256, (8, 1, 3, SOAK_SIZE, SOAK_SIZE), dtype=torch.uint8)
     for backend in backends:
-        stream = Stream(open_runtime(backend, online, "cpu"))
+        stream = Stream(open_runtime(backend, online, device="cpu"))
         resident = []
         for step in progress(range(1, steps + 1), desc=backend, leave=False):
             stream.push(frames[step % len(frames)])
