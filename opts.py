@@ -1,262 +1,299 @@
-"""The command lines of main.py and test_models.py: parsers as functions, checked in one place."""
+"""The command lines of main.py and test_models.py: parsers as functions, checked in one place.
+
+Each value is checked by its argparse type; the `_check_*` and `_warn_*` functions look at pairs of flags.
+"""
 import argparse
 import logging
-import math
 import sys
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from ops.backbones import BACKBONES
-from ops.common.cli import Parser
+from ops.common import cli
+from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.errors import UserError
 from ops.data.augment import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS
 from ops.non_local import NON_LOCAL_TYPES
+from ops.spec import MODALITIES
 from ops.temporal_shift import DIRECTIONS
+from ops.training.schedule import SCHEDULES
 from ops.video.frames import DATA_FORMATS
 
 log = logging.getLogger(__name__)
 
-# The published flags that never did anything.
-DEAD_FLAGS = ("k", "snapshot_pref", "flow_prefix")
+DEAD_FLAGS = ("k", "snapshot_pref", "flow_prefix")  # published, and without effect from the start
 DEFAULT_EPOCHS = 120
 
 
+# ---- main.py ------------------------------------------------------------------------------------------------
+
 def train_parser() -> argparse.ArgumentParser:
-    """The parser of main.py: published spellings and defaults; flags of ours use underscores."""
+    """The parser of main.py: published spellings and defaults; our own flags use underscores."""
     parser = Parser(prog="main.py", description="Train and validate TSN and TSM video classifiers.")
-    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or one of --dataset_file")
-    parser.add_argument("modality", help="RGB, Flow or RGBDiff")
-    _data_flags(parser.add_argument_group("data"))
-    _model_flags(parser.add_argument_group("model"))
-    _learning_flags(parser.add_argument_group("learning"))
-    _run_flags(parser.add_argument_group("run"))
+    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or a name from --dataset_file")
+    parser.add_argument("modality", type=one_of(*MODALITIES), help="RGB, Flow or RGBDiff")
+    _add_data_flags(parser.add_argument_group("data"))
+    _add_model_flags(parser.add_argument_group("model"))
+    _add_learning_flags(parser.add_argument_group("learning"))
+    _add_augmentation_flags(parser.add_argument_group("augmentation of training clips"))
+    _add_run_flags(parser.add_argument_group("run"))
     for flag in DEAD_FLAGS:
         parser.add_argument(f"--{flag}", default=None, help=argparse.SUPPRESS)
     return parser
 
 
-def _data_flags(group: Any) -> None:
+def _add_data_flags(group: Flags) -> None:
     add = group.add_argument
-    add("--train_list", default="", help="list file `path num_frames label`, instead of the table's")
-    add("--val_list", default="", help="likewise, for validation")
-    add("--root_path", default="", help="directory of the frame directories, instead of the table's")
-    add("--root_dataset", default=None, help="directory under which the table's paths lie (default: $TSM_ROOT, else data)")
-    add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
-    add("--dense_sample", action="store_true", help="clips of 64 neighbouring frames instead of the whole video")
-    add("--flip", default="auto", help="mirror training clips: labels (left and right classes swap), none, or auto:"
-        " labels where the data set has such classes, plain mirroring where it has none")
-    add("--data_format", default="auto", help="frames (directories of images), shards (of tools/make_shards.py), video"
-        " (files; only the frames needed are decoded), or auto: what is there")
-    add("--skip_bad", action="store_true", help="leave unreadable videos out of training, and list them")
-    add("--input_size", type=int, default=224, help="height and width of the crops, pixels")
+    add("--train_list", default="", metavar="FILE",
+        help="training videos, one `path num_frames label` per line (default: the data set's own list)")
+    add("--val_list", default="", metavar="FILE", help="validation videos, likewise (default: the data set's own list)")
+    add("--root_path", default="", metavar="DIR",
+        help="directory that contains the frame directories or videos (default: the data set's own)")
+    cli.add_dataset_flags(group, DATA_FORMATS)
+    add("--dense_sample", action="store_true", help="sample clips from 64 neighbouring frames, not from the whole video")
+    add("--skip_bad", action="store_true", help="leave unreadable videos out of training; skipped_videos.txt lists them")
+    cli.add_input_size_flag(group)
 
 
-def _model_flags(group: Any) -> None:
+def _add_model_flags(group: Flags) -> None:
     add = group.add_argument
-    add("--arch", default="resnet50", help=f"{', '.join(BACKBONES)}")
-    add("--num_segments", type=int, default=8, help="frames per clip")
-    add("--consensus_type", default="avg", help="avg, or identity (a score per frame)")
-    add("--dropout", "--do", type=float, default=0.5, help="in front of the classifier; 0: none")
-    add("--loss_type", default="nll", help="nll (cross-entropy)")
-    add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
-    add("--suffix", default=None, help="appended to the run's name")
-    add("--pretrain", default="imagenet", help="imagenet, none, or a file of image weights")
-    add("--tune_from", default=None, metavar="PATH", help="start from a checkpoint's weights")
-    add("--shift", action="store_true", help="shift channels between frames (TSM)")
-    add("--shift_div", type=int, default=8, help="1/div of the channels move each way")
-    add("--shift_place", default=None, help="blockres or block, for BNInception block or a 12-digit"
-        " mask (default: blockres, for BNInception block)")
-    add("--shift_direction", default="bidirectional", help=" or ".join(DIRECTIONS))
+    add("--arch", type=one_of(*BACKBONES), default="resnet50", metavar="NAME",
+        help=f"{', '.join(BACKBONES)} (default: %(default)s)")
+    frames = number(int, 1, words="1 or more frames per clip (published: 8 or 16)")
+    add("--num_segments", type=frames, default=8, metavar="T", help="frames per clip (default: %(default)s)")
+    add("--consensus_type", default="avg", metavar="NAME",
+        help="avg: average the frames' scores; identity: one score per frame (default: %(default)s)")
+    add("--dropout", "--do", type=number(float, 0, below=1, words="0 (none) to below 1"), default=0.5, metavar="P",
+        help="dropout in front of the classifier; 0 for none (default: %(default)s)")
+    add("--loss_type", type=one_of("nll"), default="nll", metavar="NAME", help="nll: cross-entropy (default: %(default)s)")
+    add("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
+    add("--suffix", default=None, metavar="TEXT", help="appended to the name of the run")
+    add("--pretrain", default="imagenet", metavar="NAME|FILE",
+        help="first weights of the backbone: imagenet, none (random), or a file of image weights (default: %(default)s)")
+    add("--tune_from", default=None, metavar="FILE", help="start from the weights of a checkpoint")
+    add("--shift", action="store_true", help="shift channels between frames (TSM); without it, the network is a TSN")
+    add("--shift_div", type=number(int, 1), default=8, metavar="N",
+        help="1/N of the channels shift in each direction (default: %(default)s)")
+    add("--shift_place", default=None, metavar="PLACE", help="blockres or block; for BNInception block or a 12-digit mask"
+        " (default: blockres, for BNInception block)")
+    add("--shift_direction", type=one_of(*DIRECTIONS), default=DIRECTIONS[0], metavar="NAME",
+        help="unidirectional shifts from past frames only, so that the network can stream (default: %(default)s)")
     add("--temporal_pool", action="store_true", help="max-pool over time in front of layer2 (ResNet)")
     add("--non_local", action="store_true", help="add non-local blocks (ResNet)")
-    add("--non_local_type", default=NON_LOCAL_TYPES[0], help=f"{', '.join(NON_LOCAL_TYPES)}")
-    add("--inplace", action="store_true", help="keep no shifted copies for the backward pass: less memory")
+    add("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=NON_LOCAL_TYPES[0], metavar="NAME",
+        help=f"{', '.join(NON_LOCAL_TYPES)} (default: %(default)s)")
+    add("--inplace", action="store_true", help="shift without a copy for the backward pass, which saves memory")
 
 
-def _learning_flags(group: Any) -> None:
+def _add_learning_flags(group: Flags) -> None:
     add = group.add_argument
-    add("--epochs", type=int, default=None, help=f"(default: {DEFAULT_EPOCHS})")
-    add("-b", "--batch-size", type=int, default=128)
-    add("--lr", "--learning-rate", type=float, default=0.001)
-    add("--lr_type", default="step", help="step or cos")
-    add("--lr_steps", type=float, nargs="+", default=[50, 100], help="epochs after which the rate falls to a tenth")
-    add("--momentum", type=float, default=0.9)
-    add("--weight-decay", "--wd", type=float, default=5e-4)
-    add("--clip-gradient", "--gd", type=float, default=None, help="largest norm of the gradient")
-    add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm, not only the first")
-    add("--augment", default="none", help=f"of training clips, after crop and flip: {', '.join(AUGMENTATIONS)}")
-    add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix neighbours of a batch and their labels; 0: off")
-    add("--cutmix", type=float, default=0.0, metavar="ALPHA", help="likewise by rectangles; with --mixup by turns")
-    add("--random_erasing", type=float, default=0.0, metavar="P", help="probability that a clip loses a rectangle")
-    add("--seed", type=int, default=None, help="same seed, same machine: same losses; on a GPU its convolutions are then"
-        " repeatable, and slower (default: 0, with the fastest convolutions)")
+    add("--epochs", type=number(int, 1), default=None, metavar="N", help=f"length of the run (default: {DEFAULT_EPOCHS})")
+    add("-b", "--batch-size", type=number(int, 1), default=128, metavar="N", help="clips per step (default: %(default)s)")
+    add("--lr", "--learning-rate", type=number(float, above=0), default=0.001, metavar="RATE",
+        help="learning rate of the first epoch (default: %(default)s)")
+    add("--lr_type", type=one_of(*SCHEDULES), default="step", metavar="NAME",
+        help="step: a tenth after each of --lr_steps; cos: half a cosine down to 0 (default: %(default)s)")
+    add("--lr_steps", type=number(float, 0), nargs="+", default=[50, 100], metavar="EPOCH",
+        help="epochs after which the learning rate falls to a tenth (default: 50 100)")
+    add("--momentum", type=number(float, 0), default=0.9, metavar="M", help="momentum of SGD (default: %(default)s)")
+    add("--weight-decay", "--wd", type=number(float, 0), default=5e-4, metavar="D",
+        help="weight decay (default: %(default)s)")
+    add("--clip-gradient", "--gd", type=number(float, above=0), default=None, metavar="NORM",
+        help="scale a gradient with a larger norm down to this norm (default: no limit)")
+    add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm layer (default: only the first)")
+    cli.add_seed_flag(group, None, "random seed: on one machine, runs with the same seed have the same losses; on a GPU it"
+                      " selects repeatable convolutions, which are slower (default: 0 with the fastest convolutions)")
 
 
-def _run_flags(group: Any) -> None:
+def _add_augmentation_flags(group: Flags) -> None:
     add = group.add_argument
-    add("-p", "--print-freq", type=int, default=20, help="steps between two lines")
-    add("-ef", "--eval-freq", type=int, default=5, help="epochs between two validations")
-    add("-j", "--workers", type=int, default=8, help="processes that load data; 0: none")
-    add("--resume", default="", metavar="PATH", help="go on from a checkpoint")
-    add("-e", "--evaluate", action="store_true", help="validate the checkpoint of --resume, and end")
-    add("--start-epoch", type=int, default=0, help="number of the first epoch (a resumed one knows its own)")
-    add("--gpus", type=int, nargs="+", default=None)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--root_log", default="log")
-    add("--root_model", default="checkpoint")
-    add("--channels_last", action="store_true", help="keep weights and activations channels last: faster on most CPUs")
-    add("--debug", action="store_true", help="two steps of each phase; one epoch unless --epochs says more")
+    add("--flip", type=one_of("auto", "none", "labels"), default="auto", metavar="NAME",
+        help="mirror clips at random; labels: swap left and right classes, none: never, auto: as labels if the data set has"
+        " such classes, else without a swap (default: %(default)s)")
+    add("--augment", type=one_of(*AUGMENTATIONS), default="none", metavar="NAME",
+        help=f"after crop and flip: {', '.join(AUGMENTATIONS)} (default: %(default)s)")
+    alpha = number(float, 0, words="an alpha above 0 (usual: 0.2 for mixup, 1 for cutmix), or 0")
+    add("--mixup", type=alpha, default=0.0, metavar="ALPHA", help="blend neighbours in a batch and their labels; 0: off")
+    add("--cutmix", type=alpha, default=0.0, metavar="ALPHA",
+        help="paste a rectangle of the neighbour, with its share of the label; with --mixup, one or the other; 0: off")
+    add("--random_erasing", type=number(float, 0, 1, words="a probability, 0 (never) to 1"), default=0.0, metavar="P",
+        help="probability that a rectangle of a clip is erased")
+
+
+def _add_run_flags(group: Flags) -> None:
+    add = group.add_argument
+    add("-p", "--print-freq", type=number(int, 1), default=20, metavar="N",
+        help="steps between two progress lines (default: %(default)s)")
+    add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
+        help="epochs between two validations (default: %(default)s)")
+    cli.add_workers_flag(group, 8, "processes that load data; 0 loads in the main process", minimum=0)
+    add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint")
+    add("-e", "--evaluate", action="store_true", help="only validate the checkpoint of --resume or --tune_from")
+    add("--start-epoch", type=number(int, 0), default=0, metavar="N",
+        help="number of the first epoch; a resumed run uses the checkpoint's (default: %(default)s)")
+    cli.add_gpus_flag(group)
+    cli.add_device_flag(group)
+    add("--root_log", default="log", metavar="DIR", help="parent directory of the run's logs (default: %(default)s)")
+    add("--root_model", default="checkpoint", metavar="DIR",
+        help="parent directory of the run's checkpoints (default: %(default)s)")
+    add("--channels_last", action="store_true", help="store weights and activations channels last: faster on most CPUs")
+    add("--debug", action="store_true", help="dry run: two steps per phase, and one epoch unless --epochs is given")
 
 
 def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """main.py's checked arguments; UserError for a value that cannot work, a warning for one without effect."""
-    args = train_parser().parse_args(argv)
+    """main.py's checked arguments. UserError for flags that cannot work together, a warning for one without effect."""
+    parser = train_parser()
+    args = parser.parse_args(argv)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
-    _check_numbers(args, {"num_segments": 1, "epochs": 1, "batch_size": 1, "workers": 0, "print_freq": 1,
-                          "eval_freq": 1, "input_size": 32, "start_epoch": 0, "shift_div": 1, "seed": 0})
-    _check_positive(args, "lr", "clip_gradient")
-    for flag, value in (("--momentum", args.momentum), ("--weight-decay", args.weight_decay)):
-        if not 0 <= value < float("inf"):
-            raise UserError(f"{flag} {value}: choose 0 or a number above")
-    _check_choice("--lr_type", args.lr_type, ("step", "cos"))
-    _check_choice("--loss_type", args.loss_type, ("nll",))
-    _check_choice("--flip", args.flip, ("auto", "none", "labels"))
-    _check_choice("--data_format", args.data_format, DATA_FORMATS)
     check_augmentation(args.modality, args.augment, args.random_erasing, args.mixup, args.cutmix)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
-    if args.resume and args.tune_from:  # so that an interrupted recipe goes on by its own command and --resume
-        log.info("--tune_from %s is not loaded again: the run goes on from %s", args.tune_from, args.resume)
+    if args.resume and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
+        log.info("--tune_from %s is not loaded again: the run resumes from %s", args.tune_from, args.resume)
         args.tune_from = None
-    _warn_of_no_effect(args)
+    _warn_of_dead_flags(args)
+    _warn_of_no_effect(parser, args)
     return args
 
 
-def _warn_of_no_effect(args: argparse.Namespace) -> None:
+def _warn_of_dead_flags(args: argparse.Namespace) -> None:
     dead = [f"--{flag}" for flag in DEAD_FLAGS if getattr(args, flag) is not None]
     dead += ["--img_feature_dim"] * (args.img_feature_dim != 256)
-    if args.resume and args.start_epoch:
-        log.warning("warning: --start-epoch has no effect with --resume: the run goes on after the checkpoint's own epoch")
     if dead:
-        log.warning("warning: %s never did anything and is ignored", ", ".join(dead))
-    given = [flag for flag, default in (("shift_div", 8), ("shift_place", None), ("shift_direction", DIRECTIONS[0]))
-             if getattr(args, flag) != default] + ["inplace"] * args.inplace
-    if given and not args.shift:
-        log.warning("warning: %s has no effect without --shift", ", ".join(f"--{flag}" for flag in given))
-    if args.non_local_type != NON_LOCAL_TYPES[0] and not args.non_local:
-        log.warning("warning: --non_local_type has no effect without --non_local")
-    if args.lr_type == "cos" and args.lr_steps != [50, 100]:
-        log.warning("warning: --lr_steps has no effect with --lr_type cos")
+        log.warning("warning: %s never did anything: ignored", ", ".join(dead))
 
 
-def _check_numbers(args: argparse.Namespace, least: dict[str, int]) -> None:
-    for name, minimum in least.items():
-        value = getattr(args, name)
-        if value < minimum:
-            raise UserError(f"--{name} {value}: choose {minimum} or more")
+def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if not args.shift:
+        warn_unused(parser, args, "it needs --shift", "shift_div", "shift_place", "shift_direction", "inplace")
+    if not args.non_local:
+        warn_unused(parser, args, "it needs --non_local", "non_local_type")
+    if args.lr_type != "step":
+        warn_unused(parser, args, f"--lr_type {args.lr_type} has no steps", "lr_steps")
+    if args.resume and args.start_epoch:
+        log.warning("warning: --start-epoch has no effect: --resume continues after the checkpoint's own epoch")
 
 
-def _check_positive(args: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"--{name} {value}: choose a number above 0")
+# ---- test_models.py -----------------------------------------------------------------------------------------
+
+def per_checkpoint(kind: Callable[[str], Any] = str) -> Callable[[str], list]:
+    """An argparse type: values of the type `kind` with commas between them, one for each checkpoint."""
+    def parse(text: str) -> list:
+        return [kind(part) for part in text.split(",")]
+    return parse
 
 
-def _check_choice(flag: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"{flag} {value!r}: choose {' or '.join(allowed)}")
+def video_limit(text: str) -> int:
+    """An argparse type: a number of videos, or -1 for all."""
+    words = "1 or more videos, or -1 for all"
+    value = number(int, -1, words=words)(text)
+    if value == 0:
+        raise NotAllowed(f"0: choose {words}")
+    return value
+
+
+# What a flag can override for each checkpoint alone.
+OVERRIDES: dict[str, Callable[[str], Any]] = {
+    "arch": one_of(*BACKBONES), "modality": one_of(*MODALITIES), "shift_div": number(int, 1), "shift_place": str,
+    "shift_direction": one_of(*DIRECTIONS)}
 
 
 def test_parser() -> argparse.ArgumentParser:
     """The parser of test_models.py."""
-    parser = Parser(prog="test_models.py", description="Score checkpoints, alone or as an ensemble.")
-    add = parser.add_argument
-    add("dataset", help=f"{', '.join(DATASETS)}, or one of --dataset_file")
-    add("--weights", required=True, help="checkpoint, or several with commas")
-    add("--test_segments", default=None, help="frames per clip, one number per checkpoint (default: as trained)")
-    add("--dense_sample", action="store_true", help="10 clips of 64 neighbouring frames")
-    add("--twice_sample", action="store_true", help="2 clips")
-    add("--full_res", action="store_true", help="crops of the scaled frames' whole height")
-    add("--test_crops", type=int, default=None, help="1 (default), 3, 5 or 10")
-    add("--coeff", default=None, help="weight of each checkpoint's scores, with commas (default: 1 each)")
-    add("--batch_size", type=int, default=1, help="videos at a time")
-    add("-j", "--workers", type=int, default=8)
-    add("--test_list", default=None, help="list file instead of the validation list, one per checkpoint, with commas")
-    add("--root_path", default=None, help="directory of the frame directories, instead of the table's, likewise")
-    add("--root_dataset", default=None, help="directory under which the table's paths lie (default: $TSM_ROOT, else data)")
-    add("--dataset_file", default=None, help="yaml file of your own data sets (default: datasets.yaml beside main.py)")
-    add("--data_format", default="auto", help="frames, video, shards or auto, as in main.py")
-    add("--csv_file", default=None, help="write `name;label` lines here")
-    add("--protocol", default=None, help="in place of --test_crops, --full_res, --dense_sample and --twice_sample: "
-        + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
-    add("--online", action="store_true", help="stream whole videos frame by frame: accuracy after every n frames")
-    add("--online_stride", type=int, default=None, help="with --online: stream one of every so many frames (default:"
-        " the gap that training knew, the list's median length / T)")
-    add("--softmax", action="store_true", help="average probabilities of checkpoints instead of scores")
-    add("--max_num", type=int, default=-1, help="stop after this many videos")
-    add("--input_size", type=int, default=None, help="crop size, pixels (default: as trained, else 224)")
-    add("--crop_fusion_type", default="avg", help="avg")
-    add("--gpus", type=int, nargs="+", default=None)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--img_feature_dim", type=int, default=256, help=argparse.SUPPRESS)
-    add("--num_set_segments", type=int, default=None, help=argparse.SUPPRESS)
-    add("--pretrain", default=None, help=argparse.SUPPRESS)
-    add("--out", default=None, help="directory of the report (default: log/test_<run>)")
-    _override_flags(parser.add_argument_group("model", "override what the checkpoint or its name says"))
+    parser = Parser(prog="test_models.py", description="Score checkpoints, alone or as an ensemble. A flag shown as"
+                    " X[,X] takes one value for all checkpoints, or one per checkpoint.")
+    parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or a name from --dataset_file")
+    _add_checkpoint_flags(parser.add_argument_group("checkpoints"))
+    _add_override_flags(parser.add_argument_group("model", "override what the checkpoint or its file name says"))
+    _add_test_data_flags(parser.add_argument_group("data"))
+    _add_protocol_flags(parser.add_argument_group("protocol"))
+    _add_test_run_flags(parser.add_argument_group("run"))
     return parser
 
 
-# Given with commas, a value for each checkpoint.
-_OVERRIDES = {"arch": str, "modality": str, "shift_div": int, "shift_place": str, "shift_direction": str}
+def _add_checkpoint_flags(group: Flags) -> None:
+    add = group.add_argument
+    add("--weights", required=True, type=per_checkpoint(), metavar="FILE[,FILE]",
+        help="one checkpoint, or an ensemble")
+    add("--test_segments", type=per_checkpoint(number(int, 1, words="1 or more frames per clip")), default=None,
+        metavar="T[,T]", help="frames per clip (default: as trained)")
+    add("--coeff", type=per_checkpoint(number(float, words="finite numbers")), default=None, metavar="C[,C]",
+        help="weight of the checkpoint's scores (default: 1)")
+    add("--softmax", action="store_true", help="average the checkpoints' probabilities instead of their scores")
 
 
-def _override_flags(group: Any) -> None:
-    for name in _OVERRIDES:
-        group.add_argument(f"--{name}", default=None, help="as in main.py; for all checkpoints, or one each, with commas")
+def _add_override_flags(group: Flags) -> None:
+    for name, kind in OVERRIDES.items():
+        group.add_argument(f"--{name}", type=per_checkpoint(kind), default=None, metavar="X[,X]", help="as in main.py")
     for name in ("shift", "temporal_pool", "non_local"):
-        group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=None)
-    group.add_argument("--non_local_type", default=None, help="as in main.py")
+        group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=None, help="as in main.py")
+    group.add_argument("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=None, metavar="NAME",
+                       help="as in main.py")
+    cli.add_input_size_flag(group, None, "size of the crops, pixels (default: as trained, else 224)")
+    group.add_argument("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
+    group.add_argument("--num_set_segments", type=number(int, 1), default=None, help=argparse.SUPPRESS)
+    group.add_argument("--pretrain", default=None, help=argparse.SUPPRESS)
+
+
+def _add_test_data_flags(group: Flags) -> None:
+    add = group.add_argument
+    add("--test_list", type=per_checkpoint(), default=None, metavar="FILE[,FILE]",
+        help="list of the videos (default: the data set's validation list)")
+    add("--root_path", type=per_checkpoint(), default=None, metavar="DIR[,DIR]",
+        help="directory that contains the frame directories or videos (default: the data set's own)")
+    cli.add_dataset_flags(group, DATA_FORMATS)
+    add("--max_num", type=video_limit, default=-1, metavar="N", help="stop after this many videos (default: all)")
+
+
+def _add_protocol_flags(group: Flags) -> None:
+    add = group.add_argument
+    add("--protocol", type=one_of(*PROTOCOLS), default=None, metavar="NAME", help="in place of the four flags below; "
+        + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
+    add("--test_crops", type=int, default=None, metavar="N", help="crops per clip: 1 (default), 3, 5 or 10")
+    add("--full_res", action="store_true", help="crops as high as the scaled frames")
+    add("--dense_sample", action="store_true", help="10 clips, each from 64 neighbouring frames")
+    add("--twice_sample", action="store_true", help="2 clips")
+    add("--crop_fusion_type", type=one_of("avg"), default="avg", metavar="NAME",
+        help="avg: average the views (default: %(default)s)")
+    add("--online", action="store_true", help="stream whole videos frame by frame and report the accuracy after every n"
+        " frames")
+    add("--online_stride", type=number(int, 1, words="1 (every frame) or more"), default=None, metavar="N",
+        help="with --online: stream every Nth frame (default: the spacing of the training frames, which is the list's"
+        " median length / T)")
+
+
+def _add_test_run_flags(group: Flags) -> None:
+    add = group.add_argument
+    add("--batch_size", type=number(int, 1), default=1, metavar="N", help="videos per batch (default: %(default)s)")
+    cli.add_workers_flag(group, 8, "processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_gpus_flag(group)
+    cli.add_device_flag(group)
+    add("--out", default=None, metavar="DIR", help="directory of the report (default: log/test_<run>)")
+    add("--csv_file", default=None, metavar="FILE", help="write the predictions as `name;label` lines")
 
 
 def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """test_models.py's checked arguments, lists split: weights, test_segments, coeff, test_list, arch, ..."""
-    args = test_parser().parse_args(argv)
-    args.weights = args.weights.split(",")
-    count = len(args.weights)
-    args.test_segments = _split(args.test_segments, "--test_segments", int, count, None)
-    args.coeff = _split(args.coeff, "--coeff", float, count, 1.0)
-    args.test_list = _split(args.test_list, "--test_list", str, count, "")
-    args.root_path = _split(args.root_path, "--root_path", str, count, "")
-    for name, kind in _OVERRIDES.items():
-        setattr(args, name, _split(getattr(args, name), f"--{name}", kind, count, None))
-    if not all(math.isfinite(weight) for weight in args.coeff):
-        raise UserError(f"--coeff {','.join(f'{weight:g}' for weight in args.coeff)}: choose finite numbers")
-    _check_numbers(args, {"batch_size": 1, "workers": 0})
-    if any(t is not None and t < 1 for t in args.test_segments):
-        raise UserError(f"--test_segments {min(args.test_segments)}: choose 1 or more frames per clip")
+    """test_models.py's checked arguments, with one value per checkpoint in weights, test_segments, coeff, test_list, ..."""
+    parser = test_parser()
+    args = parser.parse_args(argv)
+    defaults = {"test_segments": None, "coeff": 1.0, "test_list": "", "root_path": "", **dict.fromkeys(OVERRIDES)}
+    for name, default in defaults.items():
+        setattr(args, name, _fill_up(getattr(args, name), f"--{name}", len(args.weights), default))
     args.protocol = _protocol(args)
     _check_online(args)
-    if args.max_num == 0 or args.max_num < -1:
-        raise UserError(f"--max_num {args.max_num}: choose 1 or more videos, or -1 for all")
-    _check_choice("--data_format", args.data_format, DATA_FORMATS)
-    _check_choice("--crop_fusion_type", args.crop_fusion_type, ("avg",))
-    for flag, default in (("pretrain", None), ("img_feature_dim", 256), ("num_set_segments", None)):
-        if getattr(args, flag) != default:
-            log.warning("warning: --%s has no effect on a checkpoint and is ignored", flag)
+    warn_unused(parser, args, "the checkpoint decides", "pretrain", "img_feature_dim", "num_set_segments")
     return args
 
 
-def _check_online(args: argparse.Namespace) -> None:
-    if args.online_stride is not None and not args.online:
-        raise UserError("--online_stride has no effect without --online")
-    if args.online_stride is not None and args.online_stride < 1:
-        raise UserError(f"--online_stride {args.online_stride}: choose 1 (every frame) or more")
-    if args.online and (args.protocol.views > 1 or len(args.weights) > 1 or args.csv_file):
-        raise UserError("--online streams one view of one checkpoint: leave out crops, clips, ensembles and --csv_file")
+def _fill_up(values: Optional[list], flag: str, count: int, default: Any) -> list:
+    """`count` values: those given, the single one for all checkpoints, or the default."""
+    values = [default] if values is None else values
+    if len(values) not in (1, count):
+        raise UserError(f"{flag} has {len(values)} values for {count} checkpoints: give one each, or one for all")
+    return values if len(values) == count else values * count
 
 
 def _protocol(args: argparse.Namespace) -> TestProtocol:
@@ -265,27 +302,18 @@ def _protocol(args: argparse.Namespace) -> TestProtocol:
     if args.protocol is None:
         return TestProtocol(1 if args.test_crops is None else args.test_crops, args.full_res, args.dense_sample,
                             args.twice_sample)
-    _check_choice("--protocol", args.protocol, tuple(PROTOCOLS))
     if flags:
         raise UserError(f"--protocol {args.protocol} and --{flags[0]} exclude each other: leave one out")
     return PROTOCOLS[args.protocol]
 
 
-def _split(text: Optional[str], flag: str, kind: type, count: int, default: Any) -> list:
-    """One value per checkpoint; a single value serves all."""
-    if text is None:
-        return [default] * count
-    try:
-        values = [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{flag} {text!r}: give numbers with commas between, one per checkpoint") from None
-    if len(values) == 1:
-        return values * count
-    if len(values) != count:
-        raise UserError(f"{flag} has {len(values)} values for {count} checkpoints: give one each, or one for all")
-    return values
+def _check_online(args: argparse.Namespace) -> None:
+    if args.online_stride is not None and not args.online:
+        raise UserError("--online_stride has no effect without --online")
+    if args.online and (args.protocol.views > 1 or len(args.weights) > 1 or args.csv_file):
+        raise UserError("--online streams one view of one checkpoint: leave out crops, clips, ensembles and --csv_file")
 
 
 def command_line() -> str:
-    """What was typed, for the log."""
+    """The command as typed, for the log."""
     return " ".join(sys.argv)

@@ -43,6 +43,10 @@ def _flag(names: str) -> str:
 
 # ---- values ---------------------------------------------------------------------------------------------------
 
+LARGEST_INT = 2 ** 31 - 1  # any count or size; larger numbers overflow in the libraries below
+LARGEST_SEED = 2 ** 63 - 1
+
+
 class NotAllowed(argparse.ArgumentTypeError):
     """A well-formed value that an option does not allow. The text is `<value>: choose <what is allowed>`."""
 
@@ -52,10 +56,10 @@ def number(kind: type, minimum: Optional[float] = None, maximum: Optional[float]
     """An argparse type: a finite int or float (`kind`) within limits.
 
     minimum, maximum: inclusive limits. above, below: exclusive ones. words: what to choose, for the message, in place
-    of a description of the limits ("1 or more classes").
+    of a description of the limits ("1 or more classes"). An int without a maximum ends at LARGEST_INT.
     """
-    lowest = f"{minimum:g}" if minimum is not None else f"above {above:g}" if above is not None else ""
-    highest = f"{maximum:g}" if maximum is not None else f"below {below:g}" if below is not None else ""
+    lowest = f"{minimum}" if minimum is not None else f"above {above}" if above is not None else ""
+    highest = f"{maximum}" if maximum is not None else f"below {below}" if below is not None else ""
     limits = (f"{lowest} to {highest}" if minimum is not None and highest else f"{lowest} or more" if minimum is not None
               else f"a number {lowest} and {'at most ' * (maximum is not None)}{highest}" if lowest and highest
               else f"a number {lowest or highest}" if above is not None or below is not None
@@ -66,8 +70,12 @@ def number(kind: type, minimum: Optional[float] = None, maximum: Optional[float]
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"invalid {kind.__name__} value: {text!r}") from None
-        if not math.isfinite(value) or (minimum is not None and value < minimum) or (above is not None and value <= above) \
-                or (maximum is not None and value > maximum) or (below is not None and value >= below):
+        if kind is int and maximum is None and abs(value) > LARGEST_INT:
+            raise NotAllowed(f"{value}: choose {lowest or -LARGEST_INT} to {LARGEST_INT}")
+        allowed = ((kind is int or math.isfinite(value)) and (minimum is None or value >= minimum)
+                   and (maximum is None or value <= maximum) and (above is None or value > above)
+                   and (below is None or value < below))
+        if not allowed:
             raise NotAllowed(f"{value}: choose {words or limits}")
         return value
 
@@ -110,7 +118,7 @@ def add_workers_flag(parser: Flags, default: Optional[int] = None, what: str = "
 
 def add_seed_flag(parser: Flags, default: Optional[int] = 0, help: str = "random seed (default: %(default)s)") -> None:
     """--seed, 0 or more."""
-    parser.add_argument("--seed", type=number(int, 0), default=default, metavar="N", help=help)
+    parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), default=default, metavar="N", help=help)
 
 
 def add_input_size_flag(parser: Flags, default: Optional[int] = 224, help: str = "height and width of the network's input,"

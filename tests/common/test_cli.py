@@ -56,6 +56,13 @@ def test_numbers_stay_within_their_limits(argument_type, allowed, refused, words
         assert str(info.value) == f"--size {text}: choose {words}"
 
 
+@pytest.mark.parametrize("digits", [11, 20, 400])
+def test_whole_numbers_end_somewhere(digits):
+    with pytest.raises(UserError, match=f"^--size 9{{{digits}}}: choose 1 to 2147483647$"):
+        parsed(number(int, 1), "9" * digits)
+    assert parsed(number(int, 0, cli.LARGEST_SEED), str(2 ** 63 - 1)) == 2 ** 63 - 1
+
+
 def test_choices_are_words():
     direction = one_of("left", "right", "up")
     assert parsed(direction, "up") == "up"

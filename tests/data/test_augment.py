@@ -170,10 +170,10 @@ def test_a_run_with_everything(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--augment", "autocrop"], ["--augment 'autocrop'", "randaug or colorjitter or trivialaugment"]),
+    (["--augment", "autocrop"], ["--augment 'autocrop'", "randaug, colorjitter or trivialaugment"]),
     (["--mixup", -1], ["--mixup -1.0", "above 0"]), (["--cutmix", "nan"], ["--cutmix nan"]),
     (["--random_erasing", 1.5], ["--random_erasing 1.5", "0 (never) to 1"]), (["--mixup", "a"], ["--mixup", "'a'"]),
-    (["--data_format", "avi"], ["--data_format 'avi'", "auto or frames or video"])])
+    (["--data_format", "avi"], ["--data_format 'avi'", "auto, frames, video or shards"])])
 def test_wrong_flags(flags, words, tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--root_dataset", tmp_path, *flags)
     assert_refused(done, *words)

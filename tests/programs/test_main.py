@@ -254,7 +254,7 @@ def test_a_finished_run_says_that_nothing_is_left(trained, data, tmp_path, monke
     file = trained / "model" / NAME / "ckpt.pth.tar"
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "--start-epoch", 1))
     assert done.status == 0 and "nothing left to do: epoch 3 of 3" in done.err and not list(tmp_path.iterdir())
-    assert "--start-epoch has no effect with --resume" in done.err
+    assert "--start-epoch has no effect: --resume" in done.err
 
 
 def test_a_published_checkpoint_and_its_directory_go_on(trained, data, tmp_path, monkeypatch, capfd):
@@ -367,7 +367,7 @@ def test_wrong_flags(more, words, data, tmp_path, monkeypatch, capfd):
 
 def test_wrong_data_set_and_modality(tmp_path, monkeypatch, capfd):
     assert_refused(run(monkeypatch, capfd, "main", "something3", "RGB"), "'something3'", "somethingv2")
-    assert_refused(run(monkeypatch, capfd, "main", "jester", "Sound"), "no Sound data")
+    assert_refused(run(monkeypatch, capfd, "main", "jester", "Sound"), "modality 'Sound': choose RGB, Flow or RGBDiff")
 
 
 @pytest.mark.parametrize("content, words", [

@@ -230,7 +230,7 @@ def test_flags_with_commas_are_each_members_own(tmp_path, scored, monkeypatch, c
                          "--shift_place", "blockres,block", "--shift_direction", "bidirectional")
     assert np.array_equal(found, wanted)
     assert "resnet18 RGB, 3 segments, shift 1/4 blockres" in said and "mobilenetv2 RGB, 3 segments, shift 1/8 block" in said
-    for flag, values in (("--arch", "a,b,c"), ("--shift_div", "4,4,4")):
+    for flag, values in (("--arch", "resnet18,resnet18,resnet34"), ("--shift_div", "4,4,4")):
         assert_refused(run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", weights, flag, values),
                        f"{flag} has 3 values for 2 checkpoints")
 
@@ -292,7 +292,7 @@ def test_flip_labels_needs_classes_that_a_mirror_swaps(tmp_path, monkeypatch, ca
     argv = ["somethingv2", "RGB", "--arch", "resnet18", "--pretrain", "none", "--root_dataset", tmp_path, "-j", 0,
             "--root_log", tmp_path / "log", "--root_model", tmp_path / "model"]
     assert_refused(run(monkeypatch, capfd, "main", *argv, "--flip", "labels"), "--flip labels", "auto or none")
-    assert_refused(run(monkeypatch, capfd, "main", *argv, "--flip", "both"), "--flip 'both'", "auto or none or labels")
+    assert_refused(run(monkeypatch, capfd, "main", *argv, "--flip", "both"), "--flip 'both'", "auto, none or labels")
 
 
 def test_mirrored_crops_swap_the_scores_of_left_and_right(tmp_path, monkeypatch, capfd):
