@@ -62,7 +62,7 @@ def main() -> int:
                         " needs a directory per class, or a --csv")
     splits = split_items(list(checked.counts), args.split_by, args.val, args.seed, args.source_pattern)
     entry = write_lists(args.name, checked, splits, out)
-    register(args.dataset_file, entry, DATASETS, args.replace)
+    register(args.dataset_file, entry, taken=DATASETS, replace=args.replace)
     tell(args, checked, splits, out)
     return 2 if checked.bad and not args.allow_missing else 0
 
@@ -99,7 +99,7 @@ def check_arguments(args: Namespace, out: Path) -> None:
     if not args.root.is_dir():
         raise UserError(f"there is no directory {args.root}: name the one that holds your videos")
     compile_pattern(args.source_pattern)
-    check_name(args.dataset_file, args.name, list_file(out, "train"), DATASETS, args.replace)
+    check_name(args.dataset_file, args.name, list_file(out, "train"), taken=DATASETS, replace=args.replace)
     for path, flag in ((list_file(out, "train"), "out"), (args.dataset_file, "dataset_file")):
         try:
             check_writable(path)

@@ -1,14 +1,14 @@
-"""`datasets.yaml`: a user's own data sets, read by main.py and test_models.py, written by tools/make_dataset.py.
+"""`datasets.yaml`, the registry of a user's own data sets: read by the programs, written by tools/make_dataset.py.
 
-    my_actions:                            # the name for `python main.py my_actions RGB`
-      root: /videos/actions                # directory of the videos, or of the frame directories, that the lists name
-      train_list: lists/train.txt          # see ops.data.list_files.read_list for the form
+    my_actions:                            # the name, as in `python main.py my_actions RGB`
+      root: /videos/actions                # directory of the videos or frame directories that the lists name
+      train_list: lists/train.txt          # see ops.data.list_files.read_list for the format
       val_list: lists/val.txt
-      test_list: lists/test.txt            # may be left out; tools/check_dataset.py looks at it too
-      categories: lists/category.txt       # class names, one a line; or num_class: 12
+      test_list: lists/test.txt            # optional; tools/check_dataset.py checks it too
+      categories: lists/category.txt       # class names, one per line; or num_class: 12
       template: "img_{:05d}.jpg"           # frame directories only: file name of a frame, 1-based (default {:06d}.jpg)
 
-Relative paths start at the directory of the yaml file. Every value is text, so `no` and `007` are names like others.
+Relative paths are relative to the directory of the yaml file. Every value is text, so `no` and `007` are ordinary names.
 """
 import os
 import re
@@ -23,12 +23,12 @@ from ops.common.files import atomic_write
 from ops.video.discovery import TEMPLATE, is_template
 
 KEYS = ("root", "train_list", "val_list", "test_list", "categories", "num_class", "template")
-_HEADER = "# Data sets of this machine's user; the form is told in ops/prepare/user_file.py.\n"
+_HEADER = "# Your own data sets; ops/prepare/user_file.py documents the format.\n"
 
 
 @dataclass(frozen=True)
 class UserDataSet:
-    """One data set of the file, its paths absolute. Either categories or num_class is None."""
+    """One data set of the file, with absolute paths. Either categories or num_class is None."""
     name: str
     root: Path
     train_list: Path
@@ -40,7 +40,7 @@ class UserDataSet:
     place: str = field(default="", compare=False)  # file and line, for messages
 
     def check_paths(self, *unused: str) -> None:
-        """UserError for the first file or directory that is not there; `unused` keys are not looked at."""
+        """UserError for the first file or directory that does not exist; `unused` keys are not checked."""
         for key in ("root", "train_list", "val_list", "categories"):
             path = getattr(self, key)
             if path is None or key in unused:
@@ -54,8 +54,8 @@ class UserDataSet:
 def read_dataset_file(path: Path, taken: Collection[str] = ()) -> dict[str, UserDataSet]:
     """The data sets of a yaml file by name. taken: names that it must not use.
 
-    UserError that names the file and the line: unreadable, not yaml, an unknown, repeated or missing key, a value of
-    another kind than text, a bad number or template.
+    UserError, with file and line: an unreadable file, invalid yaml, an unknown, repeated or missing key, a value that is
+    not text, a bad number or template.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -91,7 +91,7 @@ def _pairs(node: Optional[yaml.Node], path: Path, what: str = "the file") -> Ite
         if not isinstance(key, yaml.ScalarNode) or not key.value:
             raise UserError(f"{path}:{line}: a name must be text")
         if key.value in seen:
-            raise UserError(f"{path}:{line}: {key.value!r} is there twice: remove one")
+            raise UserError(f"{path}:{line}: {key.value!r} appears twice: remove one")
         seen.add(key.value)
         yield key.value, value, line
 
@@ -103,9 +103,9 @@ def _entry(name: str, node: yaml.Node, path: Path, line: int, taken: Collection[
     values: dict[str, Any] = {}
     for key, value, number in _pairs(node, path, f"data set {name!r}"):
         if key not in KEYS:
-            raise UserError(f"{path}:{number}: unknown key {key!r} of data set {name!r}: choose of {', '.join(KEYS)}")
+            raise UserError(f"{path}:{number}: unknown key {key!r} of data set {name!r}: choose from {', '.join(KEYS)}")
         if not isinstance(value, yaml.ScalarNode) or not value.value:
-            raise UserError(f"{path}:{number}: {key} of data set {name!r} must be text (in quotes if it holds braces)")
+            raise UserError(f"{path}:{number}: {key} of data set {name!r} must be text (in quotes if it contains braces)")
         values[key] = _value(key, value.value, path, number)
     missing = [key for key in KEYS[:3] if key not in values]
     if ("categories" in values) == ("num_class" in values):
@@ -118,48 +118,52 @@ def _entry(name: str, node: yaml.Node, path: Path, line: int, taken: Collection[
 def _value(key: str, text: str, path: Path, line: int) -> Any:
     if key == "num_class":
         if not re.fullmatch("[1-9][0-9]{0,8}", text):
-            raise UserError(f"{path}:{line}: num_class {text[:40]!r}: choose a number of classes, 1 or more")
+            raise UserError(f"{path}:{line}: num_class {text[:40]!r}: choose 1 or more classes")
         return int(text)
     if key == "template":
         if not is_template(text):
-            raise UserError(f"{path}:{line}: template {text[:60]!r}: must have one number, as img_{{:05d}}.jpg has")
+            raise UserError(f"{path}:{line}: template {text[:60]!r}: choose a file name with one number, as in"
+                            " img_{:05d}.jpg")
         return text
     return Path(os.path.abspath(path)).parent / Path(text).expanduser()
 
 
 def unusable_name(name: str, taken: Collection[str] = ()) -> str:
-    """Why a data set cannot be called `name`; "" if it can. Runs and checkpoints carry the name in theirs."""
+    """Why a data set cannot be called `name`; "" if it can. The names of runs and checkpoints contain it."""
     if name in taken:
-        return f"{name!r} is a data set of the table: choose another name"
+        return f"{name!r} is a built-in data set: choose another name"
     if not re.fullmatch(r"[\w][\w.+-]{0,79}", name):
         return f"{name[:80]!r} cannot be a data set's name: choose letters, digits and any of _ . + -"
     if re.search(r"_(RGBDiff|RGB|Flow)(_|$)", name):
-        return f"{name!r} cannot be a data set's name: _RGB, _RGBDiff and _Flow end it in the names of checkpoints"
+        return f"{name!r} cannot be a data set's name: in the names of checkpoints, _RGB, _RGBDiff or _Flow marks its end"
     return ""
 
 
 # ---- writing ------------------------------------------------------------------------------------------------
 
-def check_name(path: Path, name: str, train_list: Path, taken: Collection[str] = (),
+def check_name(path: Path, name: str, train_list: Path, *, taken: Collection[str] = (),
                replace: bool = False) -> dict[str, UserDataSet]:
-    """The file's data sets. UserError when it cannot be read, when no data set can have this name, or when one with
-    another list has it (unless `replace`)."""
+    """Check that a data set can be registered under this name. Returns the file's data sets.
+
+    UserError when the file cannot be read, when no data set can have this name, or when a data set with another list
+    has it already (unless `replace`).
+    """
     if reason := unusable_name(name, taken):
         raise UserError(reason)
     entries = read_dataset_file(path, taken) if Path(path).exists() else {}
     if name in entries and entries[name].train_list != train_list and not replace:
-        raise UserError(f"{entries[name].place}: {name!r} is the name of the data set with the list"
-                        f" {entries[name].train_list} already: choose another name, or --replace it")
+        raise UserError(f"{entries[name].place}: {name!r} is already the data set with the list {entries[name].train_list}:"
+                        " choose another name, or use replace", "replace")
     return entries
 
 
-def register(path: Path, entry: UserDataSet, taken: Collection[str] = (), replace: bool = False) -> None:
-    """Add `entry` to the file, or put it in the place of the entry of that name; everything else stays as it is.
+def register(path: Path, entry: UserDataSet, *, taken: Collection[str] = (), replace: bool = False) -> None:
+    """Add `entry` to the file, or replace the entry of that name; everything else stays unchanged.
 
-    UserError as for `refuse_name`, or when the file cannot be edited.
+    UserError as for `check_name`, or when the file cannot be edited.
     """
     path = Path(path)
-    entries = check_name(path, entry.name, entry.train_list, taken, replace)
+    entries = check_name(path, entry.name, entry.train_list, taken=taken, replace=replace)
     text = path.read_text(encoding="utf-8-sig") if path.exists() else _HEADER
     block = _block(entry, path)
     text = _with_block(text, entry.name, block, path)
@@ -168,22 +172,19 @@ def register(path: Path, entry: UserDataSet, taken: Collection[str] = (), replac
     except UserError:
         written = {}
     if written != {**entries, entry.name: entry}:
-        raise UserError(f"{path} is not of the plain form that can be added to: write this into it by hand: "
+        raise UserError(f"{path} has a form that cannot be extended automatically: add this by hand: "
                         + " / ".join(block.split("\n")))
-    try:
-        with atomic_write(path) as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}: name another with --dataset_file") from None
+    with atomic_write(path) as file:
+        file.write(text)
 
 
 def _block(entry: UserDataSet, path: Path) -> str:
-    """The entry as yaml; a path within the file's own directory is written relative to it."""
+    """The entry as yaml; a path inside the file's own directory is written relative to it."""
     base = Path(os.path.abspath(path)).parent
     values: Mapping[str, Any] = {key: asdict(entry)[key] for key in KEYS}
-    plain = {key: _shortened(value, base) if isinstance(value, Path) else value
+    texts = {key: _shortened(value, base) if isinstance(value, Path) else value
              for key, value in values.items() if value is not None and (key, value) != ("template", TEMPLATE)}
-    return yaml.safe_dump({entry.name: plain}, sort_keys=False, allow_unicode=True, width=1 << 20)
+    return yaml.safe_dump({entry.name: texts}, sort_keys=False, allow_unicode=True, width=1 << 20)
 
 
 def _shortened(path: Path, base: Path) -> str:
@@ -198,6 +199,6 @@ def _with_block(text: str, name: str, block: str, path: Path) -> str:
     end = start + 1
     while end < len(lines) and (lines[end][0] in " \t" or not lines[end].strip()):
         end += 1
-    while not lines[end - 1].strip():  # blank lines belong to what follows
+    while not lines[end - 1].strip():  # blank lines belong to the next entry
         end -= 1
     return "".join([*lines[:start], block, *lines[end:]])

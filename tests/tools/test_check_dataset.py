@@ -15,7 +15,8 @@ from tests.helpers.programs import assert_refused, make_frames, make_somethingv2
 
 
 @pytest.fixture(autouse=True)
-def own_places(tmp_path, monkeypatch):
+def isolated(tmp_path, monkeypatch):
+    """The user's datasets.yaml and cache are not used."""
     monkeypatch.setenv("TSM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dataset_config, "DATASET_FILE", tmp_path / "default.yaml")
 

@@ -1,0 +1,39 @@
+"""The registry of data sets: the built-in table, the user's datasets.yaml, and which one counts."""
+import pytest
+
+from ops import dataset_config
+from ops.common.errors import UserError
+from ops.dataset_config import DATASETS, resolve_dataset
+from tests.helpers.user_file import GOOD, yaml_file
+
+
+@pytest.fixture(autouse=True)
+def no_default_file(tmp_path, monkeypatch):
+    """The user's own datasets.yaml is not read."""
+    monkeypatch.setattr(dataset_config, "DATASET_FILE", tmp_path / "default.yaml")
+
+
+def test_the_yaml_file_adds_to_the_table(tmp_path, monkeypatch):
+    file = yaml_file(tmp_path, GOOD)
+    data = resolve_dataset("007", "RGB", dataset_file=str(file))
+    assert (data.frames, data.train_list, data.template) == (tmp_path, tmp_path / "lists/train.txt", "img_{:05d}.jpg")
+    assert (data.num_class, data.class_names) == (2, ["first", "second"])
+    assert resolve_dataset("no", "RGBDiff", dataset_file=str(file)).num_class == 9
+    moved = resolve_dataset("no", "RGB", train_list="x", root_path="y", dataset_file=str(file))
+    assert (str(moved.train_list), str(moved.frames)) == ("x", "y")
+    assert resolve_dataset("kinetics", "RGB", dataset_file=str(file)).num_class == 400
+    monkeypatch.setattr(dataset_config, "DATASET_FILE", file)
+    assert resolve_dataset("no", "RGB").num_class == 9
+    assert dataset_config.return_dataset("007", "RGB")[0] == 2
+    with pytest.raises(UserError, match="unknown data set 'x': choose one of ucf101.*gestures, 007, no,"):
+        resolve_dataset("x", "RGB")
+    with pytest.raises(UserError, match="no Flow data"):
+        resolve_dataset("no", "Flow")
+
+
+def test_the_default_file_may_be_absent_a_named_one_may_not():
+    assert "mine" not in DATASETS
+    with pytest.raises(UserError, match="unknown data set 'mine'"):
+        resolve_dataset("mine", "RGB")
+    with pytest.raises(UserError, match="cannot read the data set file nowhere.yaml: No such file"):
+        resolve_dataset("ucf101", "RGB", dataset_file="nowhere.yaml")
