@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # TSM ResNet-50, 8 frames, HMDB51 split 1, fine-tuned from Kinetics with frozen batch norm (so without --npb).
-# Published (paper, table 1): 73.5% by --protocol accurate (not said whether of split 1 alone).
-# No recipe was published with it; its author recommends UCF101's.
+# Published (paper, table 1): 73.5% by --protocol accurate (the paper does not say whether on split 1 alone).
+# Its recipe was not published; the author recommends UCF101's.
 # Weights: python tools/download_weights.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50
-# Weight decay: 5e-4 is what the published command line uses, by its default.
-# The learning rate goes with the batch: --batch-size 128 --lr 0.002, --batch-size 32 --lr 0.0005.
+# Weight decay: 5e-4 is the default of the published command line.
+# Scale the learning rate with the batch size: --batch-size 128 --lr 0.002, --batch-size 32 --lr 0.0005.
 set -eu
 cd "$(dirname "$0")/.."
-weights=${TSM_CACHE:-$HOME/.cache/tsm}/TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth
-exec "${PYTHON:-python}" main.py hmdb51 RGB \
+. scripts/common.sh
+weights=$(released TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50)
+train_tsm hmdb51 RGB \
     --arch resnet50 --num_segments 8 \
-    --gd 20 --lr 0.001 --wd 5e-4 --lr_steps 10 20 --epochs 25 \
-    --batch-size 64 -j 16 --dropout 0.8 --consensus_type=avg --eval-freq=1 \
-    --shift --shift_div=8 --shift_place=blockres \
+    --lr 0.001 --wd 5e-4 --lr_steps 10 20 --epochs 25 \
+    --batch-size 64 --dropout 0.8 \
     --tune_from="$weights" \
     "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# flake8 and isort over everything, mypy over ops/. Expected: no output but mypy's "Success".
+# flake8 and isort over everything, mypy over ops/. Expected output: mypy's "Success" and nothing else.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

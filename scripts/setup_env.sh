@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Make (or reuse) the virtual environment .venv with everything in a requirements file, and print its python.
+# Create (or reuse) the virtual environment .venv, install a requirements file, and print the path of its python.
 # Usage: PYTHON=$(bash scripts/setup_env.sh [requirements.txt])
-# Packages are installed once: a stamp in .venv remembers the requirements file's content.
+# Packages are installed once: a stamp in .venv records the content of the requirements files.
 set -eu
 cd "$(dirname "$0")/.."
 requirements=${1:-requirements.txt}
@@ -12,7 +12,7 @@ if [ ! -x "$python" ]; then
     [ -n "$base" ] || { echo "setup_env.sh: error: no python3 on the PATH: install Python 3.10 or newer" >&2; exit 2; }
     "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
         echo "setup_env.sh: error: $("$base" --version) is too old: install Python 3.10 or newer" >&2; exit 2; }
-    # Debian splits the venv module off: say so instead of leaving half an environment behind.
+    # Debian packages the venv module separately: say so, and do not leave half an environment behind.
     "$base" -m venv .venv >&2 || {
         rm -rf .venv
         echo "setup_env.sh: error: cannot make a virtual environment (on Debian/Ubuntu: apt install python3-venv)" >&2

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# RGB and flow together on Something-Something-V1: the released RGB model and ours of train_tsm_something_flow_8f.sh.
-# Both count the same. Published (paper, table 2): 52.6% for 16 + 16 frames (docs/models.md has the command).
+# RGB and flow together on Something-Something-V1: the released RGB model and the flow model that
+# train_tsm_something_flow_8f.sh trains, with equal weights.
+# Published (paper, table 2): 52.6% for 16 + 16 frames (the command is in docs/models.md).
 # Weights: python tools/download_weights.py TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45
 set -eu
 cd "$(dirname "$0")/.."
-rgb=${TSM_CACHE:-$HOME/.cache/tsm}/TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth
+. scripts/common.sh
+rgb=$(released TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45)
 flow=checkpoint/TSM_something_Flow_resnet50_shift8_blockres_avg_segment8_e50/ckpt.best.pth.tar
-exec "${PYTHON:-python}" test_models.py something \
+test_models something \
     --weights="$rgb,$flow" --test_segments=8,8 --coeff=1,1 \
     --protocol efficient --batch_size=16 -j 16 \
     "$@"

@@ -94,7 +94,7 @@ def test_recipes_say_what_to_expect_and_how_to_scale(script):
     assert text.startswith("#!/usr/bin/env bash\n# ") and "\nset -eu\n" in text and text.endswith('    "$@"\n')
     assert re.search(r"\d\d\.\d%|about 42%", " ".join(comment))
     if script in TRAINING:
-        [rule] = [line for line in comment if line.startswith("# The learning rate goes with the batch: ")]
+        [rule] = [line for line in comment if line.startswith("# Scale the learning rate with the batch size: ")]
         batch, rate = int(re.search(r"--batch-size (\d+)", text.split("set -eu")[1])[1]), float(
             re.search(r"--lr (\S+)", text.split("set -eu")[1])[1])
         scaled = re.findall(r"--batch-size (\d+) --lr ([\d.]+[\d])", rule)
