@@ -18,7 +18,7 @@ from typing import IO, Any, Optional
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
-from ops.common.files import atomic_write
+from ops.common.files import atomic_write, cache_directory, try_lock
 from ops.weights import read_checkpoint
 
 BASE_URL = "https://hanlab18.mit.edu/projects/tsm/models"
@@ -104,11 +104,6 @@ def find_model(name: str) -> ZooModel:
 
 # ---- the cache ----------------------------------------------------------------------------------------------
 
-def cache_directory() -> Path:
-    """Where downloaded weights lie: $TSM_CACHE, else ~/.cache/tsm. It need not exist yet."""
-    return Path(os.environ.get("TSM_CACHE") or "~/.cache/tsm").expanduser()
-
-
 def cached_file(name: str) -> Path:
     """The path of the file `name` in the cache directory, whether it is there yet or not."""
     return cache_directory() / name
@@ -184,7 +179,8 @@ def _download(address: str, path: Path) -> None:
     """`address` to `path` by way of `<path>.part`, going on with what an earlier run left there."""
     part = path.with_name(f"{path.name}.part")
     with open(part, "ab") as f:
-        _lock(f, part)
+        if not try_lock(f):  # two downloads into one file would mix
+            raise _Failed(f"another run is downloading into {part}: wait for it")
         try:
             _receive_all(address, f)
         except _Failed:
@@ -208,18 +204,6 @@ def _receive_all(address: str, file: IO[bytes]) -> None:
         except _Interrupted as error:
             if attempt == ATTEMPTS or file.tell() == before:
                 raise _Failed(f"{error}; run again to go on") from None
-
-
-def _lock(file: IO[bytes], part: Path) -> None:
-    """Hold `part` alone until it is closed: two downloads into one file would mix."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing to hold it with
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _Failed(f"another run is downloading into {part}: wait for it") from None
 
 
 def _receive(address: str, file: IO[bytes]) -> None:

@@ -1,30 +1,45 @@
-"""Files written whole, and directories that one run holds at a time."""
-import contextlib
+"""Files and directories that appear whole or not at all, directories that one run holds at a time, and the cache.
+
+What a run is still writing is called `.<name>.partial-<8 hex digits>` and is beside its final place. A killed run leaves
+it behind; `remove_leftovers` removes it.
+"""
 import errno
+import json
 import os
+import re
+import shutil
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import IO, Any, Iterable, Iterator, Mapping, Union
 
 from ops.common.errors import UserError
 
+_PARTIAL = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
+
 
 class CannotWrite(UserError, OSError):
-    """A file that cannot be written: a user's error, and an OSError for callers that have more to say about it."""
+    """A file that cannot be written: a UserError, and an OSError for callers that have more to add."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Union[str, Path], reason: str) -> None:
         super().__init__(f"cannot write {path}: {reason}")
-        self.strerror = reason
+        self.path, self.strerror = path, reason
+
+    def __reduce__(self) -> tuple:
+        """Pickled by what the constructor takes, so that it comes back from a worker process."""
+        return type(self), (self.path, self.strerror)
 
 
-@contextlib.contextmanager
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; the file gets its own name at the end, and on an error nothing is left behind.
+    """Yield a temporary name beside `path` to write to; the file gets its own name at the end.
 
-    Raises CannotWrite for any OSError.
+    On an error nothing is left behind, and an older file at `path` stays. Raises CannotWrite for any OSError.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -32,54 +47,152 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+    except CannotWrite:
+        raise
     except OSError as error:
         raise CannotWrite(path, error.strerror or str(error)) from None
 
 
-@contextlib.contextmanager
+@contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
     """Open a file that appears under its name only when it is complete; nothing is left behind on an error.
 
-    Raises CannotWrite, a UserError, for any OSError.
+    Text is UTF-8 with `\\n` ends of line. Raises CannotWrite, a UserError, for any OSError.
     """
     with whole_file(path) as temporary, \
             open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as f:
         yield f
 
 
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file line by line, whole or not at all. Raises CannotWrite."""
+    with atomic_write(path) as f:
+        f.writelines(line + "\n" for line in lines)
+
+
+@contextmanager
+def temporary_directory(directory: Path) -> Iterator[Path]:
+    """Yield a new directory beside `directory`, to be filled and then moved by `put_in_place`; removed if it is not."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _partial_name(directory)
+    try:
+        temporary.mkdir()
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(temporary: Path, directory: Path) -> None:
+    """Rename a complete directory to its own name. UserError when something else has taken that name meanwhile."""
+    try:
+        temporary.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        raise UserError(f"{directory} was made by something else meanwhile") from None
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f".{path.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def remove_leftovers(directory: Path, recursive: bool = False) -> None:
+    """Remove the temporary files and directories of killed runs from `directory` (recursive: and from those below it).
+
+    Only for a directory that no other run writes to (`only_run`).
+    """
+    for here, directories, files in os.walk(directory):
+        for name in filter(_PARTIAL.fullmatch, directories):
+            shutil.rmtree(os.path.join(here, name), ignore_errors=True)
+        for name in filter(_PARTIAL.fullmatch, files):
+            os.unlink(os.path.join(here, name))
+        directories[:] = [name for name in directories if recursive and not _PARTIAL.fullmatch(name)]
+
+
 def check_writable(path: Path) -> None:
-    """CannotWrite, before long work rather than after it, where it is plain that `path` could not be written."""
+    """Before long work rather than after it, CannotWrite where it is plain that `path` could not be written."""
     path = Path(path)
     if os.path.isdir(path):
         raise CannotWrite(path, "it is a directory")
     directory = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     if not directory.is_dir():
-        raise CannotWrite(path, f"{directory} is no directory")
+        raise CannotWrite(path, f"{directory} is not a directory")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise CannotWrite(path, f"nothing can be written into {directory}")
 
 
+# ---- one run at a time --------------------------------------------------------------------------------------------
+
 @contextmanager
-def only_run(dst: Path) -> Iterator[None]:
+def only_run(directory: Path) -> Iterator[None]:
     """Hold the directory's lock, which ends with the process. Raises UserError when another run holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs at once are not noticed there, their directories still appear whole
+    if os.name == "nt":  # directories cannot be opened there, so a second run goes unnoticed; files still appear whole
         yield
         return
-    handle = os.open(dst, os.O_RDONLY)
+    handle = os.open(directory, os.O_RDONLY)
     try:
-        _lock(handle, dst, fcntl)
+        if not try_lock(handle):
+            raise UserError(f"another run is writing into {directory}: wait for it, or name another directory")
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, dst: Path, fcntl: Any) -> None:
+def try_lock(file: Union[int, IO]) -> bool:
+    """Lock an open file or directory until it is closed. False when another process holds the lock.
+
+    Without locks (Windows, some network file systems) it is True.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another run is extracting into {dst}: wait for it, or name another directory") from None
-    except OSError as error:  # some network file systems know no locks
+        return False
+    except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF):
             raise
+    return True
+
+
+def agree_on_settings(file: Path, settings: Mapping[str, Any], *, content: str, foreign: str = "") -> None:
+    """Record the settings that a directory's content is made with; refuse to mix it with content of other settings.
+
+    file: the record, JSON in that directory. content: what is made, in words ("frames"). foreign: what is there without
+    a record, in words ("frames of 3 of these videos"); "" if nothing is.
+    Raises UserError for other or unknown settings and for a damaged record, CannotWrite.
+    """
+    directory, wanted = file.parent, json.loads(json.dumps(settings))
+    if not file.exists():
+        if foreign:
+            raise UserError(f"{directory} holds {foreign}, made by another program with unknown settings (there is no"
+                            f" {file.name}): name another directory")
+        write_lines(file, [json.dumps(settings)])
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it must hold an object")
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}): name another directory, or delete this one and start again"
+                        ) from None
+    if found != wanted:
+        raise UserError(f"{directory} holds {content} made with other settings ({_difference(found, wanted)}): use the same"
+                        " settings, or name another directory")
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {str(found.get(key))[:40]} there, {str(wanted.get(key))[:40]} now"
+                     for key in {**wanted, **found} if found.get(key) != wanted.get(key))
+
+
+# ---- the cache ----------------------------------------------------------------------------------------------------
+
+def cache_directory() -> Path:
+    """Where downloaded weights and the indices of video files are kept: $TSM_CACHE, else ~/.cache/tsm.
+
+    It need not exist yet. Weights are directly in it; frame indices are in `frame_index/`.
+    """
+    return Path(os.environ.get("TSM_CACHE") or "~/.cache/tsm").expanduser()

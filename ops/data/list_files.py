@@ -27,13 +27,6 @@ def count_frames(directory: Path, template: str) -> int:
     return count
 
 
-def write_lines(file: Path, lines: Sequence[str]) -> None:
-    """Write the lines; the file appears under its name when it is complete."""
-    partial = file.with_name(f".{file.name}.part")
-    partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(partial, file)
-
-
 class VideoRecord:
     """One line of a list file: `path` (relative to the root), `num_frames` (0: the video tells), `label` (0-based)."""
 

@@ -4,29 +4,21 @@ A frame directory holds every frame that the decoder gives, in order, numbered f
 Unlike the published ffmpeg calls, no frame is repeated or dropped to make the frame rate constant.
 A directory appears under its name only when it is complete, so an interrupted run is simply started again.
 """
-import errno
-import json
-import multiprocessing
 import os
-import re
-import shutil
 import time
-import uuid
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Generator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import av
 from av.video.reformatter import VideoReformatter
 
 from ops.common.cli import progress
 from ops.common.errors import UserError, shown
-from ops.common.files import only_run
-from ops.common.pool import Stopped, cores, interrupted, start_worker, without_interrupts
+from ops.common.files import agree_on_settings, only_run, put_in_place, remove_leftovers, temporary_directory
+from ops.common.pool import Stopped, interrupted, run_jobs
 from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
 
 EXTENSIONS = ("webm", "mp4", "avi", "mkv")
@@ -34,7 +26,6 @@ EXTENSIONS = ("webm", "mp4", "avi", "mkv")
 QUALITY = 92
 SETTINGS_FILE = ".vid2img.json"
 _JPEG_MAX_SIDE = 65500
-_PARTIAL = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
 
 
 def extract_video(video: Path, directory: Path, template: str = "{:06d}.jpg", height: int = 256,
@@ -47,15 +38,9 @@ def extract_video(video: Path, directory: Path, template: str = "{:06d}.jpg", he
     """
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise UserError(f"{directory} exists already and is not empty: delete it to extract the video again")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(f".{directory.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
-    try:
-        partial.mkdir()
-        count = _write_frames(video, partial, template, height, quality, stopped)
-        put_in_place(partial, directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with temporary_directory(directory) as temporary:
+        count = _write_frames(video, temporary, template, height, quality, stopped)
+        put_in_place(temporary, directory)
     return count
 
 
@@ -75,16 +60,6 @@ def _write_frames(video: Path, directory: Path, template: str, height: int, qual
             raise BrokenVideo(f"frame {number} cannot be converted: {error.strerror}") from None
         image.save(directory / template.format(number), "JPEG", quality=quality, subsampling="4:2:0")
     return number
-
-
-def put_in_place(partial: Path, directory: Path) -> None:
-    """Give a complete directory its name. UserError when something else has it meanwhile."""
-    try:
-        partial.rename(directory)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        raise UserError(f"{directory} was made by something else meanwhile") from None
 
 
 # ---- a directory of videos --------------------------------------------------------------------------------------
@@ -170,11 +145,13 @@ def _extract_jobs(jobs: list[Job], dst: Path, settings: dict, workers: Optional[
         remove_leftovers(parent)
     first_frame = settings["template"].format(1)
     waiting = [job for job in jobs if not (job.directory / first_frame).exists()]
-    _agree_on_settings(dst, settings, len(jobs) - len(waiting))
-    summary = ExtractSummary(videos=len(jobs), existing=len(jobs) - len(waiting))
-    with closing(_run(waiting, settings, workers or cores())) as outcomes, \
+    existing = len(jobs) - len(waiting)
+    agree_on_settings(dst / SETTINGS_FILE, settings, content="frames",
+                      foreign=f"frame directories of {existing} of these videos" if existing else "")
+    summary = ExtractSummary(videos=len(jobs), existing=existing)
+    with closing(run_jobs(partial(_extract, settings), waiting, workers, lambda job: job.name)) as outcomes, \
             progress(total=len(waiting), desc="extracting frames", unit="video") as bar:
-        for job, frames, reason in outcomes:
+        for job, (frames, reason) in outcomes:
             summary.extracted += not reason
             summary.frames += frames
             summary.failures += [(job.name, reason)] if reason else []
@@ -183,79 +160,9 @@ def _extract_jobs(jobs: list[Job], dst: Path, settings: dict, workers: Optional[
     return summary
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove what runs that were killed have begun in `directory`."""
-    for entry in os.scandir(directory) if directory.is_dir() else ():
-        if _PARTIAL.fullmatch(entry.name):
-            shutil.rmtree(entry.path, ignore_errors=True) if entry.is_dir() else os.unlink(entry.path)
-
-
-def _agree_on_settings(dst: Path, settings: dict, existing: int) -> None:
-    """Write the settings beside the frames; refuse to mix frames made with different ones."""
-    file = dst / SETTINGS_FILE
-    if file.exists():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file} is damaged ({error}): delete {dst} and extract again") from None
-        if before != settings:
-            raise UserError(f"{dst} holds frames made with {words_of(before)}; asked for is {words_of(settings)}:"
-                            " use the same settings, or another directory")
-        return
-    if existing:
-        raise UserError(f"{dst} holds frame directories of {existing} of these videos, made by another program, with"
-                        f" unknown settings (no {SETTINGS_FILE}): name another directory or delete them")
-    partial = dst / f".settings.partial-{uuid.uuid4().hex[:8]}"
-    partial.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    partial.replace(file)
-
-
-def words_of(settings: Any) -> str:
-    """Settings for a message."""
-    return ", ".join(f"{k} {v}" for k, v in settings.items()) if isinstance(settings, dict) else repr(settings)
-
-
-# ---- processes -----------------------------------------------------------------------------------------------
-
-Outcome = tuple[Job, int, str]  # the job, its number of frames, why it failed ("": it did not)
-
-
-def _run(jobs: list[Job], settings: dict, workers: int) -> Generator[Outcome, None, None]:
-    """The outcomes of all jobs, as they finish."""
-    if min(workers, len(jobs)) <= 1:
-        return ((job, *_work(job, settings)) for job in jobs)
-    return _run_in_processes(jobs, settings, min(workers, len(jobs)))
-
-
-def _run_in_processes(jobs: list[Job], settings: dict, workers: int) -> Generator[Outcome, None, None]:
-    context = multiprocessing.get_context("spawn")  # fork would copy the locks of whatever threads run here
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, start_worker, (stop,))
-    queue = iter(jobs)
-    running: dict[Future, Job] = {}
-    try:
-        while True:
-            for job in islice(queue, 2 * workers - len(running)):
-                with without_interrupts():
-                    running[pool.submit(_work, job, settings)] = job
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                frames, reason = future.result()
-                yield running.pop(future), frames, reason
-    except BrokenProcessPool:
-        names = ", ".join(sorted(job.name for job in running.values()))
-        raise UserError("a worker process died (out of memory?); it was at work on one of: " + names
-                        + "; start again to go on, with a smaller -j where memory is short") from None
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _work(job: Job, settings: dict) -> tuple[int, str]:
+def _extract(settings: dict[str, Any], job: Job) -> tuple[int, str]:
+    """(frames written, why the video failed: "" if it did not)"""
     try:
         return extract_video(job.video, job.directory, **settings, stopped=interrupted), ""
     except UserError as error:
         return 0, shown(error)
-    except Stopped:
-        return 0, "interrupted"

@@ -1,19 +1,16 @@
 """Optical flow of whole directories of videos, in parallel, and lists to train on it; see `ops.prepare.optical_flow`."""
-import json
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Generator, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from ops.common.cli import progress
 from ops.common.errors import UserError, shown
-from ops.common.files import only_run
-from ops.common.pool import Stopped, cores, interrupted, start_worker, without_interrupts
-from ops.data.list_files import count_frames, read_list, write_lines
-from ops.prepare.extract import EXTENSIONS, ExtractSummary, Job, find_videos, remove_leftovers, visible, words_of
+from ops.common.files import agree_on_settings, only_run, remove_leftovers, write_lines
+from ops.common.pool import interrupted, run_jobs
+from ops.data.list_files import count_frames, read_list
+from ops.prepare.extract import EXTENSIONS, ExtractSummary, Job, find_videos, visible
 from ops.prepare.optical_flow import (
     BOUND,
     HEIGHT,
@@ -50,9 +47,11 @@ def extract_flow_directory(src: Path, dst: Path, frames: bool = False, by_class:
             for parent in {dst, *(job.directory.parent for job in jobs)}:
                 remove_leftovers(parent)
             waiting = [job for job in jobs if not _first_file(job, settings["layout"]).exists()]
-            _agree_on_settings(dst, settings, len(jobs) - len(waiting))
-            summary = ExtractSummary(videos=len(jobs), existing=len(jobs) - len(waiting))
-            _extract(waiting, {**settings, "template": template}, workers or cores(), summary)
+            existing = len(jobs) - len(waiting)
+            agree_on_settings(dst / SETTINGS_FILE, settings, content="flow",
+                              foreign=f"flow of {existing} of these videos" if existing else "")
+            summary = ExtractSummary(videos=len(jobs), existing=existing)
+            _extract_all(waiting, {**settings, "template": template}, workers, summary)
     except OSError as error:
         raise UserError(f"cannot write the flow to {dst}: {error}") from None
     summary.seconds = time.monotonic() - started
@@ -103,28 +102,10 @@ def _first_file(job: Job, layout: str) -> Path:
     return job.directory / file_forms(layout, job.directory.name)[0].format(1)
 
 
-def _agree_on_settings(dst: Path, settings: dict[str, Any], existing: int) -> None:
-    """Write the settings beside the flow; refuse to mix flow made with different ones."""
-    file = dst / SETTINGS_FILE
-    if not file.exists():
-        if existing:
-            raise UserError(f"{dst} holds flow of {existing} of these videos, made by another program, with unknown"
-                            f" settings (no {SETTINGS_FILE}): name another directory or delete it")
-        write_lines(file, [json.dumps(settings)])
-        return
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}): delete the flow in {dst} and extract again") from None
-    if before != settings:
-        raise UserError(f"{dst} holds flow made with {words_of(before)}; asked for is {words_of(settings)}: use the same"
-                        " settings, or another directory")
-
-
-def _extract(jobs: list[Job], options: dict[str, Any], workers: int, summary: ExtractSummary) -> None:
-    with closing(_outcomes(jobs, options, min(workers, len(jobs)))) as outcomes, \
+def _extract_all(jobs: list[Job], options: dict[str, Any], workers: Optional[int], summary: ExtractSummary) -> None:
+    with closing(run_jobs(partial(_extract, options), jobs, workers, lambda job: job.name)) as outcomes, \
             progress(total=len(jobs), desc="computing flow", unit="video") as bar:
-        for job, pairs, reason in outcomes:
+        for job, (pairs, reason) in outcomes:
             summary.extracted += not reason
             summary.frames += pairs
             summary.failures += [(job.name, reason)] if reason else []
@@ -132,34 +113,12 @@ def _extract(jobs: list[Job], options: dict[str, Any], workers: int, summary: Ex
     summary.failures.sort()
 
 
-def _outcomes(jobs: list[Job], options: dict[str, Any], workers: int) -> Generator[tuple[Job, int, str], None, None]:
-    """(job, its number of pairs, why it failed: "" if it did not) of all jobs, as they finish."""
-    if workers <= 1:
-        yield from ((job, *_work(job, options)) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, start_worker, (stop,))
-    try:
-        with without_interrupts():
-            running = {pool.submit(_work, job, options): job for job in jobs}
-        for future in as_completed(running):
-            yield running[future], *future.result()
-    except BrokenProcessPool:
-        raise UserError("a worker process died (out of memory?): start again to go on, with a smaller -j where memory"
-                        " is short") from None
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _work(job: Job, options: dict[str, Any]) -> tuple[int, str]:
+def _extract(options: dict[str, Any], job: Job) -> tuple[int, str]:
+    """(pairs written, why the video failed: "" if it did not)"""
     try:
         return extract_flow(job.video, job.directory, **options, stopped=interrupted), ""
     except UserError as error:
         return 0, shown(error)
-    except Stopped:
-        return 0, "interrupted"
 
 
 # ---- lists ---------------------------------------------------------------------------------------------------
@@ -183,9 +142,5 @@ def write_flow_list(rgb_list: Path, out: Path, dst: Path, layout: str) -> list[t
     if not lines:
         raise UserError(f"none of the {len(records)} videos of {rgb_list} has flow in {dst} ({missing[0][0]}:"
                         f" {missing[0][1]})")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_lines(out, lines)
-    except OSError as error:
-        raise UserError(f"cannot write the list {out}: {error}") from None
+    write_lines(out, lines)
     return missing

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
-from ops.data.list_files import count_frames, write_lines
+from ops.common.files import write_lines
+from ops.data.list_files import count_frames
 from ops.prepare.annotations import Annotation, Annotations, Split
 
 Counted = tuple[str, int, str]  # directory, number of frames, why the video cannot be used ("" if it can)

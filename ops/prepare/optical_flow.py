@@ -7,8 +7,6 @@ Layouts, the three that the published loader reads (a data set of the table says
   rgb           <video>/000001.jpg, red: x, green: y, blue: 0
 """
 import os
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional
 
@@ -18,9 +16,9 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
+from ops.common.files import put_in_place, temporary_directory
 from ops.common.pool import Stopped
 from ops.data.list_files import count_frames
-from ops.prepare.extract import put_in_place
 from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
 
 LAYOUTS = ("ucf", "something_v1", "rgb")
@@ -133,10 +131,7 @@ def extract_flow(source: Path, directory: Path, layout: str = "ucf", method: str
     stopped: asked once a frame; True gives the video up. Raises UserError: BrokenVideo, or an option that is none.
     """
     cv2.setNumThreads(1)  # the callers run one process per core, and the result does not depend on their number
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(f".{directory.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
-    partial.mkdir()
-    try:
+    with temporary_directory(directory) as temporary:
         count, flow, forms = 0, flow_function(method), file_forms(layout, directory.name)
         before: Optional[np.ndarray] = None
         for frame in gray_frames(source, height, template):
@@ -145,13 +140,11 @@ def extract_flow(source: Path, directory: Path, layout: str = "ucf", method: str
             if before is not None:
                 count += 1
                 images = scale_flow(_flow_between(flow, before, frame, count), bound)
-                _save(images, [partial / form.format(count) for form in forms], quality)
+                _save(images, [temporary / form.format(count) for form in forms], quality)
             before = frame
         if not count:
             raise BrokenVideo("it has one frame only: flow needs two")
-        _put(partial, directory, forms[0].format(1))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _move_files(temporary, directory, forms[0].format(1))
     return count
 
 
@@ -173,12 +166,12 @@ def _save(flow: np.ndarray, files: list[Path], quality: int) -> None:
     image.save(files[0], "JPEG", quality=quality, subsampling="4:4:4")  # else x and y would be blurred
 
 
-def _put(partial: Path, directory: Path, first: str) -> None:
+def _move_files(temporary: Path, directory: Path, first: str) -> None:
     """Give the flow its place: the whole directory, or where that exists (with RGB frames), every file, `first` last.
 
     So a directory with the file `first` is complete, whenever the process is killed.
     """
     if not directory.exists():
-        return put_in_place(partial, directory)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == first):
+        return put_in_place(temporary, directory)
+    for file in sorted(temporary.iterdir(), key=lambda file: file.name == first):
         os.replace(file, directory / file.name)

@@ -3,7 +3,6 @@ import csv
 import io
 import os
 import re
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
@@ -12,7 +11,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 from ops.common.cli import progress
 from ops.common.errors import UserError, shown
-from ops.common.files import atomic_write
+from ops.common.files import remove_leftovers, write_lines
 from ops.data.list_files import count_frames
 from ops.prepare.extract import extract_video
 from ops.prepare.inspect_video import inspect_video
@@ -161,8 +160,7 @@ def _template(directory: Path) -> tuple[str, str]:
 
 def extract_items(root: Path, items: Sequence[Item], target: Path, height: int, workers: int) -> Checked:
     """Every frame of every video into `target/<path without extension>/`; what is there already is kept."""
-    for leftover in target.rglob(".*.partial-*"):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_leftovers(target, recursive=True)
     names = Counter(_stem(item.path) for item in items)
     directories = {item: item.path if names[_stem(item.path)] > 1 else _stem(item.path) for item in items}
     checked = Checked(target)
@@ -267,8 +265,7 @@ def write_lists(name: str, checked: Checked, splits: dict[str, list[Item]], out:
             if not lines:
                 (out / file).unlink(missing_ok=True)
                 continue
-            with atomic_write(out / file) as f:
-                f.writelines(line + "\n" for line in lines)
+            write_lines(out / file, lines)
     except OSError as error:
         raise UserError(f"cannot write the lists to {out}: {error.strerror}: name a directory with --out") from None
     return UserDataSet(name, Path(os.path.abspath(checked.root)), list_file(out, "train"), list_file(out, "val"),

@@ -1,5 +1,4 @@
 """Write video files: H.264 (.mp4, .mov, .mkv) and VP9 (.webm), through PyAV's own codecs."""
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Dict, Iterable, Optional, Sequence, Tuple, Union
@@ -9,6 +8,7 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 
 from ops.common.errors import UserError
+from ops.common.files import whole_file
 
 # suffix -> (container, encoder)
 FORMATS = {
@@ -43,16 +43,11 @@ def encode_video(path: Path, frames: Iterable[np.ndarray], fps: Union[int, Fract
     """
     path = Path(path)
     container_format, codec = _format_of(path)
-    # One fixed name: what a killed run left behind is overwritten by the next one, not collected.
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(partial), "w", format=container_format) as container:
+    with whole_file(path) as temporary:
+        with av.open(str(temporary), "w", format=container_format) as container:
             count = _encode(container, codec, frames, Fraction(fps), intra_only)
         if not count:
             raise UserError(f"{path}: a video needs at least one frame, got none")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Optional
 import av
 import numpy as np
 
-from ops.common.files import atomic_write
+from ops.common.files import CannotWrite, atomic_write, cache_directory
 from ops.video.decode import BrokenVideo, decoded_frames, missing_bytes, open_video, video_stream
 
 log = logging.getLogger(__name__)
@@ -190,12 +190,6 @@ def _frame_key(frame: av.VideoFrame) -> tuple:
 
 # ---- the cache directory ----------------------------------------------------------------------------------------
 
-def cache_directory() -> Path:
-    """Where indices are kept between runs: $TSM_CACHE, else tsm/ in the user's cache directory."""
-    own = os.environ.get("TSM_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsm"
-
-
 def _cache_file(video: str, size: int, mtime: int) -> Path:
     name = hashlib.sha256(f"{_VERSION}\0{video}\0{size}\0{mtime}".encode("utf-8", "surrogateescape")).hexdigest()
     return cache_directory() / "frame_index" / name[:2] / f"{name[2:34]}.idx"
@@ -221,5 +215,5 @@ def _write(file: Path, index: FrameIndex) -> None:
     try:
         with atomic_write(file, "wb") as f:
             f.write(head.encode() + b"\n" + index.packets.tobytes())
-    except OSError as error:  # a read-only or full disk: every run scans anew
+    except CannotWrite as error:  # a read-only or full disk: every run scans again
         log.debug("frame index not kept in %s: %s", file, error)

@@ -7,21 +7,20 @@ sqlite3 finds an image; both ship with Python. Lists, samplers and pixels are th
 import errno
 import hashlib
 import io
-import json
 import os
 import sqlite3
 import tarfile
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, Optional, Sequence
+from typing import Any, BinaryIO, Optional, Sequence
 from urllib.parse import quote
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
-from ops.common.files import atomic_write, only_run
-from ops.common.pool import Stopped, cores, interrupted, start_worker, without_interrupts
+from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers, whole_file
+from ops.common.pool import Stopped, interrupted, run_jobs
 from ops.video.discovery import is_image_name
 
 INDEX, PLAN, SHARD = "index.sqlite", "shards.json", "shard-{:06d}.tar"
@@ -109,14 +108,15 @@ def pack(src: Path, dst: Path, videos: Optional[Sequence[str]] = None, per_shard
         raise UserError(f"no directories of images in {src}")
     dst.mkdir(parents=True, exist_ok=True)
     with only_run(dst):
-        _agree_on_plan(dst, names, per_shard)
-        for left in dst.glob(".*.tmp"):  # by a run that was killed
-            left.unlink()
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        agree_on_settings(dst / PLAN, {"videos": len(names), "per_shard": per_shard, "names": digest}, content="shards")
+        remove_leftovers(dst)
         parts = [names[i:i + per_shard] for i in range(0, len(names), per_shard)]
-        waiting = [i for i in range(len(parts)) if not (dst / SHARD.format(i)).exists()]
-        for _ in progress(_write_all(src, dst, parts, waiting, workers or cores()), desc="packing", unit="shard",
-                          total=len(waiting)):
-            pass
+        files = [dst / SHARD.format(i) for i in range(len(parts))]
+        waiting = [(file, part) for file, part in zip(files, parts) if not file.exists()]
+        with closing(run_jobs(partial(_write_shard, src), waiting, workers, lambda job: job[0].name)) as outcomes:
+            for _ in progress(outcomes, desc="packing", unit="shard", total=len(waiting)):
+                pass
         summary = PackSummary(len(names), len(parts), len(parts) - len(waiting))
         packed = _write_index(dst, len(parts), summary)
         reason = f"no images; once it has some, delete its shard and {INDEX} in {dst} and start again"
@@ -132,41 +132,9 @@ def find_directories(src: Path) -> list[str]:
                   if Path(directory) != src and any(map(is_image_name, files)))
 
 
-def _agree_on_plan(dst: Path, names: Sequence[str], per_shard: int) -> None:
-    """A run that goes on must pack the same videos in the same way."""
-    plan = {"videos": len(names), "per_shard": per_shard, "names": hashlib.sha256("\n".join(names).encode()).hexdigest()}
-    file = dst / PLAN
-    try:
-        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else plan
-    except ValueError:
-        before = None
-    if before != plan:
-        raise UserError(f"{dst} holds shards of other videos, or of another --videos_per_shard: name another directory, or"
-                        " delete it")
-    with atomic_write(file) as f:
-        json.dump(plan, f)
-
-
-def _write_all(src: Path, dst: Path, parts: Sequence[Sequence[str]], waiting: Sequence[int], workers: int) -> Iterator[int]:
-    jobs = [(src, dst / SHARD.format(i), parts[i]) for i in waiting]
-    if min(workers, len(jobs)) <= 1:
-        yield from (_write_shard(*job) for job in jobs)
-        return
-    context = get_context("spawn")
-    stop = context.Event()
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, start_worker, (stop,)) as pool:
-        try:
-            with without_interrupts():
-                running = [pool.submit(_write_shard, *job) for job in jobs]
-            yield from (future.result() for future in running)
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _write_shard(src: Path, path: Path, videos: Sequence[str]) -> int:
-    """One shard, whole or not at all: its number of images."""
-    count = 0
+def _write_shard(src: Path, job: tuple[Path, Sequence[str]]) -> None:
+    """job: the file of a shard, and its videos."""
+    path, videos = job
     with atomic_write(path, "wb") as f, tarfile.open(fileobj=f, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for video in videos:
             for image in _images(src / video):
@@ -176,8 +144,6 @@ def _write_shard(src: Path, path: Path, videos: Sequence[str]) -> int:
                 member = tarfile.TarInfo(f"{video}/{image.name}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-                count += 1
-    return count
 
 
 def _images(directory: Path) -> list[Path]:
@@ -199,10 +165,7 @@ def _content(image: Path) -> bytes:
 def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
     """Where each image lies, read back from the shards: the videos that have one."""
     packed: set[str] = set()
-    partial = dst / f".{INDEX}.partial"
-    partial.unlink(missing_ok=True)
-    index = sqlite3.connect(partial)
-    try:
+    with whole_file(dst / INDEX) as temporary, closing(sqlite3.connect(temporary)) as index:
         index.execute("CREATE TABLE files (name TEXT PRIMARY KEY, shard INTEGER, offset INTEGER, size INTEGER)"
                       " WITHOUT ROWID")
         for i in progress(range(shards), desc="indexing", unit="shard"):
@@ -211,9 +174,6 @@ def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
             packed.update(name.rsplit("/", 1)[0] for name, *_ in rows)
             summary.images += len(rows)
         index.commit()
-    finally:
-        index.close()
-    partial.replace(dst / INDEX)
     return packed
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ops.checkpoints import model_zoo as released
-from ops.checkpoints.model_zoo import BASE_URL, MODEL_ZOO, ONLINE_JESTER, cache_directory, cached_file, fetch
+from ops.checkpoints.model_zoo import BASE_URL, MODEL_ZOO, ONLINE_JESTER, cached_file, fetch
 from ops.common.errors import UserError
+from ops.common.files import cache_directory
 from tests.helpers.programs import assert_refused, run
 
 NAME = "TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth"

@@ -232,14 +232,14 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, weigh
     (tmp_path / "file").write_text("in the way")
     flags = [tmp_path / "v.mp4", "--weights", weights, "--window", 1, "--plot", tmp_path / "file" / "t.png"]
     done = predict(monkeypatch, capfd, *flags)
-    assert_refused(done, "cannot write", "t.png", "file is no directory")
+    assert_refused(done, "cannot write", "t.png", "file is not a directory")
     assert not done.out
     (tmp_path / "l.txt").write_text("v.mp4 0\n")
     (tmp_path / "own.yaml").write_text(f"mine: {{root: ., train_list: l.txt, val_list: l.txt, num_class: {len(NAMES)}}}\n")
     flags = ["mine", "--dataset_file", tmp_path / "own.yaml", "--weights", weights, "--device", "cpu", "-j", 0]
     for more in (["--out", tmp_path / "file"], ["--out", tmp_path / "report", "--csv_file", tmp_path / "file" / "x.csv"]):
         done = run(monkeypatch, capfd, "test_models", *flags, *more)
-        assert_refused(done, "cannot write", "file is no directory")
+        assert_refused(done, "cannot write", "file is not a directory")
         assert not done.out
     # What shows only when it is written costs no scores: they are written first.
     monkeypatch.setattr("ops.common.files.os.path.isdir", lambda path: False)

@@ -1,6 +1,7 @@
 """The vid2img programs: odd names, broken files, refusals, kills and resumption, on real videos."""
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -140,13 +141,15 @@ def test_two_videos_for_one_directory_are_refused_before_anything_is_written(tmp
     assert call("vid2img_sthv2.py", tmp_path, tmp_path / "frames", "--ext", "webm", "-j", 1)[0] == 0
 
 
-@pytest.mark.parametrize("changed", [{"height": 33}, {"quality": 50}, {"template": "img_{:05d}.jpg"}])
-def test_other_settings_do_not_mix(tmp_path, changed):
+@pytest.mark.parametrize("changed, difference", [
+    ({"height": 33}, "height 32 there, 33 now"), ({"quality": 50}, "quality 92 there, 50 now"),
+    ({"template": "img_{:05d}.jpg"}, "template {:06d}.jpg there, img_{:05d}.jpg now")])
+def test_other_settings_do_not_mix(tmp_path, changed, difference):
     (tmp_path / "v").mkdir()
     clip(tmp_path / "v" / "a.mp4", 2)
     extract_directory(tmp_path / "v", tmp_path / "f", height=32, workers=1)
     before = tree(tmp_path / "f")
-    with pytest.raises(UserError, match="holds frames made with .*height 32"):
+    with pytest.raises(UserError, match=re.escape(f"holds frames made with other settings ({difference}): ")):
         extract_directory(tmp_path / "v", tmp_path / "f", **{"height": 32, "workers": 1, **changed})
     assert tree(tmp_path / "f") == before
 
@@ -196,7 +199,7 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path):
     clip(tmp_path / "v" / "a.mp4", 2)
     handle = os.open(tmp_path / "f", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match="another run is extracting"):
+    with pytest.raises(UserError, match="another run is writing into"):
         extract_directory(tmp_path / "v", tmp_path / "f", workers=1)
     os.close(handle)
     assert extract_directory(tmp_path / "v", tmp_path / "f", workers=1).extracted == 1

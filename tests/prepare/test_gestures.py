@@ -164,7 +164,7 @@ def test_a_second_call_makes_only_what_is_missing(tmp_path):
     for index in (2, 9):
         (out / "videos" / f"{index}.mp4").unlink()
     (out / "videos" / "11.mp4").write_bytes(b"")  # a power cut
-    (out / "videos" / ".9.mp4.part").write_bytes(b"half a video")  # a kill
+    (out / "videos" / ".9.mp4.partial-0a1b2c3d").write_bytes(b"half a video")  # a kill
     (out / "train.json").unlink()
     kept = (out / "videos" / "5.mp4").stat().st_mtime_ns
     summary = make_gestures(out, **settings)
@@ -177,12 +177,12 @@ def test_killed_between_its_first_two_files(tmp_path, monkeypatch):
     settings = dict(videos=8, size=(32, 32), workers=1)
     written = []
 
-    def killed(path, content):
+    def killed(path, *settings, **words):
         written.append(path.name)
-        write(path, content)
+        write(path, *settings, **words)
         raise KeyboardInterrupt
-    write = gestures._write_json
-    monkeypatch.setattr(gestures, "_write_json", killed)
+    write = gestures.agree_on_settings
+    monkeypatch.setattr(gestures, "agree_on_settings", killed)
     with pytest.raises(KeyboardInterrupt):
         make_gestures(tmp_path / "data", **settings)
     assert written == ["gestures.json"] and not (tmp_path / "data" / "videos").exists()
@@ -231,7 +231,7 @@ def test_impossible_settings_are_refused(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(seed=4), r"made with other settings \(seed 3 there, 4 now\); choose another directory, or delete"),
+    (dict(seed=4), r"made with other settings \(seed 3 there, 4 now\): use the same settings, or name another directory"),
     (dict(videos=9), "videos 8 there, 9 now"),
     (dict(size=SMALL), r"size \[32, 32\] there, \[64, 48\] now"),
     (dict(fmt="webm"), "fmt mp4 there, webm now"),
@@ -247,11 +247,11 @@ def test_a_directory_of_other_settings_is_refused(tmp_path, change, message):
 
 def test_directories_that_are_not_ours_are_refused(tmp_path):
     (tmp_path / "real" / "videos").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds videos, but no gestures.json"):
+    with pytest.raises(UserError, match="holds videos, made by another program .*no gestures.json"):
         make_gestures(tmp_path / "real", videos=8, workers=1)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "gestures.json").write_text("{")
-    with pytest.raises(UserError, match="its gestures.json is unreadable"):
+    with pytest.raises(UserError, match="gestures.json is damaged"):
         make_gestures(tmp_path / "broken", videos=8, workers=1)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: cannot write the data set there"):

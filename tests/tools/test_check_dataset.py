@@ -196,7 +196,7 @@ def test_no_clean_list_is_written_if_one_would_be_empty(tmp_path, monkeypatch, c
     assert_refused(check(monkeypatch, capfd, *flags, tmp_path / "clean.txt"), "--fix", "val.txt")
     assert not list(tmp_path.glob("clean*"))
     done = check(monkeypatch, capfd, *flags, train / "clean.txt")  # before anything is checked
-    assert_refused(done, "cannot write", "list.txt is no directory")
+    assert_refused(done, "cannot write", "list.txt is not a directory")
     assert not done.out
 
 

@@ -125,7 +125,7 @@ def test_what_is_wrong_is_said(directories, shards, tmp_path, monkeypatch, capfd
         data_set(shards, lists)[0]
     with pytest.raises(UserError, match="no index.sqlite in"):
         Shards(directories)
-    with pytest.raises(UserError, match="other videos"):
+    with pytest.raises(UserError, match=r"holds shards made with other settings \(per_shard 2 there, 3 now\)"):
         pack(directories, shards, per_shard=3)
     cut = tmp_path / "cut"
     pack(directories, cut)

@@ -5,23 +5,19 @@ A model that ignores the order of frames cannot score above 50% on it: see ops.p
 frames do not tell, and `_make_video` for why the files do not.
 """
 import json
-import os
-import signal
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
-from ops.common.pool import cores, end_with_parent
+from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers
+from ops.common.pool import cores, run_jobs
 from ops.prepare.gestures.render import CLASSES, SIZE, TWIN, Size, render_clip, render_stream, thing_of_clip
 from ops.video.encode import encode_video
 
@@ -73,15 +69,14 @@ def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, size: Size = S
     labels = settings.labels()
     try:
         _claim(out, settings)
-        missing = [index for index in range(1, videos + 1) if not _is_made(_video(out, settings, index))]
-        _make_videos(out, settings, labels, missing, workers)
-        _write_lists(out, settings, labels)
+        with only_run(out):
+            remove_leftovers(out, recursive=True)
+            missing = [index for index in range(1, videos + 1) if not _is_made(_video(out, settings, index))]
+            _make_videos(out, settings, labels, missing, workers)
+            _write_lists(out, settings, labels)
         size_on_disk = sum(_video(out, settings, index).stat().st_size for index in range(1, videos + 1))
     except OSError as error:
         raise UserError(f"{out}: cannot write the data set there ({error.strerror or error})") from error
-    except BrokenProcessPool as error:
-        raise UserError(f"{out}: a worker process was killed (memory?); start again to go on, with a smaller -j"
-                        ) from error
     return {"out": str(out), "videos": videos, "train": videos - settings.validation,
             "validation": settings.validation, "made": len(missing), "kept": videos - len(missing),
             "bytes": size_on_disk, "seconds": time.monotonic() - began}
@@ -106,31 +101,10 @@ def _check(settings: Settings, workers: int) -> None:
 
 def _claim(out: Path, settings: Settings) -> None:
     """Make `out` a directory for these settings, or refuse to mix them with what is there."""
-    record, wanted = out / "gestures.json", json.loads(json.dumps(settings._asdict()))
-    if record.exists():
-        try:
-            found = json.loads(record.read_text())
-        except ValueError:
-            found = None
-        if found != wanted:
-            raise UserError(f"{out}: holds gestures made with other settings ({_difference(found, wanted)}); "
-                            "choose another directory, or delete this one")
-    else:
-        strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json")
-                     if (out / name).exists()]
-        if strangers:
-            raise UserError(f"{out}: holds {strangers[0]}, but no gestures.json, so it is not ours to write into; "
-                            "choose another directory")
-        out.mkdir(parents=True, exist_ok=True)
-        _write_json(record, wanted)  # first of all: whenever a kill comes from here on, the directory is known as ours
+    strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json") if (out / name).exists()]
+    # First of all: a run that is killed from here on leaves a directory that is known as ours.
+    agree_on_settings(out / "gestures.json", settings._asdict(), content="gestures", foreign=", ".join(strangers))
     (out / "videos").mkdir(exist_ok=True)
-
-
-def _difference(found: Any, wanted: Dict[str, Any]) -> str:
-    if not isinstance(found, dict):
-        return "its gestures.json is unreadable"
-    return ", ".join(f"{key} {found.get(key)} there, {value} now" for key, value in wanted.items()
-                     if found.get(key) != value) or "more of them there"
 
 
 def _video(out: Path, settings: Settings, index: int) -> Path:
@@ -144,25 +118,21 @@ def _is_made(path: Path) -> bool:
 
 def _make_videos(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int],
                  workers: int) -> None:
-    workers = min(workers, max(1, len(indices) // BATCH))
-    with progress(total=len(indices), unit="video", desc="gestures") as bar:
-        if workers == 1:
-            for index in indices:
-                _make_video(out, settings, index, labels[index - 1])
-                bar.update()
-            return
-        batches = [indices[start:start + BATCH] for start in range(0, len(indices), BATCH)]
-        with _pool(workers) as pool:
-            with _ctrl_c_ignored():  # the workers start here and inherit it: only this process handles Ctrl-C
-                tasks = [pool.submit(_make_batch, out, settings, batch, [labels[index - 1] for index in batch])
-                         for batch in batches]
-            for task in as_completed(tasks):
-                bar.update(task.result())
+    batches = [indices[start:start + BATCH] for start in range(0, len(indices), BATCH)]
+    with closing(run_jobs(partial(_make_batch, out, settings, labels), batches, workers, _batch_name)) as outcomes, \
+            progress(total=len(indices), unit="video", desc="gestures") as bar:
+        for _, count in outcomes:
+            bar.update(count)
 
 
-def _make_batch(out: Path, settings: Settings, indices: Sequence[int], labels: Sequence[int]) -> int:
-    for index, label in zip(indices, labels):
-        _make_video(out, settings, index, label)
+def _batch_name(indices: Sequence[int]) -> str:
+    return f"videos {indices[0]} to {indices[-1]}"
+
+
+def _make_batch(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int]) -> int:
+    cv2.setNumThreads(1)  # one process per core is enough
+    for index in indices:
+        _make_video(out, settings, index, labels[index - 1])
     return len(indices)
 
 
@@ -195,33 +165,5 @@ def _write_lists(out: Path, settings: Settings, labels: Sequence[int]) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with the block; when it is left by an error or Ctrl-C, after their current task."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)  # one process per core is enough
-    end_with_parent()
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with atomic_write(path) as f:
+        f.write(json.dumps(content, indent=1) + "\n")
