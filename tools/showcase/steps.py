@@ -83,13 +83,11 @@ def execute(words: Sequence[str], stdout: Optional[Path]) -> int:
     command = [sys.executable, *words]
     if stdout is None:
         return subprocess.run(command).returncode
-    unfinished = stdout.with_name(f".{stdout.name}.part")
-    with user_errors(stdout):
-        with open(unfinished, "w") as f:
-            status = subprocess.run(command, stdout=f).returncode
-        if not status:
-            unfinished.replace(stdout)
-    return status
+    done = subprocess.run(command, stdout=subprocess.PIPE)
+    if not done.returncode:
+        with user_errors(stdout), atomic_write(stdout, "wb") as f:
+            f.write(done.stdout)
+    return done.returncode
 
 
 @contextmanager
