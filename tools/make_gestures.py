@@ -2,38 +2,39 @@
 
     python tools/make_gestures.py --out data/gestures
 
-Started again after an interruption, it goes on where it stopped.
+After an interruption, run it again to resume.
 """
-import argparse
 import re
 import sys
 from pathlib import Path
 from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ops.common.cli import Parser, run
+from ops.common.cli import NotAllowed, Parser, add_seed_flag, add_workers_flag, number, one_of, run
 from ops.prepare.gestures.make import FORMATS, VIDEOS, make_gestures
-from ops.prepare.gestures.render import SIZE
+from ops.prepare.gestures.render import CLASSES, SIZE
 
 
 def parse_size(text: str) -> Tuple[int, int]:
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as {SIZE[0]}x{SIZE[1]}")
+        raise NotAllowed(f"{text!r}: choose WIDTHxHEIGHT, such as {SIZE[0]}x{SIZE[1]}")
     return int(match[1]), int(match[2])
 
 
 def build_parser() -> Parser:
     parser = Parser(description="Render and encode the gestures data set.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the data set")
-    parser.add_argument("--videos", type=int, default=VIDEOS, metavar="N",
-                        help=f"how many, train and validation (default {VIDEOS})")
-    parser.add_argument("--val", type=float, default=0.2, metavar="FRACTION", help="share for validation")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other videos")
+    parser.add_argument("--videos", type=number(int, len(CLASSES)), default=VIDEOS, metavar="N",
+                        help="number of training and validation videos (default: %(default)s)")
+    parser.add_argument("--val", type=number(float, above=0, below=1), default=0.2, metavar="FRACTION",
+                        help="validation share (default: %(default)s)")
+    add_seed_flag(parser, help="a different seed gives different videos (default: %(default)s)")
     parser.add_argument("--size", type=parse_size, default=SIZE, metavar="WxH",
-                        help=f"pixels, even numbers (default {SIZE[0]}x{SIZE[1]})")
-    parser.add_argument("--format", default="mp4", help=f"{' or '.join(FORMATS)}: H.264 or VP9")
-    parser.add_argument("-j", "--workers", type=int, default=None, help="processes (default: the cores)")
+                        help=f"frame size, pixels, even numbers (default: {SIZE[0]}x{SIZE[1]})")
+    parser.add_argument("--format", type=one_of(*FORMATS), default="mp4",
+                        help="mp4 (H.264) or webm (VP9) (default: %(default)s)")
+    add_workers_flag(parser)
     return parser
 
 

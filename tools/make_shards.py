@@ -1,12 +1,12 @@
-"""Pack frame directories into tar files, for clusters whose file systems are slow with many small files.
+"""Pack frame directories into tar files, for clusters with file systems that are slow for many small files.
 
     python tools/make_shards.py FRAMES SHARDS
     python tools/make_shards.py FRAMES SHARDS --list train_videofolder.txt --list val_videofolder.txt
     python main.py somethingv2 RGB --shift --root_path SHARDS        # the same lists, the same pixels
 
-FRAMES is what --root_path would be: the directory that the lists' paths start from. The images (optical flow, too) are
-copied as they are. Started again after an interruption, it goes on; videos without images are listed, and the exit
-status is then 2.
+FRAMES is what --root_path would be: the directory that the lists' paths are relative to. Images, including optical flow,
+are copied unchanged. After an interruption, run it again to resume. Videos without images are listed, and the exit status
+is then 2.
 """
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.cli import Parser, run
+from ops.common.cli import Parser, add_workers_flag, number, run
 from ops.data.list_files import read_list
 from ops.video.shards import PER_SHARD, pack
 
@@ -23,11 +23,11 @@ def main() -> int:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("frames", metavar="FRAMES", type=Path, help="directory of the frame directories")
-    add("shards", metavar="SHARDS", type=Path, help="directory that receives the shards")
+    add("shards", metavar="SHARDS", type=Path, help="directory for the shards")
     add("--list", type=Path, action="append", metavar="LIST",
-        help="only the videos of this list; may be given several times (default: every directory that holds images)")
-    add("--videos_per_shard", type=int, default=PER_SHARD, help="default: %(default)s")
-    add("-j", "--workers", type=int, help="processes (default: one per core)")
+        help="only the videos of this list; repeatable (default: every directory with images)")
+    add("--videos_per_shard", type=number(int, 1), default=PER_SHARD, metavar="N", help="(default: %(default)s)")
+    add_workers_flag(parser)
     args = parser.parse_args()
     videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
     summary = pack(args.frames, args.shards, videos, args.videos_per_shard, args.workers)

@@ -193,7 +193,7 @@ def test_lists_of_something_v1_name_the_numbered_directories(tmp_path):
 
 
 @pytest.mark.parametrize("args, words", [
-    (["--layout", "foo"], ["'foo'", "ucf, something_v1, rgb"]),
+    (["--layout", "foo"], ["'foo'", "ucf, something_v1 or rgb"]),
     (["--method", "foo"], ["'foo'", "dis or tvl1"]),
     (["--layout", "something_v1"], ["'clip a'", "no number"]),
     (["--bound", 0], ["--bound 0", "above 0"]),

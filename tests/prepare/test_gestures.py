@@ -70,11 +70,10 @@ def test_made_on_first_use_equals_what_the_tools_make(tmp_path, monkeypatch, cap
     resolve_dataset("gestures", "RGB", str(tmp_path / "used"))
 
 
-def test_first_use_the_tool_and_the_quickstart_make_equally_many(monkeypatch):
+def test_first_use_the_command_and_the_quickstart_make_equally_many_videos():
     import tools.make_gestures
     import tools.quickstart
-    monkeypatch.setattr(sys, "argv", ["quickstart.py"])
-    assert tools.quickstart.parse().videos == VIDEOS == gestures_data.VIDEOS
+    assert tools.quickstart.build_parser().parse_args([]).videos == VIDEOS == gestures_data.VIDEOS
     assert tools.make_gestures.build_parser().parse_args(["--out", "x"]).videos == VIDEOS
 
 
@@ -259,8 +258,8 @@ def test_directories_that_are_not_ours_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--videos", "0"], "error: --videos 0: at least 8"),
-    (["--size", "96by72"], "error: argument --size: '96by72' is not WIDTHxHEIGHT"),
+    (["--videos", "0"], "error: --videos 0: choose 8 or more"),
+    (["--size", "96by72"], "error: --size '96by72': choose WIDTHxHEIGHT"),
     (["--format", "avi"], "error: --format 'avi': choose mp4 or webm"),
 ])
 def test_the_tool_refuses_with_one_line_and_status_2(tmp_path, arguments, message):

@@ -1,10 +1,10 @@
-"""What the commands that extract frames or flow share: flags, the report, and all of vid2img_*.py."""
+"""What the commands that extract frames or flow share: flags, the report, and the whole of vid2img_*.py."""
 import sys
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Optional
 
-from ops.common.cli import Parser
+from ops.common.cli import Flags, Parser, add_workers_flag, number
 from ops.prepare.extract import EXTENSIONS, QUALITY, ExtractSummary, extract_directory
 
 
@@ -18,15 +18,26 @@ def vid2img(description: Optional[str], *, source: str, target: str, template: s
     add = parser.add_argument
     add("source", metavar=source, type=Path, help="directory of the videos")
     add("target", metavar=target, type=Path, help="directory for the frame directories")
-    add("-j", "--workers", type=int, help="processes (default: one per core)")
-    add("--height", type=int, default=height,
-        help="height of the frames, pixels; 0 keeps the video's own (default: %(default)s)")
-    add("--quality", type=int, default=QUALITY,
-        help="JPEG quality, 1-100 (default: %(default)s, no worse than ffmpeg's -q:v 0)")
-    add("--ext", default=",".join(EXTENSIONS), help="video file extensions, separated by commas (default: %(default)s)")
+    add_extraction_flags(parser, height=height, quality=QUALITY, note=", no worse than ffmpeg's -q:v 0")
     args = parser.parse_args()
-    return report(extract_directory(args.source, args.target, template, args.height, args.quality, args.ext.split(","),
+    return report(extract_directory(args.source, args.target, template, args.height, args.quality, args.ext,
                                     args.workers, by_class))
+
+
+def add_extraction_flags(parser: Flags, *, height: int, quality: int, note: str = "") -> None:
+    """--height, --quality, --ext and --workers. note: what the default quality means."""
+    add = parser.add_argument
+    add("--height", type=number(int, 0), default=height, metavar="PIXELS",
+        help="scale frames to this height; 0 keeps their own (default: %(default)s)")
+    add("--quality", type=number(int, 1, 100), default=quality, metavar="N",
+        help=f"JPEG quality, 1-100 (default: %(default)s{note})")
+    add("--ext", type=extensions, default=EXTENSIONS, metavar="EXT,...",
+        help=f"extensions of video files, separated by commas (default: {','.join(EXTENSIONS)})")
+    add_workers_flag(parser)
+
+
+def extensions(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def report(summary: ExtractSummary) -> int:

@@ -5,7 +5,7 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Callable, Optional
 
-from ops.common.cli import Parser
+from ops.common.cli import Parser, add_root_dataset_flag, add_workers_flag
 from ops.dataset_config import DATASETS, dataset_root
 from ops.prepare.annotations import Annotations
 from ops.prepare.list_writer import ListSummary, write_lists
@@ -21,12 +21,12 @@ def gen_label(description: Optional[str], dataset: str, labels: str, parse: Call
     lists = os.path.dirname(files.train_list)
     parser = Parser(description=description, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--root_dataset", help="directory of all data sets (default: $TSM_ROOT, else data)")
+    add_root_dataset_flag(parser)
     add("--labels", type=Path, help=f"directory of the label files (default: ROOT_DATASET/{labels})")
     add("--frames", type=Path, help=f"directory of the frame directories (default: ROOT_DATASET/{files.frames})")
     add("--out", type=Path, help=f"directory for the lists (default: ROOT_DATASET/{lists})")
     add("--allow_missing", action="store_true", help="exit with status 0 even if videos have no frames")
-    add("-j", "--workers", type=int, default=8, help="threads that count frames (default: %(default)s)")
+    add_workers_flag(parser, default=8, what="threads that count frames")
     args = parser.parse_args()
     root = dataset_root(args.root_dataset)
     summary = write_lists(parse(args.labels or root / labels), args.frames or root / files.frames, args.out or root / lists,
