@@ -1,9 +1,10 @@
-"""Measure a claim on this machine: both sides in one run, medians of interleaved rounds, CPU flags beside them.
+"""Measure a claim on this machine. One run measures both sides in turns and prints medians and the processor's features.
 
     python tools/benchmark.py memory    # in-place shift: peak activation memory and time of a training step
-    python tools/benchmark.py data      # loading: clips per second against the published way
-    python tools/benchmark.py online    # streaming: latency and frames per second by backend
+    python tools/benchmark.py data      # loading: clips per second, compared with the published way
+    python tools/benchmark.py online    # streaming: latency and frames per second of every backend
 """
+import argparse
 import importlib
 import sys
 from pathlib import Path
@@ -13,16 +14,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.common.cli import Parser, run
 from tools.benchmarks.machine import describe_machine
 
-SUBJECTS = {"memory": "peak activation memory of a training step, plain against in-place shift",
-            "data": "clips per second, against the published way of loading",
-            "online": "per-frame latency and frames per second of streaming, by backend"}
+SUBJECTS = {"memory": "peak activation memory of a training step: in-place shift compared with the plain shift",
+            "data": "clips per second: compared with the published way of loading",
+            "online": "latency per frame and frames per second of streaming, by backend"}
 
 
 def main() -> Optional[int]:
-    parser = Parser(prog="benchmark.py", description="Measure a claim on this machine.")
+    parser = Parser(prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="|".join(SUBJECTS))
-    for name, words in SUBJECTS.items():
-        importlib.import_module(f"tools.benchmarks.{name}").add_arguments(subjects.add_parser(name, help=words))
+    for name, description in SUBJECTS.items():
+        module = importlib.import_module(f"tools.benchmarks.{name}")
+        module.add_arguments(subjects.add_parser(name, help=description, description=module.__doc__,
+                                                 formatter_class=argparse.RawDescriptionHelpFormatter))
     args = parser.parse_args()
     print(describe_machine())
     return importlib.import_module(f"tools.benchmarks.{args.subject}").run(args)

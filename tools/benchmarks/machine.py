@@ -1,4 +1,4 @@
-"""What a measurement must name: the machine and the versions; and how several things are timed side by side."""
+"""The machine that a measurement ran on, and the timing of several jobs side by side."""
 import os
 import platform
 import statistics
@@ -7,12 +7,12 @@ from typing import Callable
 
 import torch
 
-# Instruction sets that decide how fast a network runs on a CPU.
+# Instruction sets that determine how fast a network runs on a CPU.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 
 
 def describe_machine() -> str:
-    """One line: processor, its flags of interest, cores, GPU, torch."""
+    """One line: the processor, those of FLAGS that it has, cores, GPU, and torch's version."""
     name, flags = _processor()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (f"machine: {name} ({' '.join(flags) or 'flags unknown'}), {len(os.sched_getaffinity(0))} cores, {gpu};"
@@ -20,6 +20,7 @@ def describe_machine() -> str:
 
 
 def _processor() -> tuple[str, list[str]]:
+    """Its name, and those of FLAGS that it has."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
             rows = dict(line.strip().split("\t", 1)[0:1] + [line.split(":", 1)[1].strip()] for line in f if ":" in line)
@@ -30,7 +31,7 @@ def _processor() -> tuple[str, list[str]]:
 
 
 def interleaved_medians(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each job over `rounds`, the jobs taking turns; one untimed round first."""
+    """Median seconds of each job. The jobs take turns in every round; one more round, untimed, comes first."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for round_number in range(rounds + 1):
         for name, job in jobs.items():

@@ -1,8 +1,8 @@
-"""Peak activation memory and time of one training step: without shift, with the plain one, and with --inplace.
+"""Peak activation memory and time of one training step: without a shift, with the plain shift, and with --inplace.
 
-In the ResNets the plain shift makes the network keep a second, shifted copy of what it keeps anyway; --inplace keeps
-none. In MobileNetV2 (its blocks' inputs come straight from a batch norm) and BNInception (from a concatenation) nothing
-but the shifted copy is kept, so that the plain shift costs nothing there, and --inplace can save nothing.
+With the plain shift, a ResNet keeps a shifted copy of a tensor that it keeps anyway; with --inplace it keeps no copy. In
+MobileNetV2 and BNInception, a shift's input comes straight from a batch norm or a concatenation, and only the shifted
+tensor is kept. There the plain shift costs no memory, so --inplace cannot save any.
 """
 import argparse
 import gc
@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from ops.common.cli import add_device_flag, add_input_size_flag, number
 from ops.common.device import pick_device
-from ops.common.errors import UserError
 from ops.models import TSN
 from ops.spec import ModelSpec
 from tools.benchmarks.machine import interleaved_medians
@@ -29,16 +29,15 @@ MODELS = (("resnet50", "blockres"), ("resnet50", "block"), ("resnet18", "blockre
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch_size", type=int, default=2, help="clips")
-    parser.add_argument("--num_segments", type=int, default=8)
-    parser.add_argument("--input_size", type=int, default=112)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="auto")
+    add = parser.add_argument
+    add("--batch_size", type=number(int, 1), default=2, metavar="N", help="clips per step (default: %(default)s)")
+    add("--num_segments", type=number(int, 1), default=8, metavar="N", help="frames per clip (default: %(default)s)")
+    add_input_size_flag(parser, default=112)
+    add("--rounds", type=number(int, 1), default=5, metavar="N", help="timed steps of each kind (default: %(default)s)")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> Optional[int]:
-    if min(args.batch_size, args.num_segments, args.rounds) < 1:
-        raise UserError("--batch_size, --num_segments and --rounds: choose 1 or more")
     device = pick_device(args.device)
     size = f"{args.batch_size} clips x {args.num_segments} frames x {args.input_size}^2"
     print(f"one training step of {size} on {device}")
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> Optional[int]:
 
 def training_step(arch: str, place: str, kind: str, args: argparse.Namespace,
                   device: torch.device) -> Callable[[], None]:
-    """A forward and a backward pass whose gradients are freed before the next. kind: of shift, one of KINDS."""
+    """A forward and a backward pass, after which the gradients are freed. kind: one of KINDS."""
     settings = ModelSpec(10, args.num_segments, arch=arch, shift=kind != "none", shift_place=place)
     model = TSN.from_spec(settings, inplace=kind == "inplace").to(device).train()
     clips = torch.randn(args.batch_size, args.num_segments * 3, args.input_size, args.input_size, device=device)
@@ -72,7 +71,7 @@ def _step(model: TSN, clips: Tensor) -> None:
 
 
 def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """The most memory that a step holds beyond what was held before it."""
+    """The most memory that a step holds at a time, beyond what was held before it."""
     step()
     gc.collect()
     if device.type == "cuda":
@@ -80,7 +79,7 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences the profiler's own messages
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
     with tempfile.TemporaryDirectory() as directory:

@@ -1,14 +1,12 @@
-"""Latency of one step and frames per second of streaming, by backend, precision, model and number of streams.
+"""Latency of a step and frames per second of streaming, by model, number of streams, backend and precision.
 
-Everything is set against the plain step of one stream: eager PyTorch, float32, NCHW, its default threads. One run
-measures all of a model's rows, taking turns, so that what else the machine does meets each alike.
+Everything is compared with the plain step of one stream: eager PyTorch, float32, NCHW, default threads. The rows of a
+model are measured in turns, so that other load on the machine affects all of them alike.
 """
 import argparse
 import itertools
 import logging
-import os
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, Sequence
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.common.cli import progress
+from ops.common.cli import add_input_size_flag, number, one_of, progress
 from ops.common.errors import UserError
 from ops.models import TSN
 from ops.runtimes.base import PRECISIONS
@@ -28,7 +26,7 @@ from ops.runtimes.step_file import ExportedStep
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.step_runtime import State, StepRuntime
-from ops.streaming.stream import Stream
+from tools.benchmarks.soak import soak
 
 log = logging.getLogger(__name__)
 
@@ -37,31 +35,31 @@ CLASSES = 27  # Jester's
 EAGER = "eager float32 NCHW"
 COMPARED_FRAMES = 4
 CALIBRATION_FRAMES = 8
-SLICE = 0.25  # seconds that a row gets in each round, or one step where that takes longer
-LEAST_STEPS = 5  # of a row, however long they take
-SOAK_SIZE = 32  # pixels; the size changes nothing in what could leak
-SOAK_PERCENT = (5, 25, 50, 75, 100)
+SLICE = 0.25  # seconds for a row in each round; one step if a step takes longer
+MIN_STEPS = 5  # per row, however long they take
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--arch", nargs="+", default=list(ARCHS), help=f"random weights of these (default: {' '.join(ARCHS)})")
-    add("--weights", type=Path, help="measure this online file or checkpoint instead")
-    add("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    add("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    add("--streams", type=int, nargs="+", default=[1, 4, 16])
-    add("--input_size", type=int, default=224)
-    add("--rounds", type=int, default=5, help="in each, every row steps for a quarter of a second")
-    add("--compile", action="store_true", help="torch.compile too (needs a C++ compiler; compiles for a minute)")
-    add("--soak", type=int, metavar="STEPS", help="instead: memory of the process over so many steps of a small model,"
-        " by backend (100000: 4 minutes)")
+    add("--arch", nargs="+", default=list(ARCHS), help=f"models, with random weights (default: {' '.join(ARCHS)})")
+    add("--weights", type=Path, metavar="FILE", help="measure this online file or checkpoint instead")
+    add("--precision", nargs="+", type=one_of(*PRECISIONS), default=list(PRECISIONS), metavar="PRECISION",
+        help=f"default: {' '.join(PRECISIONS)}")
+    add("--backend", nargs="+", type=one_of(*BACKENDS), default=list(BACKENDS), metavar="BACKEND",
+        help=f"default: {' '.join(BACKENDS)}")
+    add("--streams", type=number(int, 1), nargs="+", default=[1, 4, 16], metavar="N",
+        help="numbers of streams in one batch (default: 1 4 16)")
+    add_input_size_flag(parser)
+    add("--rounds", type=number(int, 1), default=5, metavar="N",
+        help="rounds, in each of which every row steps for a quarter of a second (default: %(default)s)")
+    add("--compile", action="store_true", help="also measure torch.compile (needs a C++ compiler; compiles for a minute)")
+    add("--soak", type=number(int, 1), metavar="STEPS",
+        help="instead, measure the memory of the process over this many steps of a small model (100000: 4 minutes)")
 
 
 def run(args: argparse.Namespace) -> Optional[int]:
-    if min(args.rounds, args.input_size, *args.streams, args.soak or 1) < 1:
-        raise UserError("--rounds, --input_size, --streams and --soak: choose 1 or more")
     pairs = itertools.product(args.backend, args.precision)
-    args.ways = [(backend, precision) for backend, precision in pairs if can(backend, precision)]
+    args.ways = [(backend, precision) for backend, precision in pairs if is_available(backend, precision)]
     if args.soak:
         soak(args.backend, args.soak)
         return None
@@ -76,10 +74,7 @@ def run(args: argparse.Namespace) -> Optional[int]:
 
 @dataclass
 class Row:
-    """One line of the table while it is being measured.
-
-    error: see `run`, percent. seconds: of each step.
-    """
+    """One line of the table. error: percent, as `run` explains it. seconds: of each step so far."""
     name: str
     streams: int
     step: Callable[[], object]
@@ -93,13 +88,13 @@ class Row:
 
 
 def random_model(arch: str, size: int) -> OnlineTSM:
-    """A one-way model whose random weights give logits of ordinary size: its norms have seen some frames."""
+    """A unidirectional model with random weights. Its norms have seen some frames, so its logits have an ordinary size."""
     torch.manual_seed(0)
     model = TSN.from_spec(ModelSpec(CLASSES, 2, arch=arch, shift=True, shift_direction="unidirectional",
                                     input_size=size))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean of what it sees
+            module.momentum = None  # the mean over all its batches
             module.train()
     with torch.no_grad():
         for _ in range(2):
@@ -110,7 +105,7 @@ def random_model(arch: str, size: int) -> OnlineTSM:
 # ---- speed --------------------------------------------------------------------------------------------------
 
 def measure(online: OnlineTSM, args: argparse.Namespace) -> None:
-    """Print the rows of one model."""
+    """Measure and print the rows of one model."""
     models = open_all(online, args)
     rows = [row for streams in sorted({1, *args.streams})
             for row in make_rows(models, streams, args.input_size) if streams in args.streams or row.name == EAGER]
@@ -118,7 +113,7 @@ def measure(online: OnlineTSM, args: argparse.Namespace) -> None:
         for row in rows:
             sample(row)
     for row in rows:
-        while len(row.seconds) < LEAST_STEPS:
+        while len(row.seconds) < MIN_STEPS:
             sample(row)
     base = rows[0].rate  # eager, one stream
     for row in rows:
@@ -129,7 +124,7 @@ def measure(online: OnlineTSM, args: argparse.Namespace) -> None:
 
 
 def open_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, StepRuntime]:
-    """Each way to step this model, the plain one first."""
+    """Every way to step this model, the plain one first."""
     models: dict[str, StepRuntime] = {EAGER: online}
     steps = export_all(online, args)
     for backend, precision in args.ways:
@@ -142,7 +137,7 @@ def open_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, StepRunti
 
 
 def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, ExportedStep]:
-    """The steps that the runtimes need: float32, and int8 calibrated on frames like those that are measured."""
+    """The exported steps that the runtimes need: float32, and int8 calibrated on frames like the measured ones."""
     wanted = {precision for backend, precision in args.ways if runs_exported(backend)}
     if not wanted:
         return {}
@@ -154,8 +149,8 @@ def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, Exporte
     return steps
 
 
-def can(backend: str, precision: str) -> bool:
-    """Whether this machine has it; says why not."""
+def is_available(backend: str, precision: str) -> bool:
+    """Whether this machine has it. Logs the reason if not."""
     try:
         check_backend(backend, precision)
     except UserError as error:
@@ -165,7 +160,7 @@ def can(backend: str, precision: str) -> bool:
 
 
 class Compiled:
-    """torch.compile of the plain step, weights frozen into it."""
+    """torch.compile of the plain step, with the weights frozen into it."""
 
     def __init__(self, online: OnlineTSM) -> None:
         self.spec, self.class_names = online.spec, online.class_names
@@ -179,16 +174,16 @@ class Compiled:
 
 
 def make_rows(models: Mapping[str, StepRuntime], streams: int, size: int) -> Iterator[Row]:
-    """A row for each model, the plain one first; all have stepped the same few frames already, for the error."""
+    """A row per model, the plain one first. All models have stepped the same few frames, which gives the error."""
     frames = torch.randn(COMPARED_FRAMES, streams, 3, size, size, generator=torch.Generator().manual_seed(1))
-    wanted = logits_of(models[EAGER], frames)
+    expected = logits_of(models[EAGER], frames)
     for name, model in models.items():
-        error = 100 * float((logits_of(model, frames) - wanted).abs().max() / wanted.abs().max())
+        error = 100 * float((logits_of(model, frames) - expected).abs().max() / expected.abs().max())
         yield Row(name, streams, stepper(model, frames[0]), error)
 
 
 def stepper(model: StepRuntime, frames: Tensor) -> Callable[[], None]:
-    """A call that steps this model once more with these frames."""
+    """A function that steps this model with these frames, each time from the state of the previous call."""
     state = [model.initial_state(*frames.shape[:1], *frames.shape[-2:])]
 
     def step() -> None:
@@ -207,7 +202,7 @@ def logits_of(model: StepRuntime, frames: Tensor) -> Tensor:
 
 
 def sample(row: Row) -> None:
-    """Time steps of one row for a slice of time; the first one, in another row's cache, does not count."""
+    """Time one row's steps for a slice of time. A first step is not counted, because another row filled the caches."""
     if not row.seconds or row.seconds[-1] < SLICE:
         row.step()
     end = time.perf_counter() + SLICE
@@ -218,64 +213,3 @@ def sample(row: Row) -> None:
         row.seconds.append(now - begin)
         if now >= end:
             return
-
-
-# ---- memory -------------------------------------------------------------------------------------------------
-
-def soak(backends: Sequence[str], steps: int) -> None:
-    """Print the memory of this process while one stream after another takes `steps` frames."""
-    resident_megabytes()  # before anything else: not every system tells
-    marks = sorted({max(1, steps * part // 100) for part in SOAK_PERCENT})
-    print(f"memory of the process in MB after so many frames through ops.streaming.stream.Stream (resnet18's first stage at"
-          f" {SOAK_SIZE} x {SOAK_SIZE})\n")
-    print(f"| backend | {' | '.join(f'{mark:,}' for mark in marks)} | from first to last |")
-    print("|---" * (len(marks) + 2) + "|", flush=True)
-    online = first_stage(SOAK_SIZE)
-    with one_core():
-        soak_each(backends, online, steps, marks)
-
-
-def soak_each(backends: Sequence[str], online: OnlineTSM, steps: int, marks: Sequence[int]) -> None:
-    """A row of the table per backend."""
-    frames = torch.randint(0, 256, (8, 1, 3, SOAK_SIZE, SOAK_SIZE), dtype=torch.uint8)
-    for backend in backends:
-        stream = Stream(open_runtime(backend, online, device="cpu"))
-        resident = []
-        for step in progress(range(1, steps + 1), desc=backend, leave=False):
-            stream.push(frames[step % len(frames)])
-            if step in marks:
-                resident.append(resident_megabytes())
-        values = " | ".join(f"{value:.1f}" for value in resident)
-        print(f"| {backend} | {values} | {resident[-1] - resident[0]:+.1f} |", flush=True)
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Several would only wait for each other over so small a model."""
-    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    os.sched_setaffinity(0, {min(cores)})
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-        torch.set_num_threads(threads)
-
-
-def first_stage(size: int) -> OnlineTSM:
-    """ResNet-18 up to its first pair of blocks: quick, and with all that a stream does around a larger one."""
-    model = TSN.from_spec(ModelSpec(CLASSES, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
-                                    input_size=size))
-    net = model.base_model
-    net.layer2, net.layer3, net.layer4 = nn.Identity(), nn.Identity(), nn.Identity()
-    model.new_fc = nn.Linear(net.bn1.num_features, CLASSES)
-    return OnlineTSM(model.eval())
-
-
-def resident_megabytes() -> float:
-    """What this process holds in memory now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        raise UserError("--soak reads /proc/self/statm, which only Linux has") from None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
