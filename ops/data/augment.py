@@ -4,14 +4,15 @@ All of it is off by default. Clips are augmented in the loader's processes, wher
 batches are mixed on the device.
 """
 from typing import Any, Callable, Optional, Sequence
+
 import torch
 from torch import Tensor
 from torchvision import transforms, tv_tensors
 from torchvision.transforms import v2
-from ops.common.errors import UserError
-from ops.data.training_crop import TrainingCrop
-from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 
+from ops.common.errors import UserError
+from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
+from ops.data.training_crop import TrainingCrop
 
 _BILINEAR = v2.InterpolationMode.BILINEAR
 

@@ -5,12 +5,12 @@ scaling and normalisation happen on the device (`normalize_clips`), where they a
 and nearly free. `ToTorchFormatTensor` and `GroupNormalize` do the same on the CPU, for callers of the published API.
 """
 from typing import Optional, Sequence, Union
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision import transforms
-
 
 Clip = list[Image.Image]
 Size = Union[int, tuple[int, int]]

@@ -1,11 +1,13 @@
 """From a data set to batches: order, worker processes, and randomness that does not depend on either."""
 import time
 from typing import Any, Iterator, Sized
+
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
-from ops.data.tsn_dataset import Batch, collate
-from ops.common.errors import worker_died
+
 from ops.common.device import mix_seeds
+from ops.common.errors import worker_died
+from ops.data.tsn_dataset import Batch, collate
 
 
 class EpochSampler(Sampler):

@@ -5,13 +5,14 @@ their place in the clip's tensor.
 """
 import warnings
 from typing import Any, Callable, Optional, Sequence
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from ops.data.clip_transforms import GroupMultiScaleCrop
 
+from ops.data.clip_transforms import GroupMultiScaleCrop
 
 Augment = Callable[[Tensor], Tensor]
 

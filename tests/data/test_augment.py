@@ -5,14 +5,14 @@ import torch
 from torch.nn import functional as F
 from torchvision import transforms
 
-from ops.data.augment import AUGMENTATIONS, ClipAugment, make_mix, training_transform
-from ops.training.loop import consensus_loss
 from ops.common.errors import UserError
+from ops.data.augment import AUGMENTATIONS, ClipAugment, make_mix, training_transform
+from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.training_crop import TrainingCrop
 from ops.models import TSN
 from ops.spec import ModelSpec
+from ops.training.loop import consensus_loss
 from ops.training.train_set import mean_color
-from ops.data.clip_transforms import GroupMultiScaleCrop
 from tests.helpers.programs import assert_refused, make_somethingv2, run
 
 

@@ -10,8 +10,23 @@ from PIL import Image
 from torchvision import transforms
 
 from ops.common.errors import UserError
+from ops.data.clip_transforms import (
+    GroupCenterCrop,
+    GroupFullResSample,
+    GroupMultiScaleCrop,
+    GroupNormalize,
+    GroupOverSample,
+    GroupRandomCrop,
+    GroupRandomHorizontalFlip,
+    GroupRandomSizedCrop,
+    GroupScale,
+    IdentityTransform,
+    Stack,
+    ToClipTensor,
+    ToTorchFormatTensor,
+    normalize_clips,
+)
 from ops.data.test_protocol import TestProtocol
-from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupMultiScaleCrop, GroupNormalize, GroupOverSample, GroupRandomCrop, GroupRandomHorizontalFlip, GroupRandomSizedCrop, GroupScale, IdentityTransform, Stack, ToClipTensor, ToTorchFormatTensor, normalize_clips
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -354,7 +369,7 @@ def test_protocols_crop_by_crop(crops, full_res, places, size):
     views = tensor.view(protocol.views, len(clip) * 3, size, size)
     assert protocol.mirrored == [crops == 10 and i % 2 == 1 for i in range(protocol.views)]
     images = [Image.fromarray(frame) for view in views
-                for frame in view.view(len(clip), 3, size, size).permute(0, 2, 3, 1).numpy()]
+              for frame in view.view(len(clip), 3, size, size).permute(0, 2, 3, 1).numpy()]
     check_crops(images, places, clip, size, flip=crops == 10)
 
 

@@ -1,5 +1,4 @@
 """The fast way to a training clip against the published one, pixel by pixel and draw by draw; batches and memory."""
-import argparse
 import os
 import signal
 from collections import Counter
@@ -10,13 +9,12 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ops.data.tsn_dataset import TSNDataSet
-from ops.evaluation.evaluate import make_preprocessor
 from ops.common.errors import UserError
-from ops.data.training_crop import TrainingCrop, resize_into
-from ops.video.frames import _is_plain_jpeg, read_image, read_pixels
-from ops.data.loader import make_loader
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor, mirror
+from ops.data.loader import make_loader
+from ops.data.training_crop import TrainingCrop, resize_into
+from ops.data.tsn_dataset import TSNDataSet
+from ops.video.frames import _is_plain_jpeg, read_image, read_pixels
 
 
 def photo(width, height, seed=0):

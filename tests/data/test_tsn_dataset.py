@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ops.data import sampling
-from ops.data.tsn_dataset import BadVideo, TSNDataSet, collate
-from ops.data.list_files import VideoRecord, read_list
 from ops.common.errors import UserError
-from ops.video.frames import FlowDirectory, FrameDirectory, read_image, read_pixels
-from ops.data.loader import EpochSampler, make_loader, set_epoch
+from ops.data import sampling
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
+from ops.data.list_files import VideoRecord, read_list
+from ops.data.loader import EpochSampler, make_loader, set_epoch
+from ops.data.tsn_dataset import BadVideo, TSNDataSet, collate
+from ops.video.frames import FlowDirectory, FrameDirectory, read_image, read_pixels
 
 TEMPLATE = "{:05d}.jpg"
 VIDEOS = {"a video with  two spaces": 30, "sub directory/clip 7": 12, "plain": 9, "short": 2}
