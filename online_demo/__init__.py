@@ -1,1 +1,1 @@
-"""Streaming: a trained model behind a camera, a video file or a directory of frames."""
+"""The camera demo: an online model on a camera, a video file, a directory of frames or a network stream."""

@@ -1,4 +1,4 @@
-"""Writing the annotated video: an MP4 that plays at every moment of its making, whatever ends the program."""
+"""Recorder: writes the annotated video as an MP4 that can be played at any time, however the program ends."""
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -10,32 +10,32 @@ from av.video.reformatter import Colorspace
 
 from ops.common.errors import UserError
 
-CLOCK = Fraction(1, 90000)  # of the time stamps, seconds
-# A fragmented MP4 (ISO/IEC 14496-12, 8.8): its head comes first, and each group of images is complete in itself.
-# A program that is killed therefore loses the last fragment and nothing else.
+CLOCK = Fraction(1, 90000)  # unit of the time stamps, seconds
+# A fragmented MP4 (ISO/IEC 14496-12, 8.8): the header comes first, and each fragment is complete in itself. A killed
+# program therefore loses only the last fragment.
 MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof"
-FRAGMENT = 1.0  # seconds: the most that a kill loses
+FRAGMENT = 1.0  # seconds: the most that a killed program loses
 CODING = {"preset": "veryfast", "tune": "zerolatency", "crf": "21"}
 
 
 class Recorder:
-    """An H.264 file of RGB images at the times of their source. Use as a context manager.
+    """An H.264 file of RGB frames at the times of their source. Use as a context manager.
 
-    The file begins with the first image; until then an older file of that name stays as it is. All images have
-    the first one's size, with even sides. Raises UserError when the file cannot be written.
+    The first frame opens the file; until then, an older file of that name stays unchanged. All frames must have the
+    size of the first one, with even sides. Raises UserError if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() != ".mp4":
-            raise UserError(f"--output {path}: only .mp4 can be written: choose a name that ends so")
+            raise UserError(f"--output {path}: only .mp4 can be written: choose a name that ends in .mp4")
         if not os.access(path.parent, os.W_OK):
-            raise UserError(f"--output {path}: {path.parent} is not a directory that can be written to")
+            raise UserError(f"--output {path}: {path.parent} is not a writable directory")
         if path.is_dir():
             raise UserError(f"--output {path} is a directory: name a file")
         self.path = path
         self._container: Optional[av.container.OutputContainer] = None
         self._last = -1  # time stamps, in CLOCK
-        self._fragment = 0.0  # when the fragment under way began
+        self._fragment = 0.0  # start of the current fragment, seconds
 
     def __enter__(self) -> "Recorder":
         return self
@@ -44,12 +44,12 @@ class Recorder:
         self.close()
 
     def write(self, image: np.ndarray, seconds: float) -> None:
-        """The next image, (H, W, 3) uint8 RGB, shown from this time on (seconds since the first)."""
+        """Append a frame, (H, W, 3) uint8 RGB, that is shown from this time on (seconds since the first frame)."""
         begin = self._container is None or seconds >= self._fragment + FRAGMENT
         try:
             container = self._container or self._open(image.shape[1], image.shape[0])
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            self._last = max(self._last + 1, round(seconds / CLOCK))  # times must grow
+            self._last = max(self._last + 1, round(seconds / CLOCK))  # time stamps must increase
             frame.pts, frame.time_base = self._last, CLOCK
             if begin:
                 frame.pict_type, self._fragment = av.video.frame.PictureType.I, seconds
@@ -58,7 +58,7 @@ class Recorder:
             raise self._failed(error) from None
 
     def close(self) -> None:
-        """Complete the file; without an image there is none."""
+        """Complete the file. Without any frame, no file is written."""
         container, self._container = self._container, None
         if container is None:
             return
@@ -74,8 +74,8 @@ class Recorder:
         self._stream = container.add_stream("libx264", rate=30, options=CODING)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = CLOCK
-        self._stream.codec_context.colorspace = Colorspace.ITU601  # players guess another one for large images
-        self._stream.codec_context.gop_size = 10 ** 6  # key frames come by the clock, see write()
+        self._stream.codec_context.colorspace = Colorspace.ITU601  # players assume another one for large frames
+        self._stream.codec_context.gop_size = 10 ** 6  # write() asks for key frames by the clock
         return container
 
     def _failed(self, error: Exception) -> UserError:

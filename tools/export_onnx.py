@@ -5,7 +5,6 @@ python tools/export_onnx.py ONLINE.pth.tar --int8 VIDEO.mp4 DIRECTORY
 """
 import argparse
 import logging
-import math
 import sys
 from itertools import islice
 from pathlib import Path
@@ -22,10 +21,12 @@ from ops.runtimes.export import export_step
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.step_file import exported_path, write_exported
 from ops.streaming.online import OnlineTSM
-from ops.streaming.sources import Ticks, open_source
+from ops.streaming.sources import FrameSelector, open_source
 from ops.streaming.stream import frame_transform
 
 log = logging.getLogger("export_onnx")
+
+PIXELS = cli.number(int, 32, words="32 pixels or more")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,14 +36,15 @@ def parser() -> argparse.ArgumentParser:
         " model trained with --shift_direction unidirectional")
     add("-o", "--output", type=Path, help="the file to write (default: beside the checkpoint, where online_demo/main.py"
         " finds it)")
-    add("--height", type=int, help="of the frames, pixels (default: as trained); the file is for this size alone")
-    add("--width", type=int, help="likewise")
-    add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, scaled by what these videos or directories"
-        " of frames show: take some that look like what the model will see")
-    add("--int8_frames", type=int, default=48, help="frames of each SOURCE, at the model's rate, from its beginning")
-    add("--folder_rate", type=float, default=FRAME_RATE, help="frames per second of a directory of frames, as the demo will"
-        " be given it (default: %(default)g)")
-    add("--force", action="store_true", help="export a model trained with the two-way shift too")
+    add("--height", type=PIXELS, metavar="PIXELS", help="height of the frames, which the file fixes (default: as trained)")
+    add("--width", type=PIXELS, metavar="PIXELS", help="width of the frames, which the file fixes (default: as trained)")
+    add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, calibrated on these videos or directories of"
+        " frames; choose some that look like the later input")
+    add("--int8_frames", type=cli.number(int, 1), default=48, metavar="N", help="number of frames to take from the start of"
+        " each SOURCE, at the model's rate (default: %(default)s)")
+    add("--folder_rate", type=cli.number(float, above=0), default=FRAME_RATE, metavar="FPS", help="frames per second of a"
+        " directory of frames, as in the demo (default: %(default)g)")
+    add("--force", action="store_true", help="also export a model trained with the two-way shift")
     return parser
 
 
@@ -65,31 +67,24 @@ def main() -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """UserError for what cannot be meant, before the seconds that an export takes."""
-    for name in ("height", "width"):
-        if getattr(args, name) is not None and getattr(args, name) < 32:
-            raise UserError(f"--{name} {getattr(args, name)}: choose 32 pixels or more")
+    """UserError for flags that cannot work together, before the seconds that an export takes."""
     if args.int8 and (args.height or args.width):
-        raise UserError("--int8 with --height or --width: it is calibrated on frames of the trained size: leave them out")
-    if args.int8_frames < 1:
-        raise UserError(f"--int8_frames {args.int8_frames}: choose 1 or more")
-    if not 0 < args.folder_rate < math.inf:
-        raise UserError(f"--folder_rate {args.folder_rate:g}: choose a number above 0")
+        raise UserError("--int8 with --height or --width: calibration uses frames of the trained size: leave them out")
     for source in args.int8 or []:
         if not Path(source).exists():
             raise UserError(f"--int8 {source}: no such video file or directory of frames")
 
 
-def frames_of(source: str, rate: float, online: OnlineTSM, folder_rate: float) -> Iterator[Tensor]:
-    """The model's frames of a video file or directory, (1, 3, H, W) each, normalised, `rate` per second of its clock.
+def frames_of(source: str, rate: float, online: OnlineTSM, directory_rate: float) -> Iterator[Tensor]:
+    """The model's frames of a video file or directory: (1, 3, H, W) each, normalized, `rate` per second of its clock.
 
-    folder_rate: how many frames of a directory are a second.
+    directory_rate: frames per second of a directory of frames.
     """
-    ticks, transform = Ticks(rate), frame_transform(online.preprocessing)
-    for shot in open_source(source, folder_rate).shots():
-        assert shot.time is not None, "files and directories have times of their own"
-        if ticks.due(shot.time):
-            yield online.prepare(transform(shot.read()))
+    selector, transform = FrameSelector(rate), frame_transform(online.preprocessing)
+    for frame in open_source(source, directory_rate).frames():
+        assert frame.time is not None, "files and directories have time stamps"
+        if selector.due(frame.time):
+            yield online.prepare(transform(frame.read()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from ops.spec import ModelSpec
 from ops.weights import save_checkpoint
 
 NAMES = ["Left", "Right", "Up", "Down"]
+FAST_START = {"container_options": {"movflags": "faststart"}}  # for `encode`: the MP4's index comes first
 
 
 def make_weights(path, **extra):
@@ -44,6 +46,13 @@ def decoded(path):
     with av.open(str(path)) as container:
         frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     return [time for time, _ in frames], np.stack([image for _, image in frames])
+
+
+def plug_in(monkeypatch, video):
+    """Let OpenCV read this video file instead of any camera. Returns the (index, API) of each camera opened."""
+    opened, read = [], cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda index, api: opened.append((index, api)) or read(str(video)))
+    return opened
 
 
 def jpeg_part(image):

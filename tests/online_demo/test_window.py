@@ -10,30 +10,14 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageGrab
 
-from online_demo import main as demo
 from online_demo import window as window_module
-from online_demo.window import BACK, NOTHING, TRACK, NoWindow, View, Window, canvas_size, color_of, draw, fit
+from online_demo.window import BACK, NO_PREDICTION, TRACK, NoWindow, View, Window, canvas_size, color_of, draw, fit
+from ops.streaming.stream import Stream
 from tests.helpers.clips import clip, coded_image, encode
 from tests.helpers.programs import run
-from tests.helpers.streaming import NAMES, assert_no_capture_left, camera, make_weights, served
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    assert_no_capture_left()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return make_weights(tmp_path_factory.mktemp("weights") / "small.pth.tar")
-
+from tests.helpers.streaming import NAMES, camera, served
 
 # ---- drawing ------------------------------------------------------------------------------------------------
 
@@ -89,7 +73,7 @@ def test_the_history_is_colored_over_time():
 
     def at(seconds):
         return strip[round(18 + (980 - 36) * (1 - (100 - seconds) / 20))].tolist()
-    wanted = {81: color_of(3), 89: color_of(3), 91: color_of(0), 94: color_of(0), 96: NOTHING, 97: NOTHING,
+    wanted = {81: color_of(3), 89: color_of(3), 91: color_of(0), 94: color_of(0), 96: NO_PREDICTION, 97: NO_PREDICTION,
               98: color_of(2), 99.5: color_of(2)}
     assert {seconds: at(seconds) for seconds in wanted} == {k: list(v) for k, v in wanted.items()}
     for second in range(1000):
@@ -171,8 +155,8 @@ def test_reset_forgets(tmp_path, monkeypatch, capfd, play, press_after):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     path = encode(tmp_path / "v.mp4", [coded_image(5)] * 100)
     press_after({4: "r", 8: "esc"})
-    said, decide = [], demo.Stream.push
-    monkeypatch.setattr(demo.Stream, "push", lambda self, frames: said.append(decide(self, frames)) or said[-1])
+    said, decide = [], Stream.push
+    monkeypatch.setattr(Stream, "push", lambda self, frames: said.append(decide(self, frames)) or said[-1])
     done = play(path, "--rate", "1000", "--smooth", "none")
     assert done.status == 0
     seen = [decisions[0].frame for decisions in said]

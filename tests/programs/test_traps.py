@@ -260,8 +260,8 @@ def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
     monkeypatch.setattr(stream_sources.cv2, "VideoCapture", RedCamera)
     online = OnlineTSM(TSN.from_spec(ModelSpec(4, 2, arch="resnet18", shift=True, shift_direction="unidirectional",
                                                input_size=32)))
-    shot = next(iter(stream_sources.Camera(0).shots()))
-    pixels = frame_transform(online.preprocessing)(shot.read())
+    frame = next(stream_sources.Camera(0).frames())
+    pixels = frame_transform(online.preprocessing)(frame.read())
     assert [round(float(channel.float().mean())) for channel in pixels[0]] == [220, 60, 20]
     red = online.prepare(pixels)[0].mean((1, 2)).tolist()
     assert red == pytest.approx([(220 / 255 - 0.485) / 0.229, (60 / 255 - 0.456) / 0.224, (20 / 255 - 0.406) / 0.225],

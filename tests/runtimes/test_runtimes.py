@@ -192,8 +192,8 @@ def test_parts_keep_every_thread_busy():
 def video_frames(online, begin, end):
     """Frames of a real video, (1, 3, H, W) each, normalised."""
     transform = frame_transform(online.preprocessing)
-    shots = list(VideoFile(real_video("bikes.mp4")).shots())[begin:end]
-    return [online.prepare(transform(shot.read())) for shot in shots]
+    frames = list(VideoFile(real_video("bikes.mp4")).frames())[begin:end]
+    return [online.prepare(transform(frame.read())) for frame in frames]
 
 
 @pytest.fixture(scope="module")
