@@ -14,7 +14,6 @@ from tests.helpers.clips import clip, coded_image, encode
 from tests.helpers.programs import assert_refused
 from tests.helpers.streaming import FAST_START, camera, decoded, file, served
 
-# ---- from capture to decisions ------------------------------------------------------------------------------
 
 def frame(number, due=True, restart=False):
     return CapturedFrame(lambda: number, number, due, restart, 0.0)

@@ -116,8 +116,6 @@ def test_decisions_before_a_broken_frame_are_printed(tmp_path, monkeypatch, play
     assert len(decisions) == 2 and "the model saw 2 frames" in done.err
 
 
-# ---- sources that fail --------------------------------------------------------------------------------------
-
 def test_a_truncated_file_is_played_to_its_end(tmp_path, play):
     whole = clip(tmp_path / "whole.mp4", 50, options={"g": "5"}, **FAST_START)
     cut, output = tmp_path / "cut.mp4", tmp_path / "out.mp4"
@@ -148,7 +146,7 @@ def test_a_truncated_file_is_played_to_its_end(tmp_path, play):
     ("VIDEO", ["--device", "tpu"], ["--device 'tpu'"]),
     ("VIDEO", ["--output", "out.avi"], ["only .mp4"]),
     ("VIDEO", ["--output", "VIDEO"], ["is the source itself"]),
-    ("VIDEO", ["--output", "no/such/out.mp4"], ["no/such is not a directory"]),
+    ("VIDEO", ["--output", "no/such/out.mp4"], ["no/such is not a writable directory"]),
     ("VIDEO", ["--weights", "none.pth"], ["no such checkpoint"]),
     ("webcam:77", [], ["webcam:77 cannot be opened", "cameras of this machine"]),
 ])
@@ -200,7 +198,7 @@ def test_missing_weights_come_with_the_command_that_gets_them(tmp_path, monkeypa
     (tmp_path / "mobilenetv2_jester_online.pth.tar").write_bytes(b"")
     assert demo.find_weights(None) == tmp_path / "mobilenetv2_jester_online.pth.tar"
     monkeypatch.setattr(demo, "DEMO_WEIGHTS", tmp_path / "demo.pth.tar")
-    with pytest.raises(UserError, match="demo.pth.tar yet: bash scripts/quickstart.sh"):
+    with pytest.raises(UserError, match="demo.pth.tar yet: run bash scripts/quickstart.sh"):
         demo.find_weights("demo")
     (tmp_path / "demo.pth.tar").write_bytes(b"")
     assert demo.find_weights("demo") == tmp_path / "demo.pth.tar"

@@ -17,7 +17,6 @@ from tests.helpers.clips import clip, coded_image
 from tests.helpers.programs import assert_refused
 from tests.helpers.streaming import camera, decoded, served
 
-# ---- the written video --------------------------------------------------------------------------------------
 
 def test_the_recorder_keeps_times_and_colors(tmp_path):
     path = tmp_path / "v.mp4"

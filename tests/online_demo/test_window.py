@@ -19,7 +19,6 @@ from tests.helpers.clips import clip, coded_image, encode
 from tests.helpers.programs import run
 from tests.helpers.streaming import NAMES, camera, served
 
-# ---- drawing ------------------------------------------------------------------------------------------------
 
 def half_and_half(width=640, height=480):
     """Red at the left, blue at the right."""
@@ -27,6 +26,8 @@ def half_and_half(width=640, height=480):
     image[:, :width // 2, 0] = image[:, width // 2:, 2] = 200
     return image
 
+
+# ---- drawing ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("source, size", [
     ((640, 480), (980, 564)), ((176, 144), (926, 564)), ((1920, 1080), (1790, 846)), ((480, 640), (934, 752)),

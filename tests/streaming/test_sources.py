@@ -37,8 +37,6 @@ def test_each_name_opens_its_kind_of_source(text, kind):
 # ---- frames -------------------------------------------------------------------------------------------------
 
 
-# ---- what the model sees ------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])
 def test_preprocessing_is_that_of_the_data_set(tmp_path, online, name):
     """A video, and its frames in a directory, give the pixels that the data set gives, bit for bit."""
