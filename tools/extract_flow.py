@@ -26,10 +26,11 @@ from tools.shared.extraction import add_extraction_flags, report
 def main() -> int:
     args = build_parser().parse_args()
     status = report(extract_flow_directory(
-        args.src, args.dst, args.frames, args.by_class, args.template, args.ext, args.workers,
-        layout=args.layout, method=args.method, bound=args.bound, height=args.height, quality=args.quality))
+        args.src, args.dst, frames=args.frames, by_class=args.by_class, template=args.template, extensions=args.ext,
+        workers=args.workers, layout=args.layout, method=args.method, bound=args.bound, height=args.height,
+        quality=args.quality))
     for rgb_list, out in args.list:
-        missing = write_flow_list(rgb_list, out, args.dst, args.layout)
+        missing = write_flow_list(rgb_list, out, flow=args.dst, layout=args.layout)
         for video, reason in missing:
             print(f"left out of {out}: {video}: {reason}", file=sys.stderr)
         print(f"list: {out}")

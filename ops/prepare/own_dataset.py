@@ -169,7 +169,7 @@ def extract_items(root: Path, items: Sequence[Item], target: Path, height: int, 
         directory = target / directories[item]
         try:
             if not directory.exists():
-                return extract_video(root / item.path, directory, TEMPLATE, height), ""
+                return extract_video(root / item.path, directory, TEMPLATE, height=height), ""
             return count_frames(directory, TEMPLATE), ""
         except (UserError, OSError) as error:
             return 0, str(error)

@@ -111,7 +111,7 @@ def test_names_that_are_no_utf8(tmp_path):
     clip(tmp_path / "v.mp4", 2).rename(os.fsdecode(os.fsencode(source) + b"/\xff\xfe.mp4"))
     (source / os.fsdecode(b"\xfd.mp4")).write_text("broken")
     summary = extract_directory(source, tmp_path / "frames", workers=1)
-    assert (summary.extracted, summary.frames) == (1, 2)
+    assert (summary.extracted, summary.images) == (1, 2)
     assert len(list((tmp_path / "frames" / os.fsdecode(b"\xff\xfe")).iterdir())) == 2
     summary.failures[0][0].encode("utf-8")  # can be printed
     assert summary.failures[0][0] == r"\udcfd.mp4"

@@ -81,7 +81,7 @@ def test_the_three_layouts_read_back_as_the_same_flow(tmp_path):
     forms = {"ucf": "flow_{}_{:05d}.jpg", "something_v1": "{:06d}-{}_{:05d}.jpg", "rgb": "{:06d}.jpg"}
     for layout, form in forms.items():
         summary = extract_flow_directory(tmp_path, tmp_path / layout, workers=1, layout=layout, height=0)
-        assert (summary.extracted, summary.frames, summary.failures) == (1, 2, [])
+        assert (summary.extracted, summary.images, summary.failures) == (1, 2, [])
         loaded[layout] = FlowDirectory(tmp_path / layout, form).load("42", [1, 2])
     assert (tmp_path / "something_v1" / "000042" / "000042-y_00002.jpg").exists() and video.exists()
     for layout, images in loaded.items():
@@ -156,8 +156,8 @@ def test_broken_videos_are_listed_and_the_rest_is_done(tmp_path, monkeypatch, ca
     assert done.out.startswith("7 videos: 1 extracted, 0 already there, 6 failed; 2 frames;")
     failed = [line for line in done.err.splitlines() if line.startswith("failed: ")]
     for name, reason in (("broken", "unreadable frame"), ("empty", "no first frame"),
-                         ("gap", "img_00003.jpg is missing"), ("one frame", "one frame only"),
-                         ("sizes", "frame 2 is 40x30 pixels large, the first 96x64"),
+                         ("gap", "img_00003.jpg is missing"), ("one frame", "only one frame"),
+                         ("sizes", "frame 2 has 40x30 pixels, the first 96x64"),
                          ("tiny", "no flow from frame 1")):
         assert any(line.startswith(f"failed: {name}: ") and reason in line for line in failed), (name, failed)
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["good"]
@@ -181,7 +181,7 @@ def test_lists_of_something_v1_name_the_numbered_directories(tmp_path):
     write_frames(tmp_path / "jpg" / "7", moving(3), "{:05d}.jpg")
     extract_flow_directory(tmp_path / "jpg", tmp_path / "flow", frames=True, workers=1, layout="something_v1", height=0)
     (tmp_path / "rgb.txt").write_text("7 3 12\n")
-    assert write_flow_list(tmp_path / "rgb.txt", tmp_path / "flow.txt", tmp_path / "flow", "something_v1") == []
+    assert write_flow_list(tmp_path / "rgb.txt", tmp_path / "flow.txt", flow=tmp_path / "flow", layout="something_v1") == []
     assert (tmp_path / "flow.txt").read_text() == "000007 4 12\n"  # files, as the published lists of this layout count
     for listed in ("000007 4 12\n", "7 4 12\n"):  # ours, and as published: the number without its zeros
         (tmp_path / "list.txt").write_text(listed)
@@ -195,7 +195,7 @@ def test_lists_of_something_v1_name_the_numbered_directories(tmp_path):
 @pytest.mark.parametrize("args, words", [
     (["--layout", "foo"], ["'foo'", "ucf, something_v1 or rgb"]),
     (["--method", "foo"], ["'foo'", "dis or tvl1"]),
-    (["--layout", "something_v1"], ["'clip a'", "no number"]),
+    (["--layout", "something_v1"], ["'clip a'", "not a number"]),
     (["--bound", 0], ["--bound 0", "above 0"]),
     (["--height", -1], ["height -1"]),
     (["--quality", 101], ["quality 101"]),

@@ -42,7 +42,7 @@ def root(tmp_path_factory):
         summary = extract_flow_directory(rgb.frames, flow.frames, frames=True, workers=1, layout=layout, height=0)
         assert summary.failures == []
         for rgb_list, flow_list in ((rgb.train_list, flow.train_list), (rgb.val_list, flow.val_list)):
-            assert write_flow_list(rgb_list, flow_list, flow.frames, layout) == []
+            assert write_flow_list(rgb_list, flow_list, flow=flow.frames, layout=layout) == []
     return root
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Optional
 
 from ops.common.cli import Flags, Parser, add_workers_flag, number
-from ops.prepare.extract import EXTENSIONS, QUALITY, ExtractSummary, extract_directory
+from ops.prepare.extract import QUALITY, extract_directory
+from ops.prepare.extraction import EXTENSIONS, ExtractionSummary
 
 
 def vid2img(description: Optional[str], *, source: str, target: str, template: str, height: int, by_class: bool) -> int:
@@ -20,8 +21,8 @@ def vid2img(description: Optional[str], *, source: str, target: str, template: s
     add("target", metavar=target, type=Path, help="directory for the frame directories")
     add_extraction_flags(parser, height=height, quality=QUALITY, note=", no worse than ffmpeg's -q:v 0")
     args = parser.parse_args()
-    return report(extract_directory(args.source, args.target, template, args.height, args.quality, args.ext,
-                                    args.workers, by_class))
+    return report(extract_directory(args.source, args.target, template, height=args.height, quality=args.quality,
+                                    extensions=args.ext, workers=args.workers, by_class=by_class))
 
 
 def add_extraction_flags(parser: Flags, *, height: int, quality: int, note: str = "") -> None:
@@ -40,7 +41,7 @@ def extensions(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def report(summary: ExtractSummary) -> int:
+def report(summary: ExtractionSummary) -> int:
     """Print the failures and the summary. Returns the exit status (2: some videos failed)."""
     for name, reason in summary.failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
