@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Iterable, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -162,7 +162,7 @@ def top1(out: Path, model: str) -> float:
     return float(json.loads((out / model / "results.json").read_text())["top1"])
 
 
-def write_results(steps: Steps, out: Path, models: Sequence[str], **scores: float) -> float:
+def write_results(steps: Steps, out: Path, models: Iterable[str], **scores: float) -> float:
     """Write results.json: each model's top-1 and these scores, percent, and the steps. Returns the seconds of all steps."""
     accuracies = {f"{model}_top1": top1(out, model) for model in models}
     with atomic_write(out / "results.json") as f:

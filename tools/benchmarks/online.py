@@ -163,7 +163,7 @@ class Compiled:
     """torch.compile of the plain step, with the weights frozen into it."""
 
     def __init__(self, online: OnlineTSM) -> None:
-        self.spec, self.class_names = online.spec, online.class_names
+        self.spec, self.class_names, self.preprocessing = online.spec, online.class_names, online.preprocessing
         self.initial_state, self.prepare = online.initial_state, online.prepare
         self._forward = torch.compile(online, options={"freezing": True})
 

@@ -1,4 +1,4 @@
-"""Damage to real files' bytes, and texts that nobody would write."""
+"""Damage to the bytes of real files, and texts that nobody would write."""
 from typing import Callable
 
 import numpy as np
@@ -7,15 +7,15 @@ Random = np.random.Generator
 CHUNK = 100
 
 
-def damaged(content: bytes, rng: Random, most: int = 4) -> bytes:
-    """`content` damaged one to `most` times."""
+def damage(content: bytes, rng: Random, most: int = 4) -> bytes:
+    """`content` with one to `most` kinds of damage."""
     for _ in range(int(rng.integers(1, most + 1))):
-        content = WAYS[rng.integers(len(WAYS))](content, rng)
+        content = DAMAGES[rng.integers(len(DAMAGES))](content, rng)
     return content
 
 
-def _place(content: bytes, rng: Random) -> int:
-    """Anywhere; half of the time among the first 1000 bytes, where the headers are."""
+def _random_position(content: bytes, rng: Random) -> int:
+    """Half of the time among the first 1000 bytes, where the headers are."""
     reach = min(len(content), 1000) if rng.random() < 0.5 else len(content)
     return int(rng.integers(max(1, reach)))
 
@@ -23,49 +23,49 @@ def _place(content: bytes, rng: Random) -> int:
 def flip_bits(content: bytes, rng: Random) -> bytes:
     changed = bytearray(content)
     for _ in range(int(rng.integers(1, 9)) if content else 0):
-        changed[_place(content, rng)] ^= 1 << int(rng.integers(8))
+        changed[_random_position(content, rng)] ^= 1 << int(rng.integers(8))
     return bytes(changed)
 
 
 def replace_bytes(content: bytes, rng: Random) -> bytes:
-    place, length = _place(content, rng), int(rng.integers(1, 17))
+    start, length = _random_position(content, rng), int(rng.integers(1, 17))
     value = [bytes(length), b"\xff" * length, rng.bytes(length)][rng.integers(3)]
-    return content[:place] + value[:len(content) - place] + content[place + length:]
+    return content[:start] + value[:len(content) - start] + content[start + length:]
 
 
 def cut_end(content: bytes, rng: Random) -> bytes:
-    return content[:_place(content, rng)] if rng.random() < 0.5 else content[:-int(rng.integers(1, 65))]
+    return content[:_random_position(content, rng)] if rng.random() < 0.5 else content[:-int(rng.integers(1, 65))]
 
 
-def cut_out(content: bytes, rng: Random) -> bytes:
-    place = _place(content, rng)
-    return content[:place] + content[place + int(rng.integers(1, 257)):]
+def remove_bytes(content: bytes, rng: Random) -> bytes:
+    start = _random_position(content, rng)
+    return content[:start] + content[start + int(rng.integers(1, 257)):]
 
 
-def double(content: bytes, rng: Random) -> bytes:
-    place, length = _place(content, rng), int(rng.integers(1, 257))
-    return content[:place + length] + content[place:]
+def repeat_bytes(content: bytes, rng: Random) -> bytes:
+    start, length = _random_position(content, rng), int(rng.integers(1, 257))
+    return content[:start + length] + content[start:]
 
 
-WAYS: tuple[Callable[[bytes, Random], bytes], ...] = (flip_bits, replace_bytes, cut_end, cut_out, double)
+DAMAGES: tuple[Callable[[bytes, Random], bytes], ...] = (flip_bits, replace_bytes, cut_end, remove_bytes, repeat_bytes)
 
 
 class Texts:
-    """Text i of a seed, by hypothesis: lines of `words`, numbers and any characters."""
+    """Texts by hypothesis: lines of `words`, numbers and arbitrary characters. texts[i] depends on the seed and i alone."""
 
     def __init__(self, seed: int, words: list[str]) -> None:
         self.seed, self.words = seed, words
-        self.chunk, self.found = -1, [""]
+        self.chunk, self.texts = -1, [""]
 
     def __getitem__(self, number: int) -> str:
         if number // CHUNK != self.chunk:
             self.chunk = number // CHUNK
-            self.found = _texts(CHUNK, self.seed * 10 ** 6 + self.chunk, self.words)
-        return self.found[number % CHUNK % len(self.found)]
+            self.texts = _texts(CHUNK, self.seed * 10 ** 6 + self.chunk, self.words)
+        return self.texts[number % CHUNK % len(self.texts)]
 
 
 def _texts(count: int, seed: int, words: list[str]) -> list[str]:
-    """At most `count` texts; each depends on the seed and on `count`."""
+    """At most `count` texts, which depend on the seed and on `count`."""
     from hypothesis import HealthCheck, Phase, given
     from hypothesis import seed as with_seed
     from hypothesis import settings
@@ -73,7 +73,7 @@ def _texts(count: int, seed: int, words: list[str]) -> list[str]:
 
     part = st.one_of(st.sampled_from(words), st.integers(-10 ** 10, 10 ** 10).map(str), st.text(max_size=8))
     line = st.lists(part, max_size=5).flatmap(
-        lambda parts: st.sampled_from([" ", ",", ";", ": ", "/", "\t", ""]).map(lambda sign: sign.join(parts)))
+        lambda parts: st.sampled_from([" ", ",", ";", ": ", "/", "\t", ""]).map(lambda separator: separator.join(parts)))
     found: list[str] = []
 
     @with_seed(seed)

