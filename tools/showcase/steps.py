@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 
 from ops.common.errors import UserError
-from ops.common.files import atomic_write
+from ops.common.files import atomic_write, check_writable
 
 
 class Steps:
@@ -83,6 +83,8 @@ def execute(words: Sequence[str], stdout: Optional[Path]) -> int:
     command = [sys.executable, *words]
     if stdout is None:
         return subprocess.run(command).returncode
+    with user_errors(stdout):
+        check_writable(stdout)
     done = subprocess.run(command, stdout=subprocess.PIPE)
     if not done.returncode:
         with user_errors(stdout), atomic_write(stdout, "wb") as f:
