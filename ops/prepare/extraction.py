@@ -14,8 +14,9 @@ from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import agree_on_settings, only_run, remove_leftovers
 from ops.common.pool import run_jobs
+from ops.video.discovery import DATASET_SUFFIXES
 
-EXTENSIONS = ("webm", "mp4", "avi", "mkv")
+EXTENSIONS = tuple(suffix.lstrip(".") for suffix in DATASET_SUFFIXES)
 
 
 class Job(NamedTuple):

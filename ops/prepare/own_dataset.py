@@ -12,7 +12,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import remove_leftovers, write_lines
-from ops.data.list_files import count_frames
+from ops.data.list_files import can_be_listed, count_frames, format_line
 from ops.prepare.extract import extract_video
 from ops.prepare.inspect_video import inspect_video
 from ops.prepare.splitting import compile_pattern, group, source_of, validation_share
@@ -196,15 +196,6 @@ def _collect(checked: Checked, items: Sequence[Item], work: Callable[[Item], tup
             bar.update()
 
 
-def can_be_listed(name: str) -> bool:
-    """Whether `name` comes back whole from a line of a list file."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return bool(name) and name.splitlines() == [name.strip()]
-
-
 # ---- splitting ----------------------------------------------------------------------------------------------
 
 def split_items(items: Sequence[Item], way: str, share: float, seed: int,
@@ -259,7 +250,8 @@ def write_lists(name: str, checked: Checked, splits: dict[str, list[Item]], out:
     counts = {item.path: count for item, count in checked.counts.items()}
     files = {"category.txt": classes, "unreadable.txt": [f"{path}\t{reason}" for path, reason in checked.bad]}
     for split, items in splits.items():
-        files[list_file(out, split).name] = [f"{item.path} {counts[item.path]} {numbers[item.label]}" for item in items]
+        lines = [format_line(item.path, counts[item.path], numbers[item.label]) for item in items]
+        files[list_file(out, split).name] = lines
     try:
         for file, lines in files.items():
             if not lines:

@@ -75,7 +75,9 @@ def frame_names(directory: Path) -> FrameNames:
     return FrameNames(template, numbers[0], len(numbers))
 
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+# Of the published data sets; what the extraction commands look for unless they are given other extensions.
+DATASET_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
+VIDEO_SUFFIXES = (*DATASET_SUFFIXES, ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 
 
 def is_video_name(name: str) -> bool:
