@@ -37,7 +37,7 @@ class Loader(DataLoader):
     """
 
     def __init__(self, data: Any, collate_fn: Callable[[Any], Any], **options: Any) -> None:
-        """collate_fn: makes a batch of a list of samples, or gets each sample with batch_size None. options: DataLoader's."""
+        """collate_fn: makes a batch of a list of samples; with batch_size None, of one sample. options: DataLoader's."""
         super().__init__(_ErrorsAsValues(data), collate_fn=partial(_collate_good, collate_fn), **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
