@@ -41,7 +41,7 @@ def main() -> Optional[int]:
                            val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file)
     settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
     model = TSN.from_spec(settings, "none")
-    videos = training_set(model, settings, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
+    videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
     loader = make_loader(videos, min(own.clips, len(videos)), args.workers, train=True, seed=args.seed)

@@ -157,7 +157,7 @@ def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
     model = TSN.from_spec(settings)
 
     def motions(flip):
-        videos = training_set(model, settings, data, flip=flip)
+        videos = training_set(model, data, flip=flip)
         items = [videos[epoch, index] for epoch in range(10) for index in range(2)]
         assert all(abs(float(clip[1::2].float().mean()) - 100) < 3 for clip, _ in items)
         return {(round(float(clip[::2].float().mean()), -1), label) for clip, label in items}

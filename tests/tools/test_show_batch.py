@@ -30,9 +30,8 @@ def clips_of(root, indices):
     """The data set's own clips of epoch 0, (T, H, W, 3) uint8, by training item."""
     args = opts.parse_train([*map(str, FLAGS), "--root_dataset", str(root)])
     data = resolve_dataset("somethingv2", "RGB", args.root_dataset)
-    settings = ModelSpec(data.num_class, 3, arch="resnet18", input_size=32)
-    model = TSN(data.num_class, 3, "RGB", "resnet18", pretrain="none", input_size=32)
-    videos = training_set(model, settings, data)
+    model = TSN.from_spec(ModelSpec(data.num_class, 3, arch="resnet18", input_size=32))
+    videos = training_set(model, data)
     return {index: videos[0, index][0].unflatten(0, (3, 3)).permute(0, 2, 3, 1).numpy() for index in indices}
 
 
