@@ -157,7 +157,8 @@ def stream(member: Member, args: argparse.Namespace, device: torch.device, direc
     videos = video_list(member, args.protocol, args)
     dense = bool(member.found.content.get("train", {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.settings.num_segments, dense)
-    result = score_online(OnlineTSM(member.model).to(device), videos, stride, args.batch_size, args.workers)
+    result = score_online(OnlineTSM(member.model).to(device), videos, stride, streams=args.batch_size,
+                          workers=args.workers)
     names = member.data.class_names or member.found.class_names
     write_report(result.scores, directory, names, {"dataset": args.dataset, "weights": [str(member.found.path)],
                                                    "online_stride": stride, "online_top1": result.top1.tolist()})

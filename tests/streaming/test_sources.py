@@ -36,7 +36,6 @@ def test_each_name_opens_its_kind_of_source(text, kind):
 
 # ---- frames -------------------------------------------------------------------------------------------------
 
-
 @pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])
 def test_preprocessing_is_that_of_the_data_set(tmp_path, online, name):
     """A video, and its frames in a directory, give the pixels that the data set gives, bit for bit."""
@@ -108,7 +107,6 @@ def test_a_frame_that_cannot_be_converted_is_one_line(monkeypatch):
 
 
 # ---- the frames that the model gets --------------------------------------------------------------------------
-
 
 @given(source=st.floats(1, 120), rate=st.floats(1, 60), jitter=st.lists(st.floats(-0.1, 0.1), min_size=200,
                                                                         max_size=200))
