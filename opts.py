@@ -127,7 +127,7 @@ def _add_run_flags(group: Flags) -> None:
         help="steps between two progress lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
         help="epochs between two validations (default: %(default)s)")
-    cli.add_workers_flag(group, 8, "processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
     add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint")
     add("-e", "--evaluate", action="store_true", help="only validate the checkpoint of --resume or --tune_from")
     add("--start-epoch", type=number(int, 0), default=0, metavar="N",
@@ -148,7 +148,8 @@ def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
-    check_augmentation(args.modality, args.augment, args.random_erasing, args.mixup, args.cutmix)
+    check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
+                       cutmix=args.cutmix)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
     if args.resume and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
@@ -268,7 +269,7 @@ def _add_protocol_flags(group: Flags) -> None:
 def _add_test_run_flags(group: Flags) -> None:
     add = group.add_argument
     add("--batch_size", type=number(int, 1), default=1, metavar="N", help="videos per batch (default: %(default)s)")
-    cli.add_workers_flag(group, 8, "processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
     cli.add_gpus_flag(group)
     cli.add_device_flag(group)
     add("--out", default=None, metavar="DIR", help="directory of the report (default: log/test_<run>)")

@@ -145,7 +145,7 @@ def run(member: Member, protocol: TestProtocol, args: argparse.Namespace, device
     """One member's scores of its whole list."""
     s, model = member.settings, member.model.to(device)
     videos = video_list(member, protocol, args)
-    loader = make_loader(videos, args.batch_size, args.workers, train=False)
+    loader = make_loader(videos, args.batch_size, workers=args.workers, train=False)
     prepare = make_preprocessor(*model.normalization, s.bgr_255, device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
     return evaluate(network, loader, prepare, protocol.mirrored, member.mirror, args.softmax,

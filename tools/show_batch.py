@@ -44,7 +44,7 @@ def main() -> Optional[int]:
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    loader = make_loader(videos, min(own.clips, len(videos)), args.workers, train=True, seed=args.seed)
+    loader = make_loader(videos, min(own.clips, len(videos)), workers=args.workers, train=True, seed=args.seed)
     set_epoch(loader, own.epoch)
     batch = next(iter(loader))
     if batch.clips is None:

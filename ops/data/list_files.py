@@ -86,7 +86,8 @@ def read_lines(list_file: Union[str, Path]) -> list[tuple[int, str]]:
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name with a null byte
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read the video list {list_file}: {reason}: make it with the data set's"
-                        " tools/gen_label_*.py, or name another list") from None
+                        " tools/gen_label_*.py, or name another with train_list, val_list or test_list",
+                        "train_list", "val_list", "test_list") from None
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 

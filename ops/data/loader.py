@@ -84,7 +84,7 @@ def _report_of_death(seconds: float = 5) -> Exception:
     return RuntimeError("")
 
 
-def make_loader(data: Dataset, batch_size: int, workers: int, train: bool, seed: int = 0) -> DataLoader:
+def make_loader(data: Dataset, batch_size: int, *, workers: int, train: bool, seed: int = 0) -> DataLoader:
     """Batches (`ops.data.tsn_dataset.Batch`) of `data`: for training shuffled and only full ones (if there is one)."""
     sampler = EpochSampler(data, seed) if train else None  # type: ignore[arg-type]
     full = train and len(data) >= batch_size  # type: ignore[arg-type]

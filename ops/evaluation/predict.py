@@ -271,7 +271,7 @@ def classify(classifier: Classifier, video: Video, windows: Sequence[Window], ba
              workers: int = 0) -> Tensor:
     """(windows, num_class) scores, the protocol's views averaged, before the softmax. UserError when they are NaN."""
     loader = make_loader(Clips(classifier.sampler, classifier.transform, video, windows), batch_size,
-                         workers if len(windows) > batch_size else 0, train=False)
+                         workers=workers if len(windows) > batch_size else 0, train=False)
     return _scores(classifier, video, loader)
 
 

@@ -120,7 +120,7 @@ def extract_all(jobs: Sequence[Job], dst: Path, work: Callable[[Job], int], *, f
 
 def _run(jobs: Sequence[Job], work: Callable[[Job], int], workers: Optional[int], summary: ExtractionSummary, *,
          description: str) -> None:
-    with closing(run_jobs(partial(_attempt, work), jobs, workers, lambda job: job.name)) as outcomes, \
+    with closing(run_jobs(partial(_attempt, work), jobs, workers, name=lambda job: job.name)) as outcomes, \
             progress(total=len(jobs), desc=description, unit="video") as bar:
         for job, (images, reason) in outcomes:
             summary.extracted += not reason

@@ -19,8 +19,8 @@ def training_set(model: TSN, data: DatasetPaths, *, flip: str = "auto", augment:
                  data_format: str = "auto") -> TSNDataSet:
     """The training list as random clips for `model`. The keyword options are main.py's."""
     spec = model.spec
-    transform = training_transform(model.get_augmentation(flip=False), spec.modality, spec.bgr_255, augment,
-                                   random_erasing, mean_color(spec))
+    transform = training_transform(model.get_augmentation(flip=False), spec.modality, roll=spec.bgr_255, augment=augment,
+                                   erasing=random_erasing, fill=mean_color(spec))
     videos = TSNDataSet(data.frames, data.train_list, spec.num_segments, spec.segment_length, spec.modality,
                         data.template, transform, dense_sample=dense_sample, num_class=data.num_class,
                         skip_bad=skip_bad, seed=seed, mirror_labels=training_mirror(flip, data),

@@ -80,13 +80,13 @@ def test_augmentation_comes_after_the_crop_and_before_bgr():
 def test_transforms_by_modality():
     def made(modality, **options):
         model = TSN(3, 2, modality, "resnet18", pretrain="none", print_spec=False)
-        return training_transform(model.get_augmentation(flip=False), modality, False, **options)
+        return training_transform(model.get_augmentation(flip=False), modality, roll=False, **options)
     assert isinstance(made("RGB"), TrainingCrop) and made("RGB").augment is None
     assert isinstance(made("RGBDiff", augment="randaug").augment, ClipAugment)
     assert isinstance(made("Flow"), transforms.Compose)
-    with pytest.raises(UserError, match="--augment randaug is made for color images"):
+    with pytest.raises(UserError, match="augment randaug needs color images"):
         made("Flow", augment="randaug")
-    with pytest.raises(UserError, match="--random_erasing is made for color images"):
+    with pytest.raises(UserError, match="random_erasing needs color images"):
         made("Flow", erasing=0.5)
 
 

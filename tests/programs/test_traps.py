@@ -139,7 +139,7 @@ def test_workers_do_not_share_one_random_state(tmp_path):
             self.drawn = super().segment_indices(num_frames)
             return self.drawn
     data = Indices(tmp_path, tmp_path / "list.txt", 4, image_tmpl="{:06d}.jpg")
-    rows = [tuple(row) for batch in make_loader(data, 1, 2, train=True) for row in batch.clips.tolist()]
+    rows = [tuple(row) for batch in make_loader(data, 1, workers=2, train=True) for row in batch.clips.tolist()]
     assert len(set(rows)) >= 7  # equal states would give each pair of workers equal rows
 
 

@@ -128,7 +128,7 @@ def our_loader(root: Path, kind: str, lines: list[str], workers: int) -> DataLoa
     list_file.write_text("\n".join(lines))
     data = TSNDataSet(root / kind, list_file, SEGMENTS, image_tmpl=TEMPLATE, mirror_labels=[0],
                       transform=TrainingCrop(GroupMultiScaleCrop(CROP)))
-    return make_loader(data, BATCH, workers, train=True)
+    return make_loader(data, BATCH, workers=workers, train=True)
 
 
 class Times(NamedTuple):

@@ -118,7 +118,7 @@ def _is_made(path: Path) -> bool:
 def _make_videos(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int],
                  workers: int) -> None:
     batches = [indices[start:start + BATCH] for start in range(0, len(indices), BATCH)]
-    with closing(run_jobs(partial(_make_batch, out, settings, labels), batches, workers, _batch_name)) as outcomes, \
+    with closing(run_jobs(partial(_make_batch, out, settings, labels), batches, workers, name=_batch_name)) as outcomes, \
             progress(total=len(indices), unit="video", desc="gestures") as bar:
         for _, count in outcomes:
             bar.update(count)
