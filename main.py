@@ -1,6 +1,7 @@
 """Train and validate: flags -> build -> loop.  python main.py somethingv2 RGB --shift"""
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -18,7 +19,6 @@ from ops.common.files import check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
 from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
-from ops.evaluation.evaluate import make_preprocessor
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -56,7 +56,7 @@ def main() -> None:
         channels_last(model)
     state = TrainState(parallel(model.to(device), gpus), optimizer, args.seed, args.start_epoch,
                        metadata=describe_run(model, data, vars(args)))
-    prepare = make_preprocessor(*model.normalization, spec.bgr_255, device)
+    prepare = partial(model.preprocessing.apply, device=device)
     if resumed:
         resume(state, model, resumed, weights_only=args.evaluate)
     val_loader = validation_loader(args, model, data)

@@ -5,6 +5,7 @@ python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops
 import argparse
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -23,7 +24,7 @@ from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import DatasetPaths, check_same_classes, mirror_labels, resolve_dataset
-from ops.evaluation.evaluate import evaluate, make_preprocessor
+from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
 from ops.models import TSN
@@ -132,7 +133,7 @@ def video_list(member: Member, protocol: TestProtocol, args: argparse.Namespace)
     """The member's list with the protocol's frames and views, cut at --max_num."""
     s, model = member.settings, member.model
     videos = TSNDataSet(member.data.frames, member.test_list, s.num_segments, model.new_length, s.modality,
-                        member.data.template, protocol.transform(model.scale_size, model.crop_size, s.bgr_255),
+                        member.data.template, protocol.transform(model.preprocessing),
                         test_mode=True, dense_sample=protocol.dense, twice_sample=protocol.twice,
                         num_class=s.num_class, data_format=args.data_format)
     if args.max_num > 0:
@@ -143,10 +144,10 @@ def video_list(member: Member, protocol: TestProtocol, args: argparse.Namespace)
 def run(member: Member, protocol: TestProtocol, args: argparse.Namespace, device: torch.device,
         gpus: list[int]) -> Predictions:
     """One member's scores of its whole list."""
-    s, model = member.settings, member.model.to(device)
+    model = member.model.to(device)
     videos = video_list(member, protocol, args)
     loader = make_loader(videos, args.batch_size, workers=args.workers, train=False)
-    prepare = make_preprocessor(*model.normalization, s.bgr_255, device)
+    prepare = partial(model.preprocessing.apply, device=device)
     network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
     return evaluate(network, loader, prepare, protocol.mirrored, member.mirror, args.softmax,
                     desc=member.found.path.name)
@@ -204,7 +205,7 @@ def write_csv(path: Path, dataset: str, member: Member, scores: Predictions, nam
 
 def log_protocol(protocol: TestProtocol, members: Sequence[Member]) -> None:
     """What is about to be spent on each video."""
-    cost = sum(gflops_per_view(m.model, protocol.size(m.model.scale_size, m.model.crop_size)) for m in members)
+    cost = sum(gflops_per_view(m.model, protocol.size(m.model.preprocessing)) for m in members)
     log.info("protocol: %s = %d views per video, %.1f GFLOPs per video (multiply-adds of convolutions and classifier)",
              protocol.words, protocol.views, cost * protocol.views)
 

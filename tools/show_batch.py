@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +24,6 @@ from ops.common.files import atomic_write
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader, set_epoch
 from ops.dataset_config import resolve_dataset
-from ops.evaluation.evaluate import make_preprocessor
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.train_set import training_set
@@ -50,13 +48,12 @@ def main() -> Optional[int]:
     if batch.clips is None:
         raise UserError(f"no video of the batch could be read; the first one: {batch.bad[0].reason}")
     seed_everything(args.seed)
-    mean, std = model.normalization
-    clips = make_preprocessor(mean, std, settings.bgr_255, torch.device("cpu"))(batch.clips)
+    clips = model.preprocessing.apply(batch.clips)
     labels = F.one_hot(batch.labels, data.num_class).float()
     mix = make_mix(data.num_class, args.mixup, args.cutmix)
     if mix is not None:
         clips, labels = mix(clips, batch.labels)
-    rows = [to_images(clip, model, settings) for clip in clips]
+    rows = [to_images(clip, model) for clip in clips]
     texts = [label_text(row, data.class_names) for row in labels]
     write_image(own.out, rows, texts)
     print(f"{own.out}: {len(rows)} clips of {len(rows[0])} images of {rows[0][0].width}x{rows[0][0].height}")
@@ -87,17 +84,12 @@ def image_path(text: str) -> Path:
     return path
 
 
-def to_images(clip: Tensor, model: TSN, settings: ModelSpec) -> list[Image.Image]:
-    """The network's input (T*C, H, W) before it was normalised: an image per segment, for Flow two (x, y)."""
-    mean, std = [torch.tensor(values) for values in model.normalization]
-    segments = clip.unflatten(0, (settings.num_segments, -1))
-    channels = segments.shape[1]
-    repeat = [values.repeat(channels // len(values)).view(1, -1, 1, 1) for values in (mean, std)]
-    pixels = (segments * repeat[1] + repeat[0]) * (1 if settings.bgr_255 else 255)
-    pixels = pixels.round().clamp(0, 255).byte()
-    if settings.modality == "Flow":
+def to_images(clip: Tensor, model: TSN) -> list[Image.Image]:
+    """The network's input (T*C, H, W) before it was normalized: an image per segment, for Flow two (x, y)."""
+    pixels = model.preprocessing.invert(clip[None])[0].unflatten(0, (model.num_segments, -1))
+    if model.modality == "Flow":
         return [Image.fromarray(plane.numpy()) for segment in pixels for plane in segment[:2]]
-    colors = pixels[:, :3].flip(1) if settings.bgr_255 else pixels[:, :3]
+    colors = pixels[:, :3].flip(1) if model.preprocessing.color == "BGR" else pixels[:, :3]
     return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in colors]
 
 

@@ -18,7 +18,7 @@ from ops.checkpoints.checkpoint import VERSION, Checkpoint, count_classes, load_
 from ops.common.errors import UserError
 from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
-from ops.spec import ModelSpec, preprocessing
+from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.weights import load_weights, read_checkpoint
 
@@ -199,7 +199,7 @@ def online_content(opened: Opened) -> dict[str, Any]:
     return {"version": VERSION, "online": True, "arch": settings.arch,
             "state_dict": to_online_names(model.state_dict(), settings), "settings": settings.to_dict(),
             "trained_direction": opened.trained_direction, "dataset": opened.dataset,
-            "class_names": opened.class_names, "preprocessing": preprocessing(model, settings),
+            "class_names": opened.class_names, "preprocessing": model.preprocessing.to_dict(),
             "frame_rate": opened.frame_rate}
 
 
@@ -219,5 +219,5 @@ def clip_content(opened: Opened) -> dict[str, Any]:
     return {"version": VERSION, "epoch": 0, "arch": settings.arch, "optimizer": None, "best_prec1": 0.0,
             "state_dict": {f"module.{key}": value for key, value in model.state_dict().items()},
             "settings": settings.to_dict(), "dataset": opened.dataset, "class_names": opened.class_names,
-            "preprocessing": preprocessing(model, settings), "frame_rate": opened.frame_rate,
+            "preprocessing": model.preprocessing.to_dict(), "frame_rate": opened.frame_rate,
             "shift_layers": [list(row) for row in shift_layers(model)]}

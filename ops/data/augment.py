@@ -61,19 +61,19 @@ class ClipAugment:
         return video.as_subclass(Tensor)
 
 
-def training_transform(published: transforms.Compose, modality: str, *, roll: bool, augment: str = "none",
+def training_transform(published: transforms.Compose, modality: str, *, color: str = "RGB", augment: str = "none",
                        erasing: float = 0.0, fill: Sequence[float] = (0, 0, 0)) -> Callable:
     """Frames to a uint8 training clip: `published` (TSN.get_augmentation(flip=False)), then augmentation.
 
-    RGB and RGBDiff use the fast `TrainingCrop`. roll: RGB becomes BGR. fill: the color of erased rectangles, 0-255 RGB,
-    normally the data's mean.
+    RGB and RGBDiff use the fast `TrainingCrop`. color: order of the clip's channels, "RGB" or "BGR".
+    fill: the color of erased rectangles, 0-255 RGB, normally the data's mean.
     """
     check_augmentation(modality, augment=augment, erasing=erasing)
     if modality == "Flow":
-        return transforms.Compose([published, ToClipTensor(roll)])
+        return transforms.Compose([published, ToClipTensor(color)])
     crop, = published.transforms
     assert isinstance(crop, GroupMultiScaleCrop)
-    return TrainingCrop(crop, roll, ClipAugment(augment, erasing, fill) if augment != "none" or erasing else None)
+    return TrainingCrop(crop, color, ClipAugment(augment, erasing, fill) if augment != "none" or erasing else None)
 
 
 def make_mix(num_class: int, mixup: float = 0.0, cutmix: float = 0.0) -> Optional[Mix]:

@@ -1,7 +1,7 @@
 """Transforms of a clip, a list of PIL images: the same operation on every frame.
 
 Random transforms draw from torch's CPU generator, which `ops.data.tsn_dataset` seeds per sample. A clip becomes one uint8
-tensor and is normalized on the device (`normalize_clips`): a quarter of the bytes to move, at almost no cost.
+tensor and is normalized on the device (`ops.data.preprocessing`): a quarter of the bytes to move, at almost no cost.
 `ToTorchFormatTensor` and `GroupNormalize` do the same on the CPU, for callers of the published API.
 """
 from typing import Optional, Sequence, Union
@@ -210,29 +210,23 @@ class GroupNormalize:
         self.mean, self.std = mean, std
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        return _normalize(tensor[None], self.mean, self.std)[0]
+        return normalize_channels(tensor[None], self.mean, self.std)[0]
 
 
 class ToClipTensor:
-    """Frames to one uint8 tensor (T*C, H, W), 0-255. roll: RGB becomes BGR."""
+    """RGB or gray frames to one uint8 tensor (T*C, H, W), 0-255. color: order of its channels, "RGB" or "BGR"."""
 
-    def __init__(self, roll: bool = False) -> None:
-        self.roll = roll
+    def __init__(self, color: str = "RGB") -> None:
+        self.color = color
 
     def __call__(self, clip: Clip) -> Tensor:
         frames = torch.from_numpy(np.stack([np.atleast_3d(np.asarray(frame)) for frame in clip]))  # (T, H, W, C)
-        frames = frames.flip(3) if self.roll else frames
+        frames = frames.flip(3) if self.color == "BGR" else frames
         return frames.permute(0, 3, 1, 2).flatten(0, 1).contiguous()
 
 
-def normalize_clips(clips: Tensor, mean: Sequence[float], std: Sequence[float], div: bool = True) -> Tensor:
-    """(N, T*C, H, W) uint8 to the network's float32 input: scaled to 0-1 if `div`, then (x - mean) / std."""
-    pixels = clips.float()
-    return _normalize(pixels.div_(255) if div else pixels, mean, std)
-
-
-def _normalize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """In place, per channel; `mean` and `std` repeat along the channels as often as they fit."""
+def normalize_channels(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(N, T*C, H, W) float: (x - mean) / std per channel, in place; `mean` and `std` repeat along the channels."""
     for values, operation in ((mean, pixels.sub_), (std, pixels.div_)):
         operation(pixels.new_tensor(values).repeat(pixels.shape[1] // len(values)).view(1, -1, 1, 1))
     return pixels

@@ -6,6 +6,7 @@ from torchvision import transforms
 
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupOverSample, GroupScale, ToClipTensor
+from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import ClipSampler, sampling_mode
 
 CROPS = (1, 3, 5, 10)
@@ -51,18 +52,18 @@ class TestProtocol:
         """Whether each view is a mirror image, in the order of `transform`."""
         return [self.crops == 10 and crop % 2 == 1 for crop in range(self.crops) for _ in range(self.clips)]
 
-    def size(self, scale_size: int, crop_size: int) -> int:
+    def size(self, preprocessing: Preprocessing) -> int:
         """Height and width of a view, pixels."""
-        return scale_size if self.full_res else crop_size
+        return preprocessing.scale_size if self.full_res else preprocessing.crop_size
 
     @property
     def views(self) -> int:
         """The number of times that the network runs on a video."""
         return self.crops * self.clips
 
-    def transform(self, scale_size: int, crop_size: int, roll: bool) -> transforms.Compose:
-        """PIL frames to one uint8 tensor (views * T * C, H, W), crop after crop. roll: RGB becomes BGR."""
-        size = self.size(scale_size, crop_size)
+    def transform(self, preprocessing: Preprocessing) -> transforms.Compose:
+        """PIL frames to one uint8 tensor (views * T * C, H, W), crop after crop, for `preprocessing.apply`."""
+        size, scale_size = self.size(preprocessing), preprocessing.scale_size
         steps: list[Any]
         if self.crops == 1:
             steps = [GroupScale(scale_size), GroupCenterCrop(size)]
@@ -70,7 +71,7 @@ class TestProtocol:
             steps = [GroupFullResSample(size, scale_size, flip=False)]
         else:
             steps = [GroupOverSample(size, scale_size, flip=self.crops == 10)]
-        return transforms.Compose(steps + [ToClipTensor(roll)])
+        return transforms.Compose(steps + [ToClipTensor(preprocessing.color)])
 
 
 # The published settings: Something-Something's two, and the non-local networks' on Kinetics.

@@ -19,12 +19,13 @@ Augment = Callable[[Tensor], Tensor]
 class TrainingCrop:
     """Frames as arrays (H, W, 3) to one uint8 tensor (T*3, height, width): multi-scale crop, mirror, augmentation.
 
-    crop: draws the position and knows the size. augment: changes (T, 3, height, width) RGB. roll: RGB becomes BGR, last.
+    crop: draws the position and knows the size. augment: changes (T, 3, height, width) RGB. color: order of
+    the result's channels, "RGB" or "BGR".
     """
     takes_arrays = True
 
-    def __init__(self, crop: GroupMultiScaleCrop, roll: bool = False, augment: Optional[Augment] = None) -> None:
-        self.crop, self.roll, self.augment = crop, roll, augment
+    def __init__(self, crop: GroupMultiScaleCrop, color: str = "RGB", augment: Optional[Augment] = None) -> None:
+        self.crop, self.color, self.augment = crop, color, augment
 
     def __call__(self, frames: Sequence[Any], mirrored: bool = False) -> Tensor:
         """frames: anything with a shape that can be sliced as an array (`ops.video.frames`)."""
@@ -42,7 +43,7 @@ class TrainingCrop:
             cv2.flip(clip.reshape(-1, goal_width), 1, dst=clip.reshape(-1, goal_width))
         pixels = torch.from_numpy(clip)
         pixels = self.augment(pixels) if self.augment else pixels
-        return (pixels.flip(1) if self.roll else pixels).flatten(0, 1)
+        return (pixels.flip(1) if self.color == "BGR" else pixels).flatten(0, 1)
 
 
 def resize_into(planes: np.ndarray, image: np.ndarray) -> None:

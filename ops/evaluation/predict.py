@@ -5,6 +5,7 @@ The frames, the preprocessing and the averaging are those of test_models.py, so 
 import glob
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, Union
 
@@ -21,7 +22,7 @@ from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import collate
 from ops.dataset_config import DATASETS, JESTER_CLASSES, dataset_root, read_categories
-from ops.evaluation.evaluate import evaluate, make_preprocessor
+from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -55,7 +56,7 @@ class Classifier:
     @property
     def transform(self) -> Any:
         """PIL frames to one clip tensor."""
-        return self.protocol.transform(self.model.scale_size, self.model.crop_size, self.settings.bgr_255)
+        return self.protocol.transform(self.model.preprocessing)
 
 
 def quickstart_weights() -> Optional[Path]:
@@ -281,7 +282,7 @@ def classify_clip(classifier: Classifier, video: Video, clip: Tensor) -> Tensor:
 
 
 def _scores(classifier: Classifier, video: Video, batches: Any) -> Tensor:
-    prepare = make_preprocessor(*classifier.model.normalization, classifier.settings.bgr_255, classifier.device)
+    prepare = partial(classifier.model.preprocessing.apply, device=classifier.device)
     logits = evaluate(classifier.model, batches, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
     if not bool(logits.isfinite().all()):
         raise UserError(f"the network's scores of {video.name} are not finite: its weights are damaged")

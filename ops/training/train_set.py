@@ -9,7 +9,6 @@ from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import DatasetPaths, mirror_labels
 from ops.models import TSN
-from ops.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +18,8 @@ def training_set(model: TSN, data: DatasetPaths, *, flip: str = "auto", augment:
                  data_format: str = "auto") -> TSNDataSet:
     """The training list as random clips for `model`. The keyword options are main.py's."""
     spec = model.spec
-    transform = training_transform(model.get_augmentation(flip=False), spec.modality, roll=spec.bgr_255, augment=augment,
-                                   erasing=random_erasing, fill=mean_color(spec))
+    transform = training_transform(model.get_augmentation(flip=False), spec.modality, color=model.preprocessing.color,
+                                   augment=augment, erasing=random_erasing, fill=find_backbone(spec.arch).mean_color)
     videos = TSNDataSet(data.frames, data.train_list, spec.num_segments, spec.segment_length, spec.modality,
                         data.template, transform, dense_sample=dense_sample, num_class=data.num_class,
                         skip_bad=skip_bad, seed=seed, mirror_labels=training_mirror(flip, data),
@@ -32,7 +31,7 @@ def training_set(model: TSN, data: DatasetPaths, *, flip: str = "auto", augment:
 def validation_set(model: TSN, data: DatasetPaths, *, dense_sample: bool = False, data_format: str = "auto") -> TSNDataSet:
     """The validation list as one center-cropped clip per video, the same in every epoch."""
     spec = model.spec
-    transform = TestProtocol().transform(model.scale_size, model.crop_size, spec.bgr_255)
+    transform = TestProtocol().transform(model.preprocessing)
     videos = TSNDataSet(data.frames, data.val_list, spec.num_segments, spec.segment_length, spec.modality,
                         data.template, transform, random_shift=False, dense_sample=dense_sample,
                         num_class=data.num_class, data_format=data_format)
@@ -51,9 +50,3 @@ def training_mirror(flip: str, data: DatasetPaths) -> Optional[list[int]]:
     what = "none" if labels is None else "left and right classes swap" if directed else "plain"
     log.info("mirrored training clips: %s", what)
     return labels
-
-
-def mean_color(spec: ModelSpec) -> list[float]:
-    """The color that the backbone's normalization maps to zero: RGB, 0-255."""
-    backbone = find_backbone(spec.arch)
-    return list(backbone.mean[::-1]) if backbone.bgr_255 else [255 * value for value in backbone.mean]

@@ -84,7 +84,7 @@ def test_bad_images_are_refused_in_pils_words(share, tmp_path):
 
 def published(crop, frames, mirrored, roll=False):
     clip = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    return ToClipTensor(roll)(crop(mirror(clip, False) if mirrored else clip))
+    return ToClipTensor("BGR" if roll else "RGB")(crop(mirror(clip, False) if mirrored else clip))
 
 
 def in_planes(frames):
@@ -104,7 +104,7 @@ def test_a_clip_is_the_published_one_within_two_levels(width, height, goal, form
         torch.manual_seed(seed)
         wanted = published(crop, frames, mirrored, roll).int()
         torch.manual_seed(seed)
-        found = TrainingCrop(crop, roll)(form(frames), mirrored)
+        found = TrainingCrop(crop, "BGR" if roll else "RGB")(form(frames), mirrored)
         assert found.dtype == torch.uint8 and found.shape == (9, goal, goal)
         difference = (found.int() - wanted).abs()
         total, worst = total + float(difference.float().mean()), max(worst, int(difference.max()))

@@ -152,13 +152,12 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     model = member.model.eval()
     videos = test_models.TSNDataSet(
         member.data.frames, member.test_list, 3, image_tmpl=member.data.template, test_mode=True,
-        dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.scale_size, model.crop_size, False))
-    prepare = test_models.make_preprocessor(*model.normalization, False, torch.device("cpu"))
+        dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.preprocessing))
     for i in range(3):
         clip, _ = videos[i]
         assert clip.shape[0] == views * 3 * 3
         with torch.no_grad():
-            each = [model(prepare(view[None]))[0] for view in clip.unflatten(0, (views, -1))]
+            each = [model(model.preprocessing.apply(view[None]))[0] for view in clip.unflatten(0, (views, -1))]
         assert torch.allclose(torch.stack(each).mean(0), kept["scores"].logits[i], rtol=1e-4, atol=1e-5)
 
 

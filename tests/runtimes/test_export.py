@@ -34,7 +34,7 @@ def test_class_names_and_preprocessing_come_from_the_weights(exports, int8, tmp_
     """The step beside the weights may be older than the class names in the weight file."""
     weights = save_online(tmp_path)
     old = exports["resnet18"] if precision == "float32" else int8
-    stale = replace(old.info, class_names=list("vwxyz"), preprocessing={**old.info.preprocessing, "std": [9, 9, 9]})
+    stale = replace(old.info, class_names=list("vwxyz"), preprocessing=replace(old.info.preprocessing, std=(9, 9, 9)))
     write_exported(replace(old, info=stale), exported_path(weights, precision))
     online = OnlineTSM(weights)
     runtime = open_runtime("onnxruntime", online, weights=weights, precision=precision)

@@ -25,7 +25,7 @@ def test_the_metadata_describes_the_graph(exports, onlines):
     assert entry["outputs"]["logits"] == ["batch", 5]
     assert list(entry["inputs"])[1:] == [f"state_{i}" for i in range(10)]
     assert entry["state_shapes"] == [list(tensor.shape[1:]) for tensor in online.initial_state()]
-    assert entry["preprocessing"] == online.preprocessing and entry["spec"]["arch"] == "mobilenetv2"
+    assert entry["preprocessing"] == online.preprocessing.to_dict() and entry["spec"]["arch"] == "mobilenetv2"
     assert b"site-packages" not in exported.content and b"/ops/" not in exported.content, "no paths of this machine"
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ops.checkpoints.checkpoint import store_name
 from ops.common.errors import UserError
-from ops.evaluation.evaluate import make_preprocessor
 from ops.models import TSN
 from ops.streaming.online import OnlineTSM
 from ops.temporal_shift import TemporalShift
@@ -265,9 +264,8 @@ def test_prepare_normalizes_as_for_the_clip_model(arch):
     model = make_model(arch, 2, place=None)
     online = OnlineTSM(model)
     pixels = torch.arange(2 * 3 * 64 * 64).reshape(2, 3, 64, 64).remainder(256).to(torch.uint8)
-    prepare = make_preprocessor(*model.normalization, arch == "BNInception", torch.device("cpu"))
-    assert torch.equal(online.prepare(pixels), prepare(pixels))
-    assert online.preprocessing["color"] == ("BGR" if arch == "BNInception" else "RGB")
+    assert torch.equal(online.prepare(pixels), model.preprocessing.apply(pixels))
+    assert online.preprocessing.color == ("BGR" if arch == "BNInception" else "RGB")
     assert pixels.dtype == torch.uint8 and pixels.max() == 255
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ops.common.errors import UserError
 from ops.data.list_files import VideoRecord
+from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import sample_test
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
@@ -33,6 +34,7 @@ from tests.helpers.clips import clip
 from tests.helpers.golden_model import fill
 from tests.helpers.programs import make_frames, write_list
 
+SMALL = Preprocessing((0,), (1,), scale_size=36, crop_size=32)
 VIDEOS = {"clip a": (9, 0), "b": (4, 1), "c": (12, 2), "d": (1, 1), "e": (9, 2)}
 
 
@@ -52,7 +54,7 @@ def videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("videos")
     make_frames(root, VIDEOS)
     return TSNDataSet(root, write_list(root / "list.txt", VIDEOS), 4, image_tmpl="{:06d}.jpg", test_mode=True,
-                      transform=TestProtocol().transform(36, 32, False))
+                      transform=TestProtocol().transform(SMALL))
 
 
 def alone(online, videos, index, stride):
@@ -123,7 +125,7 @@ def test_numbers_of_frames_missing_in_the_list_are_counted(online, tmp_path):
     (tmp_path / "uncounted.txt").write_text("".join(f"{name} 1\n" for name in counts))
     lists = [write_list(tmp_path / "counted.txt", {name: (count, 1) for name, count in counts.items()}),
              tmp_path / "uncounted.txt"]
-    counted, uncounted = (TSNDataSet(tmp_path, path, 4, test_mode=True, transform=TestProtocol().transform(36, 32, False))
+    counted, uncounted = (TSNDataSet(tmp_path, path, 4, test_mode=True, transform=TestProtocol().transform(SMALL))
                           for path in lists)
     with pytest.raises(UserError, match="choose online_stride"):
         trained_stride(uncounted.video_list, 4)
@@ -155,7 +157,7 @@ def test_the_last_running_mean_equals_the_clip_models_logits(online):
 
 def test_several_views_per_frame_are_refused(online, videos):
     crops = TSNDataSet(videos.root_path, videos.list_file, 4, image_tmpl="{:06d}.jpg", test_mode=True,
-                       transform=TestProtocol(crops=3).transform(36, 32, False))
+                       transform=TestProtocol(crops=3).transform(SMALL))
     with pytest.raises(UserError, match="omit test_crops"):
         score_online(online, crops, 1)
     with pytest.raises(UserError, match="online_stride 0"):

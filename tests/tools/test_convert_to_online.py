@@ -1,4 +1,6 @@
 """Checkpoints to online files and back: names, metadata, equal answers, and what is refused."""
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
-from ops.spec import ModelSpec, preprocessing
+from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import score_online
 from ops.weights import load_weights
@@ -47,7 +49,7 @@ def write(path, settings, metadata=True, names=NAMES):
                "state_dict": {f"module.{key}": value for key, value in weights.items()}}
     if metadata:
         content |= {"version": 1, "settings": settings.to_dict(), "dataset": "gestures", "class_names": names,
-                    "preprocessing": preprocessing(model, settings)}
+                    "preprocessing": model.preprocessing.to_dict()}
     torch.save(content, path)
     return path
 
@@ -123,7 +125,7 @@ def test_what_main_trains_is_what_streams(tmp_path, monkeypatch, capfd):
     file = next((tmp_path / "model").rglob("ckpt.pth.tar"))
     assert convert(monkeypatch, capfd, file, "-o", tmp_path / "online.pth.tar").status == 0
     online = OnlineTSM(tmp_path / "online.pth.tar")
-    assert online.class_names == ["Doing 0", "Doing 1", "Doing 2", "Doing 3"] and online.settings.input_size == 32
+    assert online.class_names == ["Doing 0", "Doing 1", "Doing 2", "Doing 3"] and online.spec.input_size == 32
     found = load_checkpoint(file)
     model = TSN.from_spec(found.settings)
     load_weights(model, found.weights, "")
@@ -160,9 +162,10 @@ def test_the_released_file_becomes_a_clip_model_that_test_models_scores(tmp_path
     assert done.status == 0, done.err
     assert done.out.strip().splitlines()[-1].startswith("Overall Prec@1")
 
+    preprocessing = replace(OnlineTSM(released).preprocessing, scale_size=73, crop_size=64)
     streamed = score_online(OnlineTSM(released), TSNDataSet(
         home / "20bn-jester-v1", home / "val_videofolder.txt", 3, image_tmpl="{:05d}.jpg",
-        transform=TestProtocol().transform(73, 64, False), test_mode=True), stride=1, streams=2)
+        transform=TestProtocol().transform(preprocessing), test_mode=True), stride=1, streams=2)
     wanted = kept["scores"].logits
     assert float((streamed.scores.logits - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
 
