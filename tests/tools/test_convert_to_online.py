@@ -112,7 +112,7 @@ def test_there_and_back(settings, tmp_path, monkeypatch, capfd):
                for key in keys)
     streaming = OnlineTSM(online)
     assert torch.equal(logits(streaming), logits(file))
-    assert streaming.class_names == NAMES and streaming.settings == settings
+    assert streaming.class_names == NAMES and streaming.spec == settings
 
 
 def test_what_main_trains_is_what_streams(tmp_path, monkeypatch, capfd):
