@@ -1,6 +1,7 @@
 """Train and validate: flags -> build -> loop.  python main.py somethingv2 RGB --shift"""
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -10,16 +11,14 @@ from torch.utils.data import DataLoader
 
 import opts
 from ops.checkpoints import checkpoint
-from ops.checkpoints.matching import tune_from
-from ops.checkpoints.store_name import store_name
+from ops.checkpoints.checkpoint import store_name
 from ops.common import cli
 from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
 from ops.common.errors import UserError
 from ops.common.files import check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
-from ops.dataset_config import DATASETS, DatasetPaths, Recipe, resolve_dataset
-from ops.evaluation.evaluate import make_preprocessor
+from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -44,10 +43,10 @@ def main() -> None:
     data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
                            val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
                            needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
-    settings = ModelSpec.from_options(vars(args), num_class=data.num_class)
-    name = store_name(settings, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
+    spec = ModelSpec.from_options(vars(args), num_class=data.num_class)
+    name = store_name(spec, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
     seed_everything(args.seed)
-    model = build(args, settings, data, resumed)
+    model = build(args, spec, data, resumed)
     announce(args, name, device, model, data)
 
     options = LoopOptions.from_options(vars(args), max_steps=DEBUG_STEPS if args.debug else None, max_epochs=args.run_epochs)
@@ -56,15 +55,15 @@ def main() -> None:
     if args.channels_last:
         channels_last(model)
     state = TrainState(parallel(model.to(device), gpus), optimizer, args.seed, args.start_epoch,
-                       metadata=describe_run(model, settings, data, vars(args)))
-    prepare = make_preprocessor(*model.normalization, settings.bgr_255, device)
+                       metadata=describe_run(model, data, vars(args)))
+    prepare = partial(model.preprocessing.apply, device=device)
     if resumed:
-        resume(state, model, settings, resumed, weights_only=args.evaluate)
-    val_loader = validation_loader(args, model, settings, data)
+        resume(state, model, resumed, weights_only=args.evaluate)
+    val_loader = validation_loader(args, model, data)
     if args.evaluate:
         report(validate(state, val_loader, prepare, options))
         return
-    train_loader = training_loader(args, model, settings, data)
+    train_loader = training_loader(args, model, data)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
     if not options.epochs_left(state.epoch):
         log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
@@ -93,14 +92,14 @@ def check_before_preparing(args: argparse.Namespace) -> None:
             read_checkpoint(Path(file))
 
 
-def build(args: argparse.Namespace, settings: ModelSpec, data: DatasetPaths,
+def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
           resumed: Optional[checkpoint.Checkpoint]) -> TSN:
     """The model with its first weights; image weights are not fetched if a checkpoint replaces them."""
     replaced = resumed or args.tune_from
-    model = TSN.from_spec(settings, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
+    model = TSN.from_spec(spec, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
                           inplace=args.inplace, print_spec=True)
     if args.tune_from:
-        kept = tune_from(model, Path(args.tune_from), data.name, data.class_names)
+        kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
         if args.evaluate and not kept:
             raise UserError(f"--evaluate: the classifier of {args.tune_from} was trained for other classes than"
                             f" {data.name}'s, and a new one is untrained: train first, without --evaluate")
@@ -114,21 +113,21 @@ def parallel(model: TSN, gpus: list[int]) -> nn.Module:
     return nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
 
 
-def training_loader(args: argparse.Namespace, model: TSN, settings: ModelSpec, data: DatasetPaths) -> DataLoader:
-    videos = training_set(model, settings, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
+def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
+    videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    return make_loader(videos, args.batch_size, args.workers, train=True, seed=args.seed)
+    return make_loader(videos, args.batch_size, workers=args.workers, train=True, seed=args.seed)
 
 
-def validation_loader(args: argparse.Namespace, model: TSN, settings: ModelSpec, data: DatasetPaths) -> DataLoader:
-    videos = validation_set(model, settings, data, dense_sample=args.dense_sample, data_format=args.data_format)
-    return make_loader(videos, args.batch_size, args.workers, train=False)
+def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
+    videos = validation_set(model, data, dense_sample=args.dense_sample, data_format=args.data_format)
+    return make_loader(videos, args.batch_size, workers=args.workers, train=False)
 
 
-def resume(state: TrainState, model: TSN, settings: ModelSpec, found: checkpoint.Checkpoint, weights_only: bool) -> None:
+def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, weights_only: bool) -> None:
     """Continue from a checkpoint: weights, optimizer, epoch, best accuracy; or only the weights, for evaluation."""
-    checkpoint.check_same_settings(found, settings)
+    checkpoint.check_same_settings(found, model.spec)
     if weights_only:
         load_weights(model, found.weights, f"--resume {found.path}")
         return
@@ -147,22 +146,9 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
         ways = "each way" if args.shift_direction == "bidirectional" else "from the past"
         log.info("shift: %s: %d of %d channels %s", layer, moved, channels, ways)
     log.info("shift: %d layers", len(layers))
-    if data.entry.recipe and not args.evaluate:
-        log_differences(args, data.entry.recipe)
-
-
-def log_differences(args: argparse.Namespace, recipe: Recipe) -> None:
-    """One line that names the data set's published recipe and the options that differ from it, if any do."""
-    published = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "epochs": recipe.epochs,
-                 "batch_size": recipe.batch_size, "no_partialbn": recipe.no_partialbn}
-    different = [f"{key} {_format(getattr(args, key))} ({_format(value)})" for key, value in published.items()
-                 if getattr(args, key) != value]
-    if different:
-        log.info("differs from the published recipe %s in: %s", recipe.script, ", ".join(different))
-
-
-def _format(value: float) -> str:
-    return ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"
+    recipe = data.entry.recipe
+    if recipe and not args.evaluate and (differences := recipe.differences(vars(args))):
+        log.info("differs from the published recipe %s in: %s", recipe.script, ", ".join(differences))
 
 
 def report(scores: Predictions) -> None:

@@ -127,7 +127,7 @@ def _add_run_flags(group: Flags) -> None:
         help="steps between two progress lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
         help="epochs between two validations (default: %(default)s)")
-    cli.add_workers_flag(group, 8, "processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
     add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint")
     add("-e", "--evaluate", action="store_true", help="only validate the checkpoint of --resume or --tune_from")
     add("--start-epoch", type=number(int, 0), default=0, metavar="N",
@@ -148,7 +148,8 @@ def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
-    check_augmentation(args.modality, args.augment, args.random_erasing, args.mixup, args.cutmix)
+    check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
+                       cutmix=args.cutmix)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
     if args.resume and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
@@ -195,8 +196,7 @@ def video_limit(text: str) -> int:
     return value
 
 
-OVERRIDES_TITLE = "options that the checkpoint does not describe, or that are to differ from its description"
-# Options that can differ from one checkpoint of an ensemble to the next.
+# What a flag can override for each checkpoint alone.
 OVERRIDES: dict[str, Callable[[str], Any]] = {
     "arch": one_of(*BACKBONES), "modality": one_of(*MODALITIES), "shift_div": number(int, 1), "shift_place": str,
     "shift_direction": one_of(*DIRECTIONS)}
@@ -208,8 +208,7 @@ def test_parser() -> argparse.ArgumentParser:
                     " X[,X] takes one value for all checkpoints, or one per checkpoint.")
     parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or a name from --dataset_file")
     _add_checkpoint_flags(parser.add_argument_group("checkpoints"))
-    add_override_flags(parser.add_argument_group("model", OVERRIDES_TITLE), several=True)
-    _add_dead_flags(parser)
+    _add_override_flags(parser.add_argument_group("model", "override what the checkpoint or its file name says"))
     _add_test_data_flags(parser.add_argument_group("data"))
     _add_protocol_flags(parser.add_argument_group("protocol"))
     _add_test_run_flags(parser.add_argument_group("run"))
@@ -227,32 +226,14 @@ def _add_checkpoint_flags(group: Flags) -> None:
     add("--softmax", action="store_true", help="average the checkpoints' probabilities instead of their scores")
 
 
-def add_override_flags(group: Flags, several: bool = False) -> None:
-    """Flags for the model options that a weight file does not describe, or that are to differ from its description.
-
-    several: take values with commas between them, one for each checkpoint.
-    """
+def _add_override_flags(group: Flags) -> None:
     for name, kind in OVERRIDES.items():
-        group.add_argument(f"--{name}", type=per_checkpoint(kind) if several else kind, default=None,
-                           metavar="X[,X]" if several else "X", help="as in main.py")
+        group.add_argument(f"--{name}", type=per_checkpoint(kind), default=None, metavar="X[,X]", help="as in main.py")
     for name in ("shift", "temporal_pool", "non_local"):
         group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=None, help="as in main.py")
     group.add_argument("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=None, metavar="NAME",
                        help="as in main.py")
     cli.add_input_size_flag(group, None, "size of the crops, pixels (default: as trained, else 224)")
-
-
-def overrides(args: argparse.Namespace, i: Optional[int] = None) -> dict[str, Any]:
-    """The `ModelSpec` options in the flags of `add_override_flags`; None for a flag that was not given.
-
-    i: the index of the checkpoint, where there are several.
-    """
-    each = {name: getattr(args, name) if i is None else getattr(args, name)[i] for name in OVERRIDES}
-    every = ("shift", "temporal_pool", "non_local", "non_local_type", "input_size")
-    return each | {name: getattr(args, name) for name in every}
-
-
-def _add_dead_flags(group: Flags) -> None:
     group.add_argument("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
     group.add_argument("--num_set_segments", type=number(int, 1), default=None, help=argparse.SUPPRESS)
     group.add_argument("--pretrain", default=None, help=argparse.SUPPRESS)
@@ -288,7 +269,7 @@ def _add_protocol_flags(group: Flags) -> None:
 def _add_test_run_flags(group: Flags) -> None:
     add = group.add_argument
     add("--batch_size", type=number(int, 1), default=1, metavar="N", help="videos per batch (default: %(default)s)")
-    cli.add_workers_flag(group, 8, "processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
     cli.add_gpus_flag(group)
     cli.add_device_flag(group)
     add("--out", default=None, metavar="DIR", help="directory of the report (default: log/test_<run>)")

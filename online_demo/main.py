@@ -149,8 +149,8 @@ def find_weights(weights: Optional[str]) -> Path:
 
 
 def log_demo_model(online: OnlineTSM) -> None:
-    """Log what --weights demo recognizes."""
-    log.info("--weights demo: the quickstart's small model of rendered gestures (%s); it does not recognize real hands; a"
+    """Log what --weights demo recognises."""
+    log.info("--weights demo: the quickstart's small model of rendered gestures (%s); it does not recognise real hands; a"
              " video of rendered ones: %s", ", ".join(online.class_names or []), DEMO_VIDEO)
 
 

@@ -23,17 +23,24 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Backbone:
     """What the rest of the code must know of an image network.
 
-    last_layer: attribute of the classifier. mean, std: of the input's channels. bgr_255: frames come as BGR,
-    0-255 instead of RGB, 0-1. default_place: the shift place where none is asked for.
+    last_layer: attribute of the classifier. mean, std, color, value_range: of the input, see
+    `ops.data.preprocessing.Preprocessing`. default_place: the shift place unless another is named.
     """
     build: Callable[[], nn.Module]
     last_layer: str
     weights_url: str
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    bgr_255: bool = False
+    color: str = "RGB"
+    value_range: float = 1.0
     default_place: str = "blockres"
     convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+
+    @property
+    def mean_color(self) -> list[float]:
+        """The color that normalization maps to zero: RGB, 0-255."""
+        mean = [255 / self.value_range * value for value in self.mean]
+        return mean[::-1] if self.color == "BGR" else mean
 
 
 # Public weights of the network that the TSN code trained from; torchvision has none.
@@ -68,7 +75,7 @@ BACKBONES: dict[str, Backbone] = {
         torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url, convert=_from_torchvision),
     "BNInception": Backbone(
         bn_inception.bninception, "fc", BNINCEPTION_URL, mean=bn_inception.INPUT_MEAN, std=bn_inception.INPUT_STD,
-        bgr_255=True, default_place="block", convert=_from_caffe),
+        color=bn_inception.INPUT_SPACE, value_range=bn_inception.INPUT_RANGE[1], default_place="block", convert=_from_caffe),
 }
 
 
@@ -115,7 +122,7 @@ def load_imagenet(net: nn.Module, path: Path, backbone: Backbone) -> None:
     own = net.state_dict()
     head = tuple(f"{backbone.last_layer}.{end}" for end in ("weight", "bias"))
     ours = sum(key in weights for key in own) > len(own) / 2  # by their names; BNInception's public files share them
-    if not ours or backbone.bgr_255:
+    if not ours or backbone.color == "BGR":
         try:
             weights = dict(backbone.convert(weights))
         except (KeyError, ValueError) as error:

@@ -11,6 +11,7 @@ from ops.backbones import Backbone, build_backbone, find_backbone, inflate_first
 from ops.basic_ops import ConsensusModule
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
+from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import frames_per_segment
 from ops.non_local import make_non_local
 from ops.spec import ModelSpec
@@ -121,10 +122,10 @@ class TSN(nn.Module):
         """The published mean and std of the input's channels, in the frames' range (0-1 or 0-255)."""
         mean, std = list(backbone.mean), list(backbone.std)
         if self.modality == "Flow":
-            return ([128.0], std[:1]) if backbone.bgr_255 else ([0.5], [sum(std) / len(std)])
+            return ([128.0], std[:1]) if backbone.value_range == 255 else ([0.5], [sum(std) / len(std)])
         if self.modality == "RGBDiff":
             zeros, twice = [0.0] * 3 * self.new_length, [sum(std) / len(std) * 2] * 3 * self.new_length
-            return (mean * (1 + self.new_length), std) if backbone.bgr_255 else (mean + zeros, std + twice)
+            return (mean * (1 + self.new_length), std) if backbone.value_range == 255 else (mean + zeros, std + twice)
         return mean, std
 
     def _insert_shift(self, inplace: bool) -> None:
@@ -222,14 +223,17 @@ class TSN(nn.Module):
     # ---- what the data path must know ---------------------------------------------------------------------
 
     @property
-    def normalization(self) -> tuple[list[float], list[float]]:
-        """Mean and std by which frames are normalised. published behaviour: not at all for RGBDiff."""
-        return ([0.0], [1.0]) if self.modality == "RGBDiff" else (self.input_mean, self.input_std)
-
-    @property
     def scale_size(self) -> int:
         """The frames' shorter side before cropping, pixels."""
         return self.input_size * 256 // 224
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What frames go through before `forward`. published behaviour: RGBDiff is not normalized at all."""
+        mean, std = ([0.0], [1.0]) if self.modality == "RGBDiff" else (self.input_mean, self.input_std)
+        backbone = find_backbone(self.spec.arch)
+        return Preprocessing(tuple(mean), tuple(std), backbone.color, backbone.value_range, self.scale_size,
+                             self.crop_size)
 
     def get_augmentation(self, flip: bool = True) -> transforms.Compose:
         """The published training augmentation: one multi-scale crop and, if `flip`, one coin toss per clip."""

@@ -3,7 +3,7 @@
 tests/programs/test_scripts.py keeps the two equal. Data sets name their recipe in `ops.dataset_config`.
 """
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,16 @@ class Recipe:
     def options(self) -> dict[str, Any]:
         """main.py's options -> their values."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
+
+    def differences(self, options: Mapping[str, Any]) -> list[str]:
+        """`lr 0.001 (0.01)` for each setting of the learning that differs in main.py's `options`; (...) is the recipe's."""
+        return [f"{name} {_format(options[name])} ({_format(getattr(self, name))})"
+                for name in ("lr", "weight_decay", "epochs", "batch_size", "no_partialbn")
+                if options[name] != getattr(self, name)]
+
+
+def _format(value: float) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"
 
 
 _KINETICS = Recipe("train_tsm_kinetics_rgb_8f", "kinetics", lr=0.02, weight_decay=1e-4, batch_size=128)

@@ -89,11 +89,6 @@ class ModelSpec:
         """C, the channels of one segment in the backbone's input."""
         return (2 if self.modality == "Flow" else 3) * self.segment_length
 
-    @property
-    def bgr_255(self) -> bool:
-        """Whether frames go in as BGR, 0-255 instead of RGB, 0-1."""
-        return find_backbone(self.arch).bgr_255
-
     # ---- checking -----------------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -126,10 +121,3 @@ class ModelSpec:
         value = getattr(self, name)
         if value not in allowed:
             raise UserError(f"{name} {value!r}: choose {' or '.join(allowed)}", name)
-
-
-def preprocessing(model: Any, settings: ModelSpec) -> dict[str, Any]:
-    """What a frame goes through before the model, for whoever deploys it without this code."""
-    return {"color": "BGR" if settings.bgr_255 else "RGB", "range": 255.0 if settings.bgr_255 else 1.0,
-            "mean": list(model.normalization[0]), "std": list(model.normalization[1]), "scale_size": model.scale_size,
-            "crop_size": model.crop_size, "resize": "PIL bilinear, shorter side", "crop": "center"}

@@ -1,12 +1,12 @@
-"""HMDB51 lists from its split files.
+"""Write the lists of HMDB51 from its split files.
 
-Reads `<class>_test_splitN.txt` (lines `video.avi M`: M is 1 in training, 2 in validation, 0 in neither), maybe in a
-directory `testTrainMulti_7030_splits/`; classes are numbered in sorted order.
-Writes `category.txt` and `hmdb51_rgb_{train,val}_split_N.txt`, lines `path num_frames label`; the frames of a video
-lie in a directory by its name within its class's, or without a class directory.
+Reads `<class>_test_splitN.txt` (lines `video.avi M`: M is 1 for training, 2 for validation, 0 for neither), also from a
+subdirectory `testTrainMulti_7030_splits/`. Classes are numbered in sorted order.
+Writes `category.txt` and `hmdb51_rgb_{train,val}_split_N.txt`, lines `path num_frames label`. The frames of a video are
+expected in `<class>/<video>/` or `<video>/`.
 
-Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
-the exit status is then 2 (0 with --allow_missing).
+Videos with missing frames are left out, counted, and listed with the reason in `missing_*.txt`; the exit status is then 2
+(0 with --allow_missing).
 """
 import sys
 from pathlib import Path

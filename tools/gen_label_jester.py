@@ -1,12 +1,12 @@
-"""Jester lists from its csv files.
+"""Write the lists of Jester from its csv files.
 
-Reads `jester-v1-labels.csv` (a class a line; classes are numbered in sorted order, which is the published order)
-and `jester-v1-{train,validation,test}.csv` (lines `id;class`, in the test file `id`).
-Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
-the frame directory `20bn-jester-v1`. The test list has label 0.
+Reads `jester-v1-labels.csv` (one class per line; classes are numbered in sorted order, which is the published order)
+and `jester-v1-{train,validation,test}.csv` (lines `id;class`, in the test file only `id`).
+Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, with paths relative to the
+frame root `20bn-jester-v1`. All labels of the test list are 0.
 
-Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
-the exit status is then 2 (0 with --allow_missing).
+Videos with missing frames are left out, counted, and listed with the reason in `missing_*.txt`; the exit status is then 2
+(0 with --allow_missing).
 """
 import sys
 from pathlib import Path

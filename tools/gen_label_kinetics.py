@@ -1,14 +1,14 @@
-"""Kinetics lists from its csv files.
+"""Write the lists of Kinetics from its csv files.
 
 Reads `kinetics_{train,val,test}.csv` (or `{train,val,test}.csv`, `validate.csv`) with the header
-`label,youtube_id,time_start,time_end,split`, and `kinetics_label_map.txt` where there is one (a class a line, in
-order; else classes are numbered in sorted order).
+`label,youtube_id,time_start,time_end,split`. Classes are numbered as the lines of `kinetics_label_map.txt` if it exists,
+else in sorted order.
 Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `class/clip num_frames label`. Class directories may
-be spelled with spaces or with underscores, clips `<youtube_id>_<start>_<end>` in six digits each,
+be spelled with spaces or with underscores; clips are named `<youtube_id>_<start>_<end>` with six digits each,
 `<youtube_id>_<time_start>` or `<youtube_id>`. A test file without labels gives label 0.
 
-Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
-the exit status is then 2 (0 with --allow_missing).
+Videos with missing frames are left out, counted, and listed with the reason in `missing_*.txt`; the exit status is then 2
+(0 with --allow_missing).
 """
 import sys
 from pathlib import Path

@@ -1,12 +1,12 @@
-"""Something-Something-V1 lists from its csv files.
+"""Write the lists of Something-Something-V1 from its csv files.
 
-Reads `something-something-v1-labels.csv` (a class a line; classes are numbered in sorted order) and
-`something-something-v1-{train,validation,test}.csv` (lines `id;class`, in the test file `id`).
-Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
-the frame directory `20bn-something-something-v1`. The test list has label 0.
+Reads `something-something-v1-labels.csv` (one class per line; classes are numbered in sorted order) and
+`something-something-v1-{train,validation,test}.csv` (lines `id;class`, in the test file only `id`).
+Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, with paths relative to the
+frame root `20bn-something-something-v1`. All labels of the test list are 0.
 
-Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
-the exit status is then 2 (0 with --allow_missing).
+Videos with missing frames are left out, counted, and listed with the reason in `missing_*.txt`; the exit status is then 2
+(0 with --allow_missing).
 """
 import sys
 from pathlib import Path

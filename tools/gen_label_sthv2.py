@@ -1,15 +1,15 @@
-"""Something-Something-V2 lists from its JSON files; also for data sets in that form, as our gestures.
+"""Write the lists of Something-Something-V2, or of a data set in its format such as the gestures, from its JSON files.
 
-Reads `something-something-v2-{labels,train,validation,test}.json`, in the newer release `labels.json` and so on,
-maybe in a directory `labels/`: {"Holding something": "0", ...} and
-[{"id": "78687", "template": "Holding [something]", ...}, ...], in the test file [{"id": "1420"}, ...].
-Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, the paths relative to
-the frame directory `20bn-something-something-v2-frames`. The test list has label 0.
+Reads `something-something-v2-{labels,train,validation,test}.json`, or `labels.json` and so on as in the newer release,
+also from a subdirectory `labels/`: {"Holding something": "0", ...} and
+[{"id": "78687", "template": "Holding [something]", ...}, ...], in the test file only [{"id": "1420"}, ...].
+Writes `category.txt` and `{train,val,test}_videofolder.txt`, lines `id num_frames label`, with paths relative to the
+frame root `20bn-something-something-v2-frames`. All labels of the test list are 0.
 
-The gestures: --labels data/gestures --frames data/gestures/frames --out data/gestures
+For the gestures: --labels data/gestures --frames data/gestures/frames --out data/gestures
 
-Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
-the exit status is then 2 (0 with --allow_missing).
+Videos with missing frames are left out, counted, and listed with the reason in `missing_*.txt`; the exit status is then 2
+(0 with --allow_missing).
 """
 import sys
 from pathlib import Path

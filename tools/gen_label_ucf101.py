@@ -1,12 +1,12 @@
-"""UCF101 lists from its split files.
+"""Write the lists of UCF101 from its split files.
 
 Reads `classInd.txt` (lines `1 ApplyEyeMakeup`), `trainlist0N.txt` (lines `ApplyEyeMakeup/v_X_g08_c01.avi 1`) and
-`testlist0N.txt` (the same without the number), N = 1, 2, 3, maybe in a directory `ucfTrainTestlist/`.
-Writes `ucf101_rgb_{train,val}_split_N.txt`, lines `path num_frames label`, label from 0; the frames of a video lie in
-a directory by its name, or in one within its class's. The class names stay in `classInd.txt`.
+`testlist0N.txt` (the same without the number) for N = 1, 2, 3, also from a subdirectory `ucfTrainTestlist/`.
+Writes `ucf101_rgb_{train,val}_split_N.txt`, lines `path num_frames label`, label from 0. The frames of a video are
+expected in `<class>/<video>/` or `<video>/`. The class names stay in `classInd.txt`.
 
-Videos whose frames are missing, or have a gap, are left out, counted, and listed with the reason in `missing_*.txt`;
-the exit status is then 2 (0 with --allow_missing).
+Videos with missing frames are left out, counted, and listed with the reason in `missing_*.txt`; the exit status is then 2
+(0 with --allow_missing).
 """
 import sys
 from pathlib import Path

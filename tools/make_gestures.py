@@ -40,7 +40,8 @@ def build_parser() -> Parser:
 
 def main() -> None:
     args = build_parser().parse_args()
-    made = make_gestures(args.out, args.videos, args.seed, args.size, args.val, args.format, args.workers)
+    made = make_gestures(args.out, args.videos, args.seed, size=args.size, val=args.val, fmt=args.format,
+                         workers=args.workers)
     print(f"{made['out']}: {made['videos']} videos ({made['train']} train, {made['validation']} validation), "
           f"{made['made']} made, {made['kept']} kept, {made['bytes'] / 1e6:.1f} MB, {made['seconds']:.1f} s")
 

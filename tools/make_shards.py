@@ -30,7 +30,7 @@ def main() -> int:
     add_workers_flag(parser)
     args = parser.parse_args()
     videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
-    summary = pack(args.frames, args.shards, videos, args.videos_per_shard, args.workers)
+    summary = pack(args.frames, args.shards, videos=videos, per_shard=args.videos_per_shard, workers=args.workers)
     for video, reason in summary.failures:
         print(f"failed: {video}: {reason}", file=sys.stderr)
     print(summary)

@@ -2,8 +2,8 @@
 
     python tools/show_batch.py somethingv2 RGB --augment randaug --mixup 0.2 --out batch.png
 
-A row per clip, its frames from left to right; as .gif the clips move. Every flag of main.py counts as it does there,
-but for --batch-size, in whose place --clips stands.
+One row per clip, its frames from left to right; a .gif shows the clips as movies. All flags of main.py apply except
+--batch-size, which --clips replaces.
 """
 import argparse
 import logging
@@ -11,28 +11,26 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import opts
-from ops.common.cli import Parser, run
+from ops.common.cli import NotAllowed, Parser, number, run
 from ops.common.device import seed_everything
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader, set_epoch
 from ops.dataset_config import resolve_dataset
-from ops.evaluation.evaluate import make_preprocessor
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 
 log = logging.getLogger("show_batch")
-GAP, LINE = 4, 16  # pixels: between images, height of a line of text
-MILLISECONDS = 250  # a frame of the .gif
+GAP, LINE = 4, 16  # pixels: between images; height of a line of text
+MILLISECONDS = 250  # per frame of the .gif
 
 
 def main() -> Optional[int]:
@@ -41,69 +39,69 @@ def main() -> Optional[int]:
                            val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file)
     settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
     model = TSN.from_spec(settings, "none")
-    videos = training_set(model, settings, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
+    videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    loader = make_loader(videos, min(own.clips, len(videos)), args.workers, train=True, seed=args.seed)
+    loader = make_loader(videos, min(own.clips, len(videos)), workers=args.workers, train=True, seed=args.seed)
     set_epoch(loader, own.epoch)
     batch = next(iter(loader))
     if batch.clips is None:
-        raise UserError(f"no video of the batch could be read; the first: {batch.bad[0].reason}")
+        raise UserError(f"no video of the batch could be read; the first one: {batch.bad[0].reason}")
     seed_everything(args.seed)
-    mean, std = model.normalization
-    clips = make_preprocessor(mean, std, settings.bgr_255, torch.device("cpu"))(batch.clips)
+    clips = model.preprocessing.apply(batch.clips)
     labels = F.one_hot(batch.labels, data.num_class).float()
     mix = make_mix(data.num_class, args.mixup, args.cutmix)
     if mix is not None:
         clips, labels = mix(clips, batch.labels)
-    rows = [to_images(clip, model, settings) for clip in clips]
+    rows = [to_images(clip, model) for clip in clips]
     texts = [label_text(row, data.class_names) for row in labels]
-    write(Path(own.out), rows, texts)
+    write_image(own.out, rows, texts)
     print(f"{own.out}: {len(rows)} clips of {len(rows[0])} images of {rows[0][0].width}x{rows[0][0].height}")
     return None
 
 
 def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
-    """(the flags of this tool, those of main.py)"""
+    """(this program's flags, main.py's flags)"""
     parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
-                    epilog="Every other argument is main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
-    parser.add_argument("--out", default="batch.png", help="the image: .png, or .gif, which moves")
-    parser.add_argument("--clips", type=int, default=8, help="how many")
-    parser.add_argument("--epoch", type=int, default=0, help="whose first batch")
+                    epilog="All other arguments are main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
+    parser.add_argument("--out", type=image_path, default=Path("batch.png"), metavar="FILE",
+                        help="the image: .png, or .gif for moving clips (default: %(default)s)")
+    parser.add_argument("--clips", type=number(int, 1), default=8, metavar="N",
+                        help="number of clips (default: %(default)s)")
+    parser.add_argument("--epoch", type=number(int, 0), default=0, metavar="N",
+                        help="draw the first batch of this epoch (default: %(default)s)")
     own, rest = parser.parse_known_args()
-    if own.clips < 1 or own.epoch < 0:
-        raise UserError(f"--clips {own.clips}, --epoch {own.epoch}: choose 1 or more clips of epoch 0 or more")
-    if Path(own.out).suffix.lower() not in (".png", ".gif"):
-        raise UserError(f"--out {own.out}: choose a name that ends in .png or .gif")
     args = opts.parse_train([*rest, "--workers", "0"])
     if args.batch_size != opts.train_parser().get_default("batch_size"):
-        log.warning("warning: --batch-size has no effect: --clips says how many")
+        log.warning("warning: --batch-size has no effect: --clips determines the number of clips")
     return own, args
 
 
-def to_images(clip: Tensor, model: TSN, settings: ModelSpec) -> list[Image.Image]:
-    """The network's input (T*C, H, W) before it was normalised: an image per segment, for Flow two (x, y)."""
-    mean, std = [torch.tensor(values) for values in model.normalization]
-    segments = clip.unflatten(0, (settings.num_segments, -1))
-    channels = segments.shape[1]
-    repeat = [values.repeat(channels // len(values)).view(1, -1, 1, 1) for values in (mean, std)]
-    pixels = (segments * repeat[1] + repeat[0]) * (1 if settings.bgr_255 else 255)
-    pixels = pixels.round().clamp(0, 255).byte()
-    if settings.modality == "Flow":
+def image_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in (".png", ".gif"):
+        raise NotAllowed(f"{text}: choose a name that ends in .png or .gif")
+    return path
+
+
+def to_images(clip: Tensor, model: TSN) -> list[Image.Image]:
+    """The network's input (T*C, H, W) before it was normalized: an image per segment, for Flow two (x, y)."""
+    pixels = model.preprocessing.invert(clip[None])[0].unflatten(0, (model.num_segments, -1))
+    if model.modality == "Flow":
         return [Image.fromarray(plane.numpy()) for segment in pixels for plane in segment[:2]]
-    colors = pixels[:, :3].flip(1) if settings.bgr_255 else pixels[:, :3]
+    colors = pixels[:, :3].flip(1) if model.preprocessing.color == "BGR" else pixels[:, :3]
     return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in colors]
 
 
 def label_text(weights: Tensor, names: Optional[list[str]]) -> str:
-    """The classes of a clip, heaviest first, with their shares where there are two."""
+    """The classes of a clip, largest share first; the shares only if there are several."""
     found = sorted(((float(weight), i) for i, weight in enumerate(weights) if weight > 0), reverse=True)
     words = [names[i] if names else f"class {i}" for _, i in found]
     return words[0] if len(found) == 1 else " + ".join(f"{share:.2f} {word}" for (share, _), word in zip(found, words))
 
 
-def write(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
-    """The whole file or none."""
+def write_image(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
+    """Write the .png or .gif, whole or not at all."""
     moving = path.suffix.lower() == ".gif"
     try:
         with atomic_write(path, "wb") as f:
@@ -117,15 +115,15 @@ def write(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
 
 
 def grid(rows: list[list[Image.Image]], texts: list[str], per_line: int) -> Image.Image:
-    """Rows of images with a line of text above each, `per_line` rows beside each other."""
+    """Rows of images with a line of text above each, `per_line` rows side by side."""
     width, height = rows[0][0].size
     cell = len(rows[0]) * (width + GAP), LINE + height + GAP
     per_line = min(per_line, len(rows))
     sheet = Image.new("RGB", (per_line * cell[0] + GAP, -(-len(rows) // per_line) * cell[1] + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (row, text) in enumerate(zip(rows, texts)):
-        left, top = GAP + number % per_line * cell[0], GAP + number // per_line * cell[1]
-        draw.text((left, top), text[:cell[0] // 6], fill="black")  # 6 pixels a letter: no text runs into the next
+    for position, (row, text) in enumerate(zip(rows, texts)):
+        left, top = GAP + position % per_line * cell[0], GAP + position // per_line * cell[1]
+        draw.text((left, top), text[:cell[0] // 6], fill="black")  # 6 pixels per letter: texts do not overlap
         for i, image in enumerate(row):
             sheet.paste(image, (left + i * (width + GAP), top + LINE))
     return sheet

@@ -1,9 +1,9 @@
-"""Kinetics videos to frames: SRC/<class>/<name>.mp4 to DST/<class>/<name>/img_00001.jpg and on.
+"""Extract the frames of Kinetics videos: SRC/<class>/<name>.mp4 to DST/<class>/<name>/img_00001.jpg, ...
 
-Frames are 331 pixels high, the width keeps the aspect ratio. Every directory in SRC counts as a class, so UCF101 and
-HMDB51, which come in the same form, are extracted by this program too. Start it again after an interruption:
-directories that are there are complete and are kept. Videos that cannot be read completely get no directory; they are
-listed, with the reason, and the exit status is then 2.
+Frames are 331 pixels high; the width keeps the aspect ratio. Every directory in SRC counts as a class, so this program
+also extracts UCF101 and HMDB51, which have the same layout. After an interruption, run it again: existing directories
+are complete and are kept. Videos that cannot be read completely get no directory; they are listed with the reason, and
+the exit status is then 2.
 """
 import sys
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Something-Something-V2 videos to frames: VIDEO_ROOT/<name>.webm to FRAME_ROOT/<name>/000001.jpg and on.
+"""Extract the frames of Something-Something-V2 videos: VIDEO_ROOT/<name>.webm to FRAME_ROOT/<name>/000001.jpg, ...
 
-Frames are 256 pixels high, the width keeps the aspect ratio. Start it again after an interruption: directories that
-are there are complete and are kept. Videos that cannot be read completely get no directory; they are listed, with
-the reason, and the exit status is then 2.
+Frames are 256 pixels high; the width keeps the aspect ratio. After an interruption, run it again: existing directories
+are complete and are kept. Videos that cannot be read completely get no directory; they are listed with the reason, and
+the exit status is then 2.
 """
 import sys
 from pathlib import Path

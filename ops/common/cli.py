@@ -110,7 +110,8 @@ def add_gpus_flag(parser: Flags) -> None:
                         help="numbers of the GPUs to use (default: one GPU, if the device is one)")
 
 
-def add_workers_flag(parser: Flags, default: Optional[int] = None, what: str = "processes", minimum: int = 1) -> None:
+def add_workers_flag(parser: Flags, default: Optional[int] = None, *, what: str = "processes",
+                     minimum: int = 1) -> None:
     """-j/--workers. default: None means one per core (`ops.common.pool`). minimum: 0 where 0 means the main process."""
     parser.add_argument("-j", "--workers", type=number(int, minimum), default=default, metavar="N",
                         help=f"{what} (default: {'one per core' if default is None else '%(default)s'})")

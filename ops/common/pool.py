@@ -25,7 +25,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_jobs(work: Callable[[Job], Outcome], jobs: Sequence[Job], workers: Optional[int] = None,
+def run_jobs(work: Callable[[Job], Outcome], jobs: Sequence[Job], workers: Optional[int] = None, *,
              name: Callable[[Job], object] = str) -> Generator[tuple[Job, Outcome], None, None]:
     """Yield (job, work(job)) as they finish. Close the generator (`contextlib.closing`) to stop early.
 

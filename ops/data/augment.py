@@ -1,7 +1,7 @@
-"""Augmentation beyond the published crop and flip: of a clip, all its frames alike, and of a batch (torchvision's v2).
+"""Augmentation beyond the published crop and flip, through torchvision's v2; all of it is off by default.
 
-All of it is off by default. Clips are augmented in the loader's processes, where each item has a seed of its own;
-batches are mixed on the device.
+Clips are augmented in the loader's processes, every frame of a clip alike, from the seed of the item. Batches are mixed on
+the device.
 """
 from typing import Any, Callable, Optional, Sequence
 
@@ -16,7 +16,7 @@ from ops.data.training_crop import TrainingCrop
 
 _BILINEAR = v2.InterpolationMode.BILINEAR
 
-# Operations that look at the image (equalize, autocontrast, contrast) do so frame by frame, with one strength.
+# Operations that depend on the image (equalize, autocontrast, contrast) work frame by frame, with one strength.
 AUGMENTATIONS: dict[str, Callable[[], Any]] = {
     "none": v2.Identity,
     "randaug": lambda: v2.RandAugment(interpolation=_BILINEAR),
@@ -27,29 +27,29 @@ AUGMENTATIONS: dict[str, Callable[[], Any]] = {
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def check_augmentation(modality: str, augment: str = "none", erasing: float = 0.0, mixup: float = 0.0,
+def check_augmentation(modality: str, *, augment: str = "none", erasing: float = 0.0, mixup: float = 0.0,
                        cutmix: float = 0.0) -> None:
-    """UserError for what cannot be."""
+    """UserError for values out of range and for combinations that do not work."""
     if augment not in AUGMENTATIONS:
-        raise UserError(f"--augment {augment!r}: choose {' or '.join(AUGMENTATIONS)}")
+        raise UserError(f"augment {augment!r}: choose {' or '.join(AUGMENTATIONS)}", "augment")
     if not 0 <= erasing <= 1:
-        raise UserError(f"--random_erasing {erasing}: choose a probability, 0 (never) to 1")
+        raise UserError(f"random_erasing {erasing}: choose a probability, 0 (never) to 1", "random_erasing")
     if modality == "Flow" and (augment != "none" or erasing):
-        flag = f"--augment {augment}" if augment != "none" else "--random_erasing"
-        raise UserError(f"{flag} is made for color images: leave it out with Flow")
-    for flag, alpha in (("mixup", mixup), ("cutmix", cutmix)):
+        option = f"augment {augment}" if augment != "none" else "random_erasing"
+        raise UserError(f"{option} needs color images: leave it out with Flow", "augment", "random_erasing")
+    for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
         if not 0 <= alpha < float("inf"):
-            raise UserError(f"--{flag} {alpha}: choose an alpha above 0 (usual: 0.2 for mixup, 1 for cutmix), or 0")
+            raise UserError(f"{name} {alpha}: choose an alpha above 0 (usual: 0.2 for mixup, 1 for cutmix), or 0", name)
 
 
 class ClipAugment:
-    """(T, 3, H, W) uint8 RGB to the same, with one draw for all frames.
+    """Augments (T, 3, H, W) uint8 RGB, with one draw for all frames; returns the same form.
 
-    name: of AUGMENTATIONS. erasing: probability that a random rectangle becomes `fill` (0-255 per channel).
+    name: one of AUGMENTATIONS. erasing: probability that a random rectangle becomes `fill` (0-255 per channel).
     """
 
     def __init__(self, name: str, erasing: float = 0.0, fill: Sequence[float] = (0, 0, 0)) -> None:
-        check_augmentation("RGB", name, erasing)
+        check_augmentation("RGB", augment=name, erasing=erasing)
         steps = [AUGMENTATIONS[name]()] * (name != "none")
         steps += [v2.RandomErasing(erasing, value=[float(value) for value in fill])] * (erasing > 0)
         self.steps = steps
@@ -61,25 +61,26 @@ class ClipAugment:
         return video.as_subclass(Tensor)
 
 
-def training_transform(published: transforms.Compose, modality: str, roll: bool, augment: str = "none",
+def training_transform(published: transforms.Compose, modality: str, *, color: str = "RGB", augment: str = "none",
                        erasing: float = 0.0, fill: Sequence[float] = (0, 0, 0)) -> Callable:
-    """What makes a training clip of frames: `published` (TSN.get_augmentation(flip=False)) and more, to uint8.
+    """Frames to a uint8 training clip: `published` (TSN.get_augmentation(flip=False)), then augmentation.
 
-    RGB and RGBDiff take the fast way. fill: the color, 0-255 RGB, of erased rectangles: the data's mean.
+    RGB and RGBDiff use the fast `TrainingCrop`. color: order of the clip's channels, "RGB" or "BGR".
+    fill: the color of erased rectangles, 0-255 RGB, normally the data's mean.
     """
-    check_augmentation(modality, augment, erasing)
+    check_augmentation(modality, augment=augment, erasing=erasing)
     if modality == "Flow":
-        return transforms.Compose([published, ToClipTensor(roll)])
+        return transforms.Compose([published, ToClipTensor(color)])
     crop, = published.transforms
     assert isinstance(crop, GroupMultiScaleCrop)
-    return TrainingCrop(crop, roll, ClipAugment(augment, erasing, fill) if augment != "none" or erasing else None)
+    return TrainingCrop(crop, color, ClipAugment(augment, erasing, fill) if augment != "none" or erasing else None)
 
 
 def make_mix(num_class: int, mixup: float = 0.0, cutmix: float = 0.0) -> Optional[Mix]:
-    """A function (clips (N, ...), labels (N,)) -> (mixed clips, labels (N, num_class)) on their device, or None.
+    """A function (clips (N, ...), labels (N,)) -> (mixed clips, labels (N, num_class)) on their device; None: both are off.
 
-    mixup, cutmix: alpha of the Beta distribution (arXiv:1710.09412, arXiv:1905.04899), 0: off; both: a coin toss for
-    each batch. Each clip is mixed with its neighbour in the batch, all frames alike.
+    mixup, cutmix: alpha of the Beta distribution (arXiv:1710.09412, arXiv:1905.04899), 0: off; with both, a coin toss
+    for each batch. Each clip is mixed with its neighbor in the batch, all frames alike.
     """
     check_augmentation("RGB", mixup=mixup, cutmix=cutmix)
     mixes = [kind(alpha=alpha, num_classes=num_class) for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))

@@ -1,8 +1,8 @@
-"""Transforms of a clip: a list of PIL images in, the same operation on every frame.
+"""Transforms of a clip, a list of PIL images: the same operation on every frame.
 
-Random ones draw from torch's CPU generator, which `ops.data.tsn_dataset` seeds per sample. A clip ends as one uint8 tensor;
-scaling and normalisation happen on the device (`normalize_clips`), where they are a quarter of the bytes to move
-and nearly free. `ToTorchFormatTensor` and `GroupNormalize` do the same on the CPU, for callers of the published API.
+Random transforms draw from torch's CPU generator, which `ops.data.tsn_dataset` seeds per sample. A clip becomes one uint8
+tensor and is normalized on the device (`ops.data.preprocessing`): a quarter of the bytes to move, at almost no cost.
+`ToTorchFormatTensor` and `GroupNormalize` do the same on the CPU, for callers of the published API.
 """
 from typing import Optional, Sequence, Union
 
@@ -22,12 +22,13 @@ def _pair(size: Size) -> tuple[int, int]:
     return (int(size), int(size)) if isinstance(size, (int, float)) else (size[0], size[1])
 
 
-def _pick(count: int) -> int:
+def _random_index(count: int) -> int:
+    """One of 0, ..., count - 1, equally likely."""
     return int(torch.randint(count, (1,)))
 
 
 def mirror(clip: Clip, is_flow: bool) -> Clip:
-    """Flip each frame; in flow (x, y images by turns) motion along x changes its sign too."""
+    """Flip each frame left to right. In flow (x and y images alternate) motion along x also changes its sign."""
     flipped = [frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for frame in clip]
     if is_flow:
         flipped[::2] = [ImageOps.invert(frame) for frame in flipped[::2]]
@@ -50,6 +51,8 @@ class GroupScale:
 
 
 class GroupCenterCrop:
+    """The central crop of `size` (pixels, or (width, height))."""
+
     def __init__(self, size: Size) -> None:
         self.worker = transforms.CenterCrop(_pair(size)[::-1])
 
@@ -65,25 +68,25 @@ class GroupRandomCrop:
 
     def __call__(self, clip: Clip) -> Clip:
         width, height = self.size
-        left, top = _pick(clip[0].width - width + 1), _pick(clip[0].height - height + 1)
+        left, top = _random_index(clip[0].width - width + 1), _random_index(clip[0].height - height + 1)
         return [frame.crop((left, top, left + width, top + height)) for frame in clip]
 
 
 class GroupRandomHorizontalFlip:
-    """Mirror the whole clip, or not, by one coin toss. is_flow: x images are inverted too."""
+    """Mirror the whole clip or leave it, by one coin toss. is_flow: also invert the x images."""
 
     def __init__(self, is_flow: bool = False) -> None:
         self.is_flow = is_flow
 
     def __call__(self, clip: Clip, is_flow: Optional[bool] = None) -> Clip:
-        return mirror(clip, self.is_flow if is_flow is None else is_flow) if _pick(2) else clip
+        return mirror(clip, self.is_flow if is_flow is None else is_flow) if _random_index(2) else clip
 
 
 class GroupMultiScaleCrop:
-    """The TSN training crop: one of 13 places, sides from `scales` x the shorter side, resized to `input_size`.
+    """The TSN training crop: one of 13 positions, sides from `scales` x the shorter side, resized to `input_size`.
 
-    max_distort: how many steps of `scales` the two sides may lie apart. fix_crop False: any place.
-    more_fix_crop: 13 places instead of 5.
+    max_distort: how many steps of `scales` the two sides may differ. fix_crop False: any position.
+    more_fix_crop: 13 positions instead of 5.
     """
 
     def __init__(self, input_size: Size, scales: Optional[Sequence[float]] = None, max_distort: int = 1,
@@ -102,17 +105,17 @@ class GroupMultiScaleCrop:
     def sample(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """A random (width, height, left, top), pixels, in an image of (width, height)."""
         sizes = self.crop_sizes(image_size)
-        width, height = sizes[_pick(len(sizes))]
+        width, height = sizes[_random_index(len(sizes))]
         if not self.fix_crop:
-            return width, height, _pick(image_size[0] - width + 1), _pick(image_size[1] - height + 1)
-        places = self.fill_fix_offset(self.more_fix_crop, *image_size, width, height)
-        return width, height, *places[_pick(len(places))]
+            return width, height, _random_index(image_size[0] - width + 1), _random_index(image_size[1] - height + 1)
+        offsets = self.fill_fix_offset(self.more_fix_crop, *image_size, width, height)
+        return width, height, *offsets[_random_index(len(offsets))]
 
     def crop_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Every (width, height) that may be drawn; sides within 3 pixels of the input's become equal to it."""
+        """Every (width, height) that may be drawn; a side within 3 pixels of the input size becomes equal to it."""
         sides = [max(1, int(min(image_size) * scale)) for scale in self.scales]
         widths, heights = [[goal if abs(side - goal) < 3 else side for side in sides] for goal in self.input_size]
-        # Snapping to the goal must not reach beyond the image.
+        # A side that was set to the goal must not be larger than the image.
         widths = [min(w, image_size[0]) for w in widths]
         heights = [min(h, image_size[1]) for h in heights]
         return [(w, h) for i, h in enumerate(heights) for j, w in enumerate(widths)
@@ -121,7 +124,7 @@ class GroupMultiScaleCrop:
     @staticmethod
     def fill_fix_offset(more_fix_crop: bool, image_w: int, image_h: int, crop_w: int,
                         crop_h: int) -> list[tuple[int, int]]:
-        """(left, top) of the corners and the centre, and with more_fix_crop the points between, on a 5 x 5 grid."""
+        """(left, top) of the corners and the center, and with more_fix_crop the points between, on a 5 x 5 grid."""
         x, y = (image_w - crop_w) // 4, (image_h - crop_h) // 4
         grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
         if more_fix_crop:
@@ -130,7 +133,7 @@ class GroupMultiScaleCrop:
 
 
 class GroupRandomSizedCrop:
-    """A random crop of 8 to 100% of the area and 3:4 to 4:3, resized to size x size, the same in every frame."""
+    """A random crop of 8 to 100% of the area, 3:4 to 4:3, resized to size x size; the same in every frame."""
 
     def __init__(self, size: int, interpolation: transforms.InterpolationMode = BILINEAR) -> None:
         self.size, self.interpolation = size, interpolation
@@ -142,21 +145,21 @@ class GroupRandomSizedCrop:
 
 
 class _MultiCrop:
-    """Several crops of a clip, one after the other: crop-major, then frames."""
+    """Several crops of a clip: all frames of the first crop, then all frames of the next."""
 
     def __init__(self, crop_size: Size, scale_size: Optional[int] = None, flip: bool = True) -> None:
         self.crop_size = _pair(crop_size)
         self.scale = GroupScale(scale_size) if scale_size is not None else IdentityTransform()
         self.flip = flip
 
-    def places(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    def offsets(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         return GroupMultiScaleCrop.fill_fix_offset(False, *image_size, *self.crop_size)
 
     def __call__(self, clip: Clip) -> Clip:
         clip = self.scale(clip)
         width, height = self.crop_size
         crops: Clip = []
-        for left, top in self.places(clip[0].size):
+        for left, top in self.offsets(clip[0].size):
             crop = [frame.crop((left, top, left + width, top + height)) for frame in clip]
             crops += crop
             if self.flip:
@@ -165,19 +168,19 @@ class _MultiCrop:
 
 
 class GroupOverSample(_MultiCrop):
-    """Four corners and the centre (5 crops), each also mirrored if `flip` (10 crops)."""
+    """Four corners and the center (5 crops), each also mirrored if `flip` (10 crops)."""
 
 
 class GroupFullResSample(_MultiCrop):
-    """Left, right and centre squares of the height (3 crops), each also mirrored if `flip` (6 crops)."""
+    """Left, right and center crop, vertically centered (3 crops), each also mirrored if `flip` (6 crops)."""
 
-    def places(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    def offsets(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         x, y = [(image - crop) // 4 for image, crop in zip(image_size, self.crop_size)]
         return [(0, 2 * y), (4 * x, 2 * y), (2 * x, 2 * y)]
 
 
 class Stack:
-    """Frames to one array (H, W, T*C), uint8. roll: RGB becomes BGR."""
+    """Frames to one uint8 array (H, W, T*C). roll: RGB becomes BGR."""
 
     def __init__(self, roll: bool = False) -> None:
         self.roll = roll
@@ -201,35 +204,29 @@ class ToTorchFormatTensor:
 
 
 class GroupNormalize:
-    """(T*C, H, W) float: subtract `mean` and divide by `std` per channel, repeated for each frame."""
+    """Subtract `mean` from a float (T*C, H, W) and divide by `std`, per channel; both repeat for each frame."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = mean, std
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        return _normalize(tensor[None], self.mean, self.std)[0]
+        return normalize_channels(tensor[None], self.mean, self.std)[0]
 
 
 class ToClipTensor:
-    """Frames to one uint8 tensor (T*C, H, W), 0-255. roll: RGB becomes BGR."""
+    """RGB or gray frames to one uint8 tensor (T*C, H, W), 0-255. color: order of its channels, "RGB" or "BGR"."""
 
-    def __init__(self, roll: bool = False) -> None:
-        self.roll = roll
+    def __init__(self, color: str = "RGB") -> None:
+        self.color = color
 
     def __call__(self, clip: Clip) -> Tensor:
         frames = torch.from_numpy(np.stack([np.atleast_3d(np.asarray(frame)) for frame in clip]))  # (T, H, W, C)
-        frames = frames.flip(3) if self.roll else frames
+        frames = frames.flip(3) if self.color == "BGR" else frames
         return frames.permute(0, 3, 1, 2).flatten(0, 1).contiguous()
 
 
-def normalize_clips(clips: Tensor, mean: Sequence[float], std: Sequence[float], div: bool = True) -> Tensor:
-    """(N, T*C, H, W) uint8 to the network's float32 input: scaled to 0-1 if `div`, then (x - mean) / std."""
-    pixels = clips.float()
-    return _normalize(pixels.div_(255) if div else pixels, mean, std)
-
-
-def _normalize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Per channel, in place; `mean` and `std` repeat along the channels as often as they fit."""
+def normalize_channels(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(N, T*C, H, W) float: (x - mean) / std per channel, in place; `mean` and `std` repeat along the channels."""
     for values, operation in ((mean, pixels.sub_), (std, pixels.div_)):
         operation(pixels.new_tensor(values).repeat(pixels.shape[1] // len(values)).view(1, -1, 1, 1))
     return pixels

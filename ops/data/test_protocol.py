@@ -6,6 +6,7 @@ from torchvision import transforms
 
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupOverSample, GroupScale, ToClipTensor
+from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import ClipSampler, sampling_mode
 
 CROPS = (1, 3, 5, 10)
@@ -13,12 +14,13 @@ CROPS = (1, 3, 5, 10)
 
 @dataclass(frozen=True)
 class TestProtocol:
-    """crops: 1 center; 3 left, right, center; 5 corners and center; 10 those and their mirrors.
+    """How a video is scored.
 
-    full_res: crops of the scaled frames' whole shorter side (256 of 256 rather than 224). dense: 10 clips of 64
-    neighbouring frames. twice: 2 clips of frames from the whole video. Neither: 1 such clip.
+    crops: 1 center; 3 left, right, center; 5 corners and center; 10 those and their mirror images.
+    full_res: crops as large as the scaled frames' shorter side (256 of 256 rather than 224). dense: 10 clips of 64
+    neighboring frames. twice: 2 clips of frames from the whole video. Neither: 1 such clip.
     """
-    __test__: ClassVar = False  # its name is no reason for pytest to collect it
+    __test__: ClassVar = False  # pytest must not collect it for its name
     crops: int = 1
     full_res: bool = False
     dense: bool = False
@@ -40,27 +42,28 @@ class TestProtocol:
 
     @property
     def words(self) -> str:
+        """A description for help texts and reports."""
         kind = "64-frame" if self.dense else "whole-video"
         return (f"{self.clips} {kind} clip{'s' * (self.clips > 1)} x {self.crops} crop{'s' * (self.crops > 1)}"
                 f"{' at full resolution' * self.full_res}")
 
     @property
     def mirrored(self) -> list[bool]:
-        """Of each view, in the order in which `transform` gives them, whether it is a mirror image."""
+        """Whether each view is a mirror image, in the order of `transform`."""
         return [self.crops == 10 and crop % 2 == 1 for crop in range(self.crops) for _ in range(self.clips)]
 
-    def size(self, scale_size: int, crop_size: int) -> int:
+    def size(self, preprocessing: Preprocessing) -> int:
         """Height and width of a view, pixels."""
-        return scale_size if self.full_res else crop_size
+        return preprocessing.scale_size if self.full_res else preprocessing.crop_size
 
     @property
     def views(self) -> int:
-        """How many times the network runs on a video."""
+        """The number of times that the network runs on a video."""
         return self.crops * self.clips
 
-    def transform(self, scale_size: int, crop_size: int, roll: bool) -> transforms.Compose:
-        """PIL frames to one uint8 tensor (views * T * C, H, W), crop-major; roll: BGR."""
-        size = self.size(scale_size, crop_size)
+    def transform(self, preprocessing: Preprocessing) -> transforms.Compose:
+        """PIL frames to one uint8 tensor (views * T * C, H, W), crop after crop, for `preprocessing.apply`."""
+        size, scale_size = self.size(preprocessing), preprocessing.scale_size
         steps: list[Any]
         if self.crops == 1:
             steps = [GroupScale(scale_size), GroupCenterCrop(size)]
@@ -68,7 +71,7 @@ class TestProtocol:
             steps = [GroupFullResSample(size, scale_size, flip=False)]
         else:
             steps = [GroupOverSample(size, scale_size, flip=self.crops == 10)]
-        return transforms.Compose(steps + [ToClipTensor(roll)])
+        return transforms.Compose(steps + [ToClipTensor(preprocessing.color)])
 
 
 # The published settings: Something-Something's two, and the non-local networks' on Kinetics.

@@ -1,7 +1,6 @@
-"""The published training crop, built for speed: the same draws, the same places, pixels within 2 of 255 of PIL's.
+"""The published training crop, built for speed: the same random draws and positions, pixels within 2 of 255 of PIL's.
 
-The crop is cut out of the decoded frame before anything else is done to it; frames stay uint8 and go straight into
-their place in the clip's tensor.
+Each frame is cropped first, stays uint8, and is resized straight into the clip's tensor.
 """
 import warnings
 from typing import Any, Callable, Optional, Sequence
@@ -20,12 +19,13 @@ Augment = Callable[[Tensor], Tensor]
 class TrainingCrop:
     """Frames as arrays (H, W, 3) to one uint8 tensor (T*3, height, width): multi-scale crop, mirror, augmentation.
 
-    crop: draws the place and tells the size. roll: RGB becomes BGR, last. augment: gets (T, 3, height, width) RGB.
+    crop: draws the position and knows the size. augment: changes (T, 3, height, width) RGB. color: order of
+    the result's channels, "RGB" or "BGR".
     """
     takes_arrays = True
 
-    def __init__(self, crop: GroupMultiScaleCrop, roll: bool = False, augment: Optional[Augment] = None) -> None:
-        self.crop, self.roll, self.augment = crop, roll, augment
+    def __init__(self, crop: GroupMultiScaleCrop, color: str = "RGB", augment: Optional[Augment] = None) -> None:
+        self.crop, self.color, self.augment = crop, color, augment
 
     def __call__(self, frames: Sequence[Any], mirrored: bool = False) -> Tensor:
         """frames: anything with a shape that can be sliced as an array (`ops.video.frames`)."""
@@ -43,15 +43,15 @@ class TrainingCrop:
             cv2.flip(clip.reshape(-1, goal_width), 1, dst=clip.reshape(-1, goal_width))
         pixels = torch.from_numpy(clip)
         pixels = self.augment(pixels) if self.augment else pixels
-        return (pixels.flip(1) if self.roll else pixels).flatten(0, 1)
+        return (pixels.flip(1) if self.color == "BGR" else pixels).flatten(0, 1)
 
 
 def resize_into(planes: np.ndarray, image: np.ndarray) -> None:
-    """Scale (h, w, 3) bilinearly into (3, H, W), both uint8; like PIL, with a wider filter where it shrinks."""
+    """Scale (h, w, 3) bilinearly into (3, H, W), both uint8; like PIL, with a wider filter where the image shrinks."""
     size = planes.shape[:0:-1]  # (width, height)
-    interleaved = image.strides[2] == 1  # else they are planes already
+    interleaved = image.strides[2] == 1  # not stored as planes
     if image.shape[0] > size[1] or image.shape[1] > size[0]:
-        with warnings.catch_warnings():  # some frames are read-only, and so they are used
+        with warnings.catch_warnings():  # some frames are read-only; they are only read
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         planes[:] = F.interpolate(pixels, planes.shape[1:], mode="bilinear", antialias=True)[0].numpy()
@@ -63,7 +63,7 @@ def resize_into(planes: np.ndarray, image: np.ndarray) -> None:
 
 
 def _padded(part: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    """What PIL makes of a crop that reaches beyond a frame smaller than the clip's first: black."""
+    """Fill a crop that reaches beyond its frame with black, as PIL does; a frame may be smaller than the clip's first."""
     whole = np.zeros((rows.stop - rows.start, columns.stop - columns.start, 3), np.uint8)
     whole[:part.shape[0], :part.shape[1]] = part
     return whole

@@ -1,4 +1,4 @@
-"""Videos as samples: a list file's records, the frames that the sampler asks for, one transformed clip."""
+"""TSNDataSet: the videos of a list file as transformed clips with labels."""
 import logging
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class BadVideo(NamedTuple):
-    """Stands where a sample would be, when its video cannot be read and `skip_bad` is set."""
+    """Placeholder for an unreadable video (skip_bad)."""
     path: str
     reason: str
 
@@ -26,19 +26,19 @@ class BadVideo(NamedTuple):
 class TSNDataSet(Dataset):
     """Clips of a list file's videos: item -> (transformed clip, label).
 
-    num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based. transform: gets a
-    list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in test_mode); if it has
-    `takes_arrays` (`ops.data.training_crop`), arrays, and whether to mirror them.
-    data_format: frames (directories of images), video (files, of which only the frames asked for are decoded), or auto:
-    a file where the list's path ends like one.
-    random_shift: training's random frames; else the fixed ones. test_mode: the test protocols' frames.
-    modality: RGB; Flow (two gray images per frame, x and y); RGBDiff (one more image per segment, of which the
-    network takes differences). num_class: labels are checked against it.
-    mirror_labels: a training clip is mirrored by a coin toss, and its label becomes mirror_labels[label].
+    num_segments: T. new_length: frames per segment. image_tmpl: file name of a frame, 1-based.
+    transform: is called with a list of PIL RGB images, T of them (2*T for twice_sample, 10*T for dense_sample in
+    test_mode). If it has `takes_arrays` (`ops.data.training_crop`), it is called with arrays and whether to mirror them.
+    data_format: frames (directories of images), shards, video (files, of which only the needed frames are decoded), or
+    auto: shards if root_path holds them, else a video file if the listed path has the extension of one, else frames.
+    random_shift: random frames, for training; otherwise fixed ones. test_mode: the frames of the test protocols.
+    modality: RGB; Flow (two gray images per frame, x and y); RGBDiff (one more frame per segment, since the network
+    takes differences). num_class: labels are checked against it.
+    mirror_labels: a coin toss mirrors a clip, and its label becomes mirror_labels[label].
     skip_bad: an unreadable video becomes a `BadVideo`.
-    seed: an item asked for as (epoch, index) is a function of (seed, epoch, index) alone, in whatever worker
-    process it is made; an item asked for by index draws from torch's generator.
-    remove_missing, force_grayscale: accepted as in the published class; the former did the list's work here.
+    seed: item (epoch, index) depends on (seed, epoch, index) alone, whichever worker process makes it; item index
+    draws from torch's generator.
+    remove_missing, force_grayscale: accepted, without effect; the published class removed short videos from its list.
     """
 
     def __init__(self, root_path: Union[str, Path], list_file: Union[str, Path], num_segments: int = 3,
@@ -58,12 +58,12 @@ class TSNDataSet(Dataset):
                                    sampling_mode(phase, dense=dense_sample, twice=twice_sample))
         self.skip_bad, self.seed = skip_bad, seed
         self.video_list = read_list(list_file, num_class)
-        self.source = make_source(data_format, modality, self.root_path, image_tmpl)
+        self.source = make_source(self.root_path, image_tmpl, modality=modality, data_format=data_format)
         if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
             for record in self.video_list:
                 if record.num_frames == 1:
                     raise UserError(f"{list_file}: {record.path!r} has 1 file, but flow lists of this data set count x and"
-                                    " y files, two per image: leave it out of the list, or make the list anew")
+                                    " y files, two per frame: leave it out of the list, or make the list again")
                 record.num_frames //= 2
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class TSNDataSet(Dataset):
             return BadVideo(record.path, str(error))
 
     def _clip(self, record: VideoRecord) -> tuple[Any, int]:
-        """Read and transformed; frames of video files are converted only while they are transformed."""
+        """The transformed clip and its label. Frames of video files are converted only while they are transformed."""
         as_arrays = getattr(self.transform, "takes_arrays", False)
         indices = self.segment_frames(record.num_frames or self.source.count(record.path))
         clip: Any = (self.source.load_arrays if as_arrays else self.source.load)(record.path, indices)
@@ -106,14 +106,14 @@ class TSNDataSet(Dataset):
 
 
 class Batch(NamedTuple):
-    """clips: (N, T*C, H, W) uint8 (None when every video was bad), labels: (N,), bad: what was left out."""
+    """clips: (N, T*C, H, W) uint8 (None if every video was bad). labels: (N,). bad: the videos that were left out."""
     clips: Optional[Tensor]
     labels: Tensor
     bad: list[BadVideo]
 
 
 def collate(samples: list[Union[tuple[Tensor, int], BadVideo]]) -> Batch:
-    """A batch of what could be read; an unreadable video makes it smaller and is never replaced by another."""
+    """A batch of the readable videos. An unreadable one makes the batch smaller and is never replaced by another."""
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
     bad = [sample for sample in samples if isinstance(sample, BadVideo)]
     # In a worker process default_collate stacks straight into the memory that the processes share.

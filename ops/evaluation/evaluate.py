@@ -6,18 +6,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ops.common.cli import progress
-from ops.data.clip_transforms import normalize_clips
 from ops.data.loader import first_batches
 from ops.evaluation.metrics import Predictions
 
+# A batch's uint8 clips (N, T*C, H, W) -> the network's input: `Preprocessing.apply`, with a device or without.
 Preprocessor = Callable[[Tensor], Tensor]
-
-
-def make_preprocessor(mean: Sequence[float], std: Sequence[float], bgr_255: bool, device: torch.device) -> Preprocessor:
-    """A function from a batch's uint8 clips (N, T*C, H, W) to the network's input on `device`."""
-    def prepare(clips: Tensor) -> Tensor:
-        return normalize_clips(clips.to(device, non_blocking=True), mean, std, div=not bgr_255)
-    return prepare
 
 
 def clip_scores(output: Tensor) -> Tensor:

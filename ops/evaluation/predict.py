@@ -5,6 +5,7 @@ The frames, the preprocessing and the averaging are those of test_models.py, so 
 import glob
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, Union
 
@@ -20,8 +21,8 @@ from ops.data.loader import Loader, make_loader
 from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import collate
-from ops.dataset_config import DATASETS, dataset_root, read_categories
-from ops.evaluation.evaluate import evaluate, make_preprocessor
+from ops.dataset_config import DATASETS, JESTER_CLASSES, dataset_root, read_categories
+from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -30,6 +31,7 @@ from ops.video.discovery import find_videos, frame_names, holds_frames, is_video
 from ops.video.frame_index import frame_index
 from ops.video.frames import FrameDirectory, read_image
 from ops.video.video_files import VideoFiles
+from ops.weights import load_weights
 
 log = logging.getLogger(__name__)
 QUICKSTART = Path(__file__).resolve().parents[2] / "runs" / "quickstart" / "checkpoint"
@@ -54,7 +56,7 @@ class Classifier:
     @property
     def transform(self) -> Any:
         """PIL frames to one clip tensor."""
-        return self.protocol.transform(self.model.scale_size, self.model.crop_size, self.settings.bgr_255)
+        return self.protocol.transform(self.model.preprocessing)
 
 
 def quickstart_weights() -> Optional[Path]:
@@ -63,19 +65,24 @@ def quickstart_weights() -> Optional[Path]:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def load_classifier(weights: Path, device: torch.device, protocol: TestProtocol, *, categories: Optional[Path] = None,
-                    root: Optional[str] = None, **overrides: Any) -> Classifier:
-    """The network of any weight file that `load_checkpoint` can describe, with the help of `overrides`.
+def load_classifier(weights: Path, device: torch.device, protocol: TestProtocol, num_segments: Optional[int] = None,
+                    categories: Optional[Path] = None, root: Optional[str] = None) -> Classifier:
+    """The network of a checkpoint, as its own metadata (or a released file's name) says.
 
-    categories: a file of class names; else they are
+    num_segments: another number of frames than it was trained with. categories: a file of class names; else they are
     the checkpoint's own, else those of its data set where that lies under `root`.
     """
-    found = load_checkpoint(weights, **overrides)
-    settings = found.spec
+    found = load_checkpoint(weights)
+    if found.settings is None:
+        raise UserError(f"{weights} does not say what model it is, and has no published name (TSM_<dataset>_<modality>_"
+                        "<arch>_...): see tools/inspect_checkpoint.py")
+    settings = found.settings.with_(num_segments=num_segments)
     if settings.modality == "Flow":
         raise UserError(f"{weights} reads optical flow: videos give RGB: use test_models.py on flow directories")
     names = class_names(found, settings.num_class, categories, root)
-    return Classifier(found.build().to(device), settings, names_or_numbers(names, settings.num_class), protocol, device,
+    model = TSN.from_spec(settings)
+    load_weights(model, found.weights, str(weights))
+    return Classifier(model.to(device), settings, names_or_numbers(names, settings.num_class), protocol, device,
                       names is not None)
 
 
@@ -91,9 +98,9 @@ def class_names(found: Checkpoint, num_class: int, categories: Optional[Path],
         return names
     if found.class_names:
         return found.class_names
+    if found.dataset == "jester" and num_class == len(JESTER_CLASSES):
+        return list(JESTER_CLASSES)
     entry = DATASETS.get(found.dataset or "")
-    if entry and entry.published_names and num_class == len(entry.published_names):
-        return list(entry.published_names)
     file = dataset_root(root) / entry.categories if entry and entry.categories else None
     names = read_categories(file) if file and file.exists() else None
     return names if names and len(names) == num_class else None
@@ -265,7 +272,7 @@ def classify(classifier: Classifier, video: Video, windows: Sequence[Window], ba
              workers: int = 0) -> Tensor:
     """(windows, num_class) scores, the protocol's views averaged, before the softmax. UserError when they are NaN."""
     loader = make_loader(Clips(classifier.sampler, classifier.transform, video, windows), batch_size,
-                         workers if len(windows) > batch_size else 0, train=False)
+                         workers=workers if len(windows) > batch_size else 0, train=False)
     return _scores(classifier, video, loader)
 
 
@@ -275,7 +282,7 @@ def classify_clip(classifier: Classifier, video: Video, clip: Tensor) -> Tensor:
 
 
 def _scores(classifier: Classifier, video: Video, batches: Any) -> Tensor:
-    prepare = make_preprocessor(*classifier.model.normalization, classifier.settings.bgr_255, classifier.device)
+    prepare = partial(classifier.model.preprocessing.apply, device=classifier.device)
     logits = evaluate(classifier.model, batches, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
     if not bool(logits.isfinite().all()):
         raise UserError(f"the network's scores of {video.name} are not finite: its weights are damaged")

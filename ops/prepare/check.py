@@ -9,14 +9,15 @@ from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
-from ops.common.files import atomic_write
+from ops.common.files import write_lines
+from ops.data.list_files import LINE_FORM, format_line, parse_line, read_lines
 from ops.prepare.inspect_video import KINDS as VIDEO_KINDS
 from ops.prepare.inspect_video import VideoReport, inspect_video
-from ops.video.discovery import frame_names, is_video_name
+from ops.video.discovery import frame_names
 
 # The kinds of findings, in the order of the report, with their meanings.
 KINDS = {
-    "line": "not in the form: path num_frames label",
+    "line": f"not in the form: {LINE_FORM}",
     "label": "a label outside the classes, or of a different class than the video's directory or its other line",
     **VIDEO_KINDS,
     "duplicate": "the same video twice in a list",
@@ -81,32 +82,14 @@ class DatasetReport:
 
 # ---- reading lists ------------------------------------------------------------------------------------------
 
-_LINE = re.compile(r"(?P<path>.*\S)\s+(?P<frames>-?[0-9]{1,9})\s+(?P<label>-?[0-9]{1,9})")
-_UNCOUNTED = re.compile(r"(?P<path>.*\S)\s+(?P<label>-?[0-9]{1,9})")
-
-
 def read_entries(name: str, file: Path, report: DatasetReport) -> None:
     """Add the entries of a list to the report, and findings for malformed lines. UserError if it cannot be read."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the list {file}: {getattr(error, 'strerror', None) or error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        entry = _parse_entry(name, number, line.strip())
-        if entry is None:
-            report.findings.append(Finding(name, number, line.strip()[:80], "line", "not: path num_frames label"))
+    for number, text in read_lines(file):
+        line = parse_line(text)
+        if line is None:
+            report.findings.append(Finding(name, number, text[:80], "line", f"not: {LINE_FORM}"))
         else:
-            report.entries.append(entry)
-
-
-def _parse_entry(name: str, number: int, line: str) -> Optional[Entry]:
-    if match := _LINE.fullmatch(line):
-        return Entry(name, number, match["path"], int(match["frames"]), int(match["label"]))
-    if (match := _UNCOUNTED.fullmatch(line)) and is_video_name(match["path"]):
-        return Entry(name, number, match["path"], None, int(match["label"]))
-    return None
+            report.entries.append(Entry(name, number, *line))
 
 
 def guess_template(root: Path, lists: Iterable[Path], default: str) -> str:
@@ -234,8 +217,7 @@ def write_clean(report: DatasetReport, out: Path) -> dict[str, tuple[Path, int]]
     targets = {name: clean_list(out, name, len(kept)) for name in kept}
     for name, entries in kept.items():
         counts = [report.video(entry).count * report.rules.files_per_frame for entry in entries]
-        with atomic_write(targets[name]) as f:
-            f.writelines(f"{entry.path} {count} {entry.label}\n" for entry, count in zip(entries, counts))
+        write_lines(targets[name], [format_line(entry.path, count, entry.label) for entry, count in zip(entries, counts)])
     return {name: (targets[name], len(entries)) for name, entries in kept.items()}
 
 

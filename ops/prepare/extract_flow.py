@@ -6,7 +6,7 @@ from typing import Any, Optional, Sequence
 from ops.common.errors import UserError, shown
 from ops.common.files import write_lines
 from ops.common.pool import interrupted
-from ops.data.list_files import count_frames, read_list
+from ops.data.list_files import count_frames, format_line, read_list
 from ops.prepare.extraction import (
     EXTENSIONS,
     ExtractionSummary,
@@ -88,7 +88,7 @@ def write_flow_list(rgb_list: Path, out: Path, *, flow: Path, layout: str) -> li
         video = f"{parent}/{directory_name(layout, name)}" if parent else directory_name(layout, name)
         try:
             pairs = count_frames(flow / video, file_templates(layout, name)[0])
-            lines.append(f"{video} {pairs * (2 if layout == 'something_v1' else 1)} {record.label}")
+            lines.append(format_line(video, pairs * (2 if layout == "something_v1" else 1), record.label))
         except (UserError, OSError) as error:
             missing.append((record.path, str(error) if isinstance(error, UserError) else "no directory of flow"))
     if not lines:

@@ -14,8 +14,9 @@ from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import agree_on_settings, only_run, remove_leftovers
 from ops.common.pool import run_jobs
+from ops.video.discovery import DATASET_SUFFIXES
 
-EXTENSIONS = ("webm", "mp4", "avi", "mkv")
+EXTENSIONS = tuple(suffix.lstrip(".") for suffix in DATASET_SUFFIXES)
 
 
 class Job(NamedTuple):
@@ -119,7 +120,7 @@ def extract_all(jobs: Sequence[Job], dst: Path, work: Callable[[Job], int], *, f
 
 def _run(jobs: Sequence[Job], work: Callable[[Job], int], workers: Optional[int], summary: ExtractionSummary, *,
          description: str) -> None:
-    with closing(run_jobs(partial(_attempt, work), jobs, workers, lambda job: job.name)) as outcomes, \
+    with closing(run_jobs(partial(_attempt, work), jobs, workers, name=lambda job: job.name)) as outcomes, \
             progress(total=len(jobs), desc=description, unit="video") as bar:
         for job, (images, reason) in outcomes:
             summary.extracted += not reason

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from ops.common.errors import UserError
+from ops.data.list_files import can_be_listed
 
 
 def find_label_file(labels: Path, *names: str) -> Path:
@@ -62,11 +63,6 @@ def class_number(name: str, numbers: dict[str, int], where: str) -> int:
 
 def check_name(name: str, where: str, what: str = "a video") -> str:
     """`name`, if it can be part of a list's line and a relative path. UserError otherwise."""
-    try:
-        name.encode("utf-8")
-        usable = name.splitlines() == [name.strip()] and "\0" not in name
-    except UnicodeEncodeError:  # half a surrogate pair, written as an escape in JSON
-        usable = False
-    if not usable or name.startswith("/") or ".." in name.split("/"):
+    if not can_be_listed(name) or "\0" in name or name.startswith("/") or ".." in name.split("/"):
         raise UserError(f"{where}: {ascii(name[:80])} cannot be the name of {what}")
     return name

@@ -11,7 +11,7 @@ from pathlib import Path
 from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import write_lines
-from ops.data.list_files import count_frames
+from ops.data.list_files import count_frames, format_line
 from ops.prepare.annotations import Annotation, Annotations, Split
 
 Counted = tuple[str, int, str]  # directory, number of frames, why the video cannot be used ("" if it can)
@@ -73,7 +73,7 @@ def _count(video: Annotation, frames: Path, template: str) -> Counted:
 
 def _write_split(split: Split, counted: dict[Annotation, Counted], out: Path, summary: ListSummary) -> None:
     found = [(*counted[video], video.label) for video in split.videos]
-    lines = [f"{directory} {count} {label}" for directory, count, reason, label in found if not reason]
+    lines = [format_line(directory, count, label) for directory, count, reason, label in found if not reason]
     missing = [(directory, reason) for directory, _, reason, _ in found if reason]
     write_lines(out / split.file, lines)
     summary.listed[split.file] = len(lines)

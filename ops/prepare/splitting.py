@@ -1,8 +1,8 @@
-"""Training or validation: which video goes where, such that clips of one source never end on both sides.
+"""Splitting into training and validation videos, so that clips of one source are never on both sides.
 
-Clips cut from one recording resemble each other; a network that has seen some of them knows the others, and its
-validation accuracy says nothing. All choices hang on hashes of names and the seed, so they are the same on every
-machine, and a video added later moves few others.
+Clips cut from one recording look alike: a network that was trained on some of them recognizes the others, and its
+validation accuracy means nothing. All choices depend only on hashes of names and the seed, so they are the same on every
+machine, and a video that is added later moves few others.
 """
 import hashlib
 import re
@@ -10,70 +10,101 @@ from collections import Counter, defaultdict
 from typing import Iterable, Mapping, Optional, Sequence
 
 from ops.common.errors import UserError
+from ops.prepare.labeled_videos import LabeledVideo
 from ops.video.discovery import is_video_name
 
+SPLITS = ("train", "val", "test")
 WAYS = ("source", "file", "random")
 
-# File names (without extension) that tell which recording a clip is from.
+# File names (without extension) that name the recording a clip is from.
 SOURCE_PATTERNS = (
     r"(?P<source>.+_g\d+)_c\d+",  # UCF101: v_Archery_g01_c02
     r"(?P<source>.+)[-_. ](?:part|clip|seg|segment|scene|shot|chunk|cut)[-_. ]?\d+",  # name_part03, video_0001_clip3
-    r"(?P<source>[\w-]{11})_\d{6}_\d{6}",  # Kinetics: a YouTube name, first and last second
+    r"(?P<source>[\w-]{11})_\d{6}_\d{6}",  # Kinetics: a YouTube id, first and last second
 )
 
 
-def source_of(path: str, pattern: Optional[re.Pattern] = None) -> Optional[str]:
-    """The recording that a clip is from, or None where its name does not tell.
+# ---- sources ------------------------------------------------------------------------------------------------
 
-    path: relative, with or without extension. pattern: is searched for in the path without extension; its group
-    `source`, else its first group, else all that matches is the source. Default: SOURCE_PATTERNS, which must match
-    the whole file name.
+def source_of(path: str, pattern: Optional[re.Pattern] = None) -> Optional[str]:
+    """The recording that a clip is from; None where its name does not tell.
+
+    path: relative, with or without extension. pattern: is searched for in the path without extension; the source is its
+    group `source`, else its first group, else the whole match. Default: SOURCE_PATTERNS, which must match the whole file
+    name.
     """
-    whole = path.rsplit(".", 1)[0] if is_video_name(path) else path
+    stem = path.rsplit(".", 1)[0] if is_video_name(path) else path
     if pattern is not None:
-        match = pattern.search(whole)
+        match = pattern.search(stem)
         return match and (match[("source" if "source" in pattern.groupindex else 1) if pattern.groups else 0] or None)
-    name = whole.rsplit("/", 1)[-1]
+    name = stem.rsplit("/", 1)[-1]
     matches = (re.fullmatch(known, name, re.IGNORECASE) for known in SOURCE_PATTERNS)
     return next((match["source"] for match in matches if match), None)
 
 
-def compile_pattern(text: Optional[str]) -> Optional[re.Pattern]:
-    """A user's --source-pattern. UserError when it is no regular expression."""
-    try:
-        return None if text is None else re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"--source-pattern {text!r} is not a regular expression: {error}") from None
+def group_by_source(paths: Iterable[str], pattern: Optional[re.Pattern] = None) -> dict[str, list[str]]:
+    """`source <name>` -> its paths; a path without a known source is a group by itself, `file <path>`."""
+    groups = defaultdict(list)
+    for path in paths:
+        found = source_of(path, pattern)
+        groups[f"file {path}" if found is None else f"source {found}"].append(path)
+    return dict(groups)
 
 
-def validation_share(labels: Mapping[str, str], way: str, share: float, seed: int,
+def shared_sources(splits: Mapping[str, Sequence[LabeledVideo]], pattern: Optional[re.Pattern] = None) -> list[str]:
+    """The sources with clips in more than one split."""
+    split_of = {video.path: split for split, videos in splits.items() for video in videos}
+    return [source.removeprefix("source ") for source, paths in group_by_source(split_of, pattern).items()
+            if len({split_of[path] for path in paths}) > 1]
+
+
+# ---- splitting ----------------------------------------------------------------------------------------------
+
+def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed: int,
+                 pattern: Optional[re.Pattern] = None) -> dict[str, list[LabeledVideo]]:
+    """split -> its videos, sorted by path.
+
+    Videos with a split keep it. If none is assigned to val, `validation_share` chooses among the others and those of
+    train. UserError when train or val would be empty, or when the pattern matches no path.
+    """
+    if pattern is not None and videos and all(source_of(video.path, pattern) is None for video in videos):
+        raise UserError(f"source_pattern {pattern.pattern!r} matches none of the {len(videos)} paths; the first is"
+                        f" {videos[0].path!r} (matched without its extension)", "source_pattern")
+    free = {video.path: video.label for video in videos if video.split in ("", "train")}
+    chosen = (set() if any(video.split == "val" for video in videos) else
+              validation_share(free, way, share=share, seed=seed, pattern=pattern))
+    splits: dict[str, list[LabeledVideo]] = {split: [] for split in SPLITS}
+    for video in sorted(videos):
+        split = "val" if video.path in chosen else video.split or "train"
+        splits[split].append(video._replace(split=split))
+    for split, words in (("train", "training"), ("val", "validation")):
+        if not splits[split]:
+            raise UserError(f"no video is left for {words}: all {len(videos)} videos are on the other side, or each class"
+                            " has only one source: add videos, or change val, split_by or source_pattern",
+                            "val", "split_by", "source_pattern")
+    return splits
+
+
+def validation_share(labels: Mapping[str, str], way: str, *, share: float, seed: int,
                      pattern: Optional[re.Pattern] = None) -> set[str]:
-    """The paths that go to validation. labels: path -> class. share: above 0 and below 1.
+    """Choose the paths of the validation videos. labels: path -> class. share: above 0 and below 1.
 
-    way: `source` keeps the clips of a source together (a path whose name tells no source is one by itself); `file`
-    takes each file alone; both give every class its share, and leave it training videos. `random`: a coin toss a file.
+    way: `source` keeps the clips of a source together (a path without a known source is one by itself); `file` decides
+    for each file alone. Both give every class its share, and leave it training videos. `random`: each file with
+    probability `share`, whatever its class.
     """
     if way == "random":
         return {path for path in labels if _draw(seed, path) < share}
-    sources = group(labels, pattern) if way == "source" else {path: [path] for path in labels}
-    classes = {source: [labels[path] for path in paths] for source, paths in sources.items()}
-    return {path for source in choose_sources(classes, share, seed) for path in sources[source]}
-
-
-def group(paths: Iterable[str], pattern: Optional[re.Pattern] = None) -> dict[str, list[str]]:
-    """source -> its paths; a path that tells no source is its own."""
-    sources = defaultdict(list)
-    for path in paths:
-        found = source_of(path, pattern)
-        sources[f"file {path}" if found is None else f"source {found}"].append(path)
-    return dict(sources)
+    groups = group_by_source(labels, pattern) if way == "source" else {path: [path] for path in labels}
+    classes = {source: [labels[path] for path in paths] for source, paths in groups.items()}
+    return {path for source in choose_sources(classes, share, seed) for path in groups[source]}
 
 
 def choose_sources(sources: Mapping[str, Sequence[str]], share: float, seed: int) -> set[str]:
-    """The sources that go to validation. sources: source -> the class of each of its videos.
+    """Choose the sources of the validation videos. sources: source -> the class of each of its videos.
 
-    Each class comes as near to its share as whole sources allow, the rare ones first. A class with two sources or more
-    gets at least one video on either side, unless sources with several classes forbid it.
+    Each class comes as close to its share as whole sources allow, rare classes first. A class with two or more sources
+    gets at least one video on either side, unless sources with several classes make that impossible.
     """
     counts = {source: Counter(labels) for source, labels in sources.items()}
     total = Counter(label for labels in sources.values() for label in labels)
@@ -105,6 +136,6 @@ def choose_sources(sources: Mapping[str, Sequence[str]], share: float, seed: int
 
 
 def _draw(seed: int, name: str) -> float:
-    """A number from 0 to 1 that only `seed` and `name` decide."""
+    """A number from 0 to 1 that depends only on `seed` and `name`."""
     digest = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2 ** 64

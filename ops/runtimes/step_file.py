@@ -8,11 +8,12 @@ JSON: names and shapes of inputs and outputs, class names, the preprocessing of 
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ops.common.errors import UserError
 from ops.common.extras import import_extra
 from ops.common.files import atomic_write
+from ops.data.preprocessing import Preprocessing
 from ops.spec import ModelSpec
 
 METADATA_KEY = "tsm_online"
@@ -30,7 +31,7 @@ class StepInfo:
     """
     spec: ModelSpec
     class_names: Optional[list[str]]
-    preprocessing: dict[str, Any]
+    preprocessing: Preprocessing
     height: int
     width: int
     state_shapes: list[list[int]]
@@ -51,6 +52,7 @@ class StepInfo:
         state = [[BATCH, *shape] for shape in self.state_shapes]
         logits = [BATCH, self.spec.num_class]
         return json.dumps({"version": VERSION, **asdict(self), "spec": self.spec.to_dict(),
+                           "preprocessing": self.preprocessing.to_dict(),
                            "inputs": dict(zip(self.input_names, [frames, *state])),
                            "outputs": dict(zip(self.output_names, [logits, *state]))})
 
@@ -59,7 +61,8 @@ class StepInfo:
         """Read what `to_json` wrote. Anything else raises ValueError, KeyError, TypeError or AttributeError."""
         entry = json.loads(text)
         values = {field.name: entry[field.name] for field in fields(cls) if field.name in entry}
-        info = cls(**{**values, "spec": ModelSpec.from_dict(entry["spec"])})
+        info = cls(**{**values, "spec": ModelSpec.from_dict(entry["spec"]),
+                      "preprocessing": Preprocessing.from_dict(entry["preprocessing"])})
         # An edited entry, or one of another version, differs from what its values are written as.
         if {**json.loads(info.to_json()), "precision": None} != {**entry, "precision": None}:
             raise ValueError("the metadata contradicts itself")

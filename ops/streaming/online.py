@@ -8,16 +8,15 @@ import copy
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
-from ops.checkpoints.online_format import check_streamable, load_streamable
+from ops.checkpoints.online_format import check_streamable, open_model
 from ops.common.errors import UserError
-from ops.data.clip_transforms import normalize_clips
 from ops.models import TSN
-from ops.spec import ModelSpec, preprocessing
+from ops.spec import ModelSpec
 from ops.streaming.step_runtime import State
 from ops.temporal_shift import TemporalShift
 
@@ -65,7 +64,7 @@ class OnlineTSM(nn.Module):
     model_or_file: a TSN (it is copied and stays unchanged), or a file: our clip checkpoint, our online file, or the
     released Jester model (a bare state dict). force: also accept a model that was trained with the two-way shift. It
     warns, because without future frames the accuracy differs from the trained one.
-    spec: the clip model's. class_names: None if unknown. preprocessing: see `ops.spec.preprocessing`.
+    spec: the clip model's. class_names: None if unknown. preprocessing: see `ops.data.preprocessing`.
 
     Stateless: the result depends on the frames and the state passed in and on nothing else, so several threads may
     share one object. Always in evaluation mode and without gradients. The mean of the logits over T frames, starting
@@ -75,7 +74,7 @@ class OnlineTSM(nn.Module):
     def __init__(self, model_or_file: Union[TSN, str, Path], force: bool = False) -> None:
         super().__init__()
         model, self.spec, self.class_names = _open(model_or_file, force)
-        self.preprocessing: dict[str, Any] = preprocessing(model, self.spec)
+        self.preprocessing = model.preprocessing
         self.base_model, self.new_fc = model.base_model, model.new_fc
         self.shift_names = make_online(self.base_model)
         self._state_shapes: dict[tuple[int, int], list[torch.Size]] = {}
@@ -114,13 +113,12 @@ class OnlineTSM(nn.Module):
         return tuple(like.new_zeros((batch, *shape[1:])) for shape in shapes)
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W), RGB (BGR for BNInception: `preprocessing["color"]`), 0-255 -> frames for `step`.
+        """uint8 (B, 3, H, W), 0-255, in the color order of `preprocessing` -> frames for `step`.
 
         The frames must be scaled and cropped; this moves them to the model's device and normalizes them.
         """
         like = next(self.parameters())
-        p = self.preprocessing
-        return normalize_clips(frames.to(like.device), p["mean"], p["std"], div=p["range"] == 1).to(like.dtype)
+        return self.preprocessing.apply(frames, like.device).to(like.dtype)
 
     def _shapes(self, height: int, width: int) -> list[torch.Size]:
         """Shapes of the state of one stream for this frame size, found once per size by running one frame."""
@@ -143,8 +141,8 @@ class OnlineTSM(nn.Module):
 def _open(model_or_file: Union[TSN, str, Path], force: bool) -> tuple[TSN, ModelSpec, Optional[list[str]]]:
     """(a clip model that nobody else holds, the spec under which it streams, class names)"""
     if not isinstance(model_or_file, TSN):
-        found = load_streamable(Path(model_or_file), force)
-        return found.build(), found.spec, found.class_names
+        opened = open_model(Path(model_or_file), force)
+        return opened.build(), opened.settings, opened.class_names
     spec = check_streamable(model_or_file.spec, "this TSN", force)
     return copy.deepcopy(model_or_file), spec, None
 

@@ -1,4 +1,4 @@
-"""How early does it know: whole videos streamed frame by frame, and the accuracy after every frame. Percent, 0-100."""
+"""Accuracy over time: whole videos streamed frame by frame, scored after every frame, in percent, 0-100."""
 import csv
 import logging
 import statistics
@@ -29,11 +29,11 @@ Video = tuple[Tensor, int]  # frames (F, 3, H, W) uint8, label
 
 @dataclass
 class OnlineScores:
-    """The scores of a list of videos when they end, and on the way there.
+    """The scores of a list of videos, at their ends and after every frame.
 
-    scores: the mean of each video's logits over all its streamed frames, in the list's order. top1: (frames,),
-    after n + 1 frames; a video that has ended keeps its last answer. running: (frames,), videos that have such a
-    frame. stride: of a video's frames, every stride-th is streamed.
+    scores: the mean of each video's logits over all its streamed frames, in the list's order. top1: (frames,), after
+    n + 1 frames; a video that has ended keeps its last prediction. running: (frames,), number of videos that have such
+    a frame. stride: one of every `stride` frames of a video was streamed.
     """
     scores: Predictions
     top1: np.ndarray
@@ -42,64 +42,66 @@ class OnlineScores:
 
     @property
     def source_frames(self) -> np.ndarray:
-        """(frames,), the 1-based number in the video of the n-th streamed frame."""
+        """(frames,), the 1-based position in the video of each streamed frame."""
         return 1 + self.stride // 2 + self.stride * np.arange(len(self.top1))
 
 
 def trained_stride(videos: Sequence[VideoRecord], num_segments: int, dense: bool = False) -> int:
-    """The gap between neighbouring frames that a clip model knows: the list's median length / T, at least 1.
+    """The typical gap between neighbouring frames of a training clip: the list's median length / T, at least 1.
 
-    Training spreads T frames over each video, whatever its length. A stream cannot know how long it will last, so
-    one gap serves all videos. dense: trained on clips of 64 neighbouring frames, so the gap is 64 / T.
-    UserError for a list that leaves counting to the video files (`count_frames` does it).
+    Training spreads T frames over each video, whatever its length. A stream cannot know its length in advance, so one
+    gap is used for all videos. dense: the model was trained on clips of 64 consecutive frames, so the gap is 64 / T.
+    UserError if the list does not hold the number of frames of every video (`count_frames` fills it in).
     """
     if not dense and not all(record.num_frames for record in videos):
-        raise UserError("the list does not say how many frames its videos have, and the gap between streamed frames"
-                        " follows from that: choose one with --online_stride")
+        raise UserError("the list does not give the number of frames of its videos, from which the gap between streamed"
+                        " frames follows: choose online_stride", "online_stride")
     length = DENSE_SPAN if dense else statistics.median(record.num_frames for record in videos)
     return max(1, round(length / num_segments))
 
 
 def count_frames(videos: TSNDataSet) -> list[VideoRecord]:
-    """A list's records; how many frames a video has that it does not count is read from the file, once for all."""
+    """The list's records, with numbers of frames that the list does not give counted in the files."""
     for record in progress(videos.video_list, desc="counting frames", leave=False):
         record.num_frames = record.num_frames or videos.source.count(record.path)
     return videos.video_list
 
 
 def streamed_indices(num_frames: int, stride: int) -> list[int]:
-    """The 1-based frames of a video that are streamed: the middles of its runs of `stride`, so that a video of T *
-    stride frames gives exactly the frames of the clip model's test protocol. A shorter video gives its middle one.
+    """The 1-based frames of a video that are streamed: the middle of every run of `stride` frames.
+
+    A video of T * stride frames gives exactly the frames of the clip model's test protocol. A video shorter than half a
+    stride gives its middle frame.
     """
     return list(range(1 + stride // 2, num_frames + 1, stride)) or [1 + num_frames // 2]
 
 
-def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, streams: int = 1,
+def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams: int = 1,
                  workers: int = 0) -> OnlineScores:
     """Stream every video of the list from a zero state.
 
-    videos: its list, frame source and transform are used; the transform must give one view per frame. stride:
-    stream one of every `stride` frames (`trained_stride`). streams: videos at a time, in one batch. workers:
+    videos: provides the list, the frame source and the transform, which must return one view per frame. stride: one of
+    every `stride` frames is streamed (`trained_stride`). streams: number of videos in a batch. workers: number of
     processes that load frames.
     """
     if stride < 1:
-        raise UserError(f"--online_stride {stride}: choose 1 (every frame) or more")
+        raise UserError(f"online_stride {stride}: choose 1 (every frame) or more", "online_stride")
     log.info("streaming one of every %d frames of %d videos, %d at a time", stride, len(videos), streams)
     loader = Loader(_WholeVideos(videos, stride), batch_size=streams, num_workers=workers, collate_fn=list)
-    answers: list[Tensor] = []
+    means: list[Tensor] = []
     labels: list[int] = []
     for batch in progress(loader, desc="online", unit="batch"):
-        answers += running_means(online, [frames for frames, _ in batch])
+        means += running_means(online, [frames for frames, _ in batch])
         labels += [label for _, label in batch]
-    return _summarise(answers, torch.tensor(labels), stride)
+    return _summarise(means, torch.tensor(labels), stride)
 
 
 def running_means(online: OnlineTSM, videos: Sequence[Tensor]) -> list[Tensor]:
-    """Stream videos side by side. videos: uint8 (F, 3, H, W), F their own, equal H and W.
+    """Stream videos in one batch. videos: uint8 (F, 3, H, W); F may differ between videos, H and W may not.
 
-    Returns for each (F, num_class): row n is the mean of the logits of frames 0 to n.
+    Returns (F, num_class) for each video: row n is the mean of the logits of frames 0 to n.
     """
-    order = sorted(range(len(videos)), key=lambda i: -len(videos[i]))  # those still running are the first ones
+    order = sorted(range(len(videos)), key=lambda i: -len(videos[i]))  # so that the videos still running come first
     rows: list[list[Tensor]] = [[] for _ in videos]
     state = online.initial_state(len(videos), *videos[0].shape[-2:])
     for t in range(len(videos[order[0]])):
@@ -112,7 +114,7 @@ def running_means(online: OnlineTSM, videos: Sequence[Tensor]) -> list[Tensor]:
 
 
 class _WholeVideos(Dataset):
-    """Every streamed frame of each video of a list, transformed: item -> `Video`."""
+    """The streamed frames of each video of a list, transformed; items are a `Video`."""
 
     def __init__(self, videos: TSNDataSet, stride: int) -> None:
         self.videos = videos
@@ -128,26 +130,27 @@ class _WholeVideos(Dataset):
         clip = self.videos.transform(self.videos.source.load(record.path, indices))
         frames = clip.unflatten(0, (-1, 3))
         if len(frames) != len(indices):
-            raise UserError("--online streams one view of each frame: leave out --test_crops")
+            raise UserError("online streams one view of each frame: omit test_crops", "online", "test_crops")
         return frames, record.label
 
 
-def _summarise(answers: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineScores:
-    longest = max(len(rows) for rows in answers)
+def _summarise(means: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineScores:
+    """means: of each video, from `running_means`."""
+    longest = max(len(rows) for rows in means)
     hits = np.zeros(longest)
     running = np.zeros(longest, dtype=int)
-    for rows, label in zip(answers, labels):
-        right = (rows.argmax(dim=1) == label).numpy()
-        hits += np.pad(right, (0, longest - len(right)), mode="edge")
-        running[:len(right)] += 1
-    last = torch.stack([rows[-1] for rows in answers])
-    return OnlineScores(Predictions(last, labels), 100 * hits / len(answers), running, stride)
+    for rows, label in zip(means, labels):
+        correct = (rows.argmax(dim=1) == label).numpy()
+        hits += np.pad(correct, (0, longest - len(correct)), mode="edge")
+        running[:len(correct)] += 1
+    last = torch.stack([rows[-1] for rows in means])
+    return OnlineScores(Predictions(last, labels), 100 * hits / len(means), running, stride)
 
 
 # ---- report -------------------------------------------------------------------------------------------------
 
 def write_online_report(result: OnlineScores, directory: Path) -> None:
-    """Into `directory`: accuracy_over_time.csv and accuracy_over_time.png."""
+    """Write accuracy_over_time.csv and accuracy_over_time.png."""
     with atomic_write(directory / "accuracy_over_time.csv") as f:
         writer = csv.writer(f)
         writer.writerow(["frames", "source_frame", "top1", "videos_running"])

@@ -1,10 +1,10 @@
 """StepRuntime: what a stream needs of an online model, whichever runtime computes it."""
 from abc import abstractmethod
-from typing import Any, Optional, Protocol, Sequence
+from typing import Optional, Protocol, Sequence
 
 from torch import Tensor
 
-from ops.data.clip_transforms import normalize_clips
+from ops.data.preprocessing import Preprocessing
 from ops.spec import ModelSpec
 
 State = tuple[Tensor, ...]
@@ -21,7 +21,7 @@ class StepRuntime(Protocol):
     """
     spec: ModelSpec
     class_names: Optional[list[str]]
-    preprocessing: dict[str, Any]
+    preprocessing: Preprocessing
 
     @abstractmethod
     def initial_state(self, batch: int = 1, height: Optional[int] = None, width: Optional[int] = None) -> State:
@@ -40,5 +40,4 @@ class StepRuntime(Protocol):
 
     def prepare(self, frames: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) in the model's color order, scaled and cropped -> frames for `step`."""
-        p = self.preprocessing
-        return normalize_clips(frames, p["mean"], p["std"], div=p["range"] == 1)
+        return self.preprocessing.apply(frames)

@@ -2,13 +2,14 @@
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
+from typing import Callable, Mapping, NamedTuple, Optional, Union
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ops.common.errors import UserError
+from ops.data.preprocessing import Preprocessing
 from ops.data.test_protocol import TestProtocol
 from ops.dataset_config import JESTER_CLASSES
 from ops.evaluation.metrics import names_or_numbers
@@ -25,13 +26,12 @@ JESTER_READ_AS = {0: 2}
 JESTER_START = 2
 
 
-def frame_transform(preprocessing: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+def frame_transform(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """The evaluation transform of training for a stream: RGB image -> uint8 (1, 3, H, W) for `Stream.push`.
 
     preprocessing: the online model's.
     """
-    p = preprocessing
-    transform = TestProtocol().transform(p["scale_size"], p["crop_size"], roll=p["color"] == "BGR")
+    transform = TestProtocol().transform(preprocessing)
     return lambda image: transform([image])[None]
 
 

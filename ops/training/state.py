@@ -17,7 +17,6 @@ from ops.common.device import git_commit, mix_seeds, seed_everything
 from ops.common.errors import UserError
 from ops.dataset_config import DatasetPaths
 from ops.models import TSN
-from ops.spec import ModelSpec, preprocessing
 from ops.temporal_shift import shift_layers
 from ops.weights import find_state_dict, load_weights, save_checkpoint
 
@@ -91,10 +90,11 @@ class TrainState:
         return self.model.module if isinstance(self.model, nn.DataParallel) else self.model
 
 
-def describe_run(model: TSN, spec: ModelSpec, data: DatasetPaths, options: Mapping[str, Any]) -> dict[str, Any]:
+def describe_run(model: TSN, data: DatasetPaths, options: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's entries beside the published ones: what rebuilds the model, and the run's options (not None)."""
+    spec = model.spec
     return {"version": VERSION, "arch": spec.arch, "settings": spec.to_dict(), "dataset": data.name,
-            "class_names": data.class_names, "preprocessing": preprocessing(model, spec),
+            "class_names": data.class_names, "preprocessing": model.preprocessing.to_dict(),
             "shift_layers": [list(row) for row in shift_layers(model)],
             "train": {key: value for key, value in options.items() if value is not None}, "commit": git_commit()}
 

@@ -1,4 +1,4 @@
-"""Reading video files through PyAV: every frame in order, upright, in the video's own colors, or a reason why not.
+"""Read video files through PyAV: every frame in order, upright, in the video's own colors, or the reason for a failure.
 
 Sample aspect ratios other than 1 are not applied (published behaviour: frames keep the stored shape).
 """
@@ -15,13 +15,13 @@ from PIL import Image
 from ops.common.errors import UserError
 
 # swscale's BICUBIC | FULL_CHR_H_INT | ACCURATE_RND (PyAV names the last two only from version 18 on). Without
-# FULL_CHR_H_INT it takes the nearest color sample when it makes RGB: up to 11 dB worse.
-_SCALING = 0x4 | 0x2000 | 0x40000
-# Real containers only: playlists (HLS, concat) would bring in another file's frames.
+# FULL_CHR_H_INT, RGB takes the nearest color sample: up to 11 dB worse.
+SCALING = 0x4 | 0x2000 | 0x40000
+# Real containers only: a playlist (HLS, concat) would read the frames of another file.
 _CONTAINERS = "mov,mp4,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,asf,ogg,gif,m4v,h264,hevc,ivf"
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"styp", b"free", b"skip", b"wide", b"uuid"}
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # what a Matroska file begins with, and holds next
-_UPRIGHT = {  # a display matrix in unit steps, x to the right and y down: (xx, xy, yx, yy) -> what PIL has to do
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # the first and second element of a Matroska file
+_UPRIGHT = {  # a display matrix in unit steps, x to the right and y down: (xx, xy, yx, yy) -> PIL's operation
     (0, 1, -1, 0): Image.Transpose.ROTATE_270, (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
     (0, -1, 1, 0): Image.Transpose.ROTATE_90, (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM, (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
@@ -36,13 +36,13 @@ class BrokenVideo(UserError):
 
 
 def open_video(video: Path) -> av.container.InputContainer:
-    """Open a video file for reading with PyAV; the name is never taken for a URL, nor the file for a playlist."""
+    """Open a video file for reading with PyAV. The name is never read as a URL, nor the file as a playlist."""
     return av.open(os.path.abspath(video), metadata_errors="replace",
                    options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"})
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream that shows the video (no cover image), set to decode on one thread. Raises BrokenVideo."""
+    """The video stream (not a cover image), set to decode on one thread. Raises BrokenVideo if there is none."""
     streams = [stream for stream in container.streams.video if stream.codec_context and not _is_cover(stream)]
     if not streams:
         raise BrokenVideo("it has no video stream that can be decoded")
@@ -57,7 +57,7 @@ def _is_cover(stream: av.VideoStream) -> bool:
 
 
 def decoded_frames(video: Path) -> Iterator[av.VideoFrame]:
-    """Every frame of `video`, in the order of showing. Raises BrokenVideo, also midway: truncated or damaged."""
+    """Every frame of `video` in display order. Raises BrokenVideo, possibly midway, if it is truncated or damaged."""
     count = 0
     try:
         if missing := missing_bytes(video):
@@ -68,7 +68,7 @@ def decoded_frames(video: Path) -> Iterator[av.VideoFrame]:
                     raise BrokenVideo(f"truncated or damaged after frame {count}")
                 for frame in packet.decode():
                     count += 1
-                    if frame.is_corrupt:  # the decoder has painted over what it could not read
+                    if frame.is_corrupt:  # the decoder filled in what it could not read
                         raise BrokenVideo(f"frame {count} is damaged")
                     yield frame
     except (av.FFmpegError, OSError) as error:
@@ -79,7 +79,7 @@ def decoded_frames(video: Path) -> Iterator[av.VideoFrame]:
 
 
 def upright_size(frame: av.VideoFrame, height: int) -> tuple[int, int]:
-    """(width, height) of the upright frame scaled to `height` pixels (0: as stored), the aspect ratio kept."""
+    """(width, height) of the upright frame, scaled to `height` pixels (0: as stored) with its aspect ratio."""
     width, own_height = frame.width, frame.height
     if _orientation(frame) in _SIDEWAYS:
         width, own_height = own_height, width
@@ -89,11 +89,11 @@ def upright_size(frame: av.VideoFrame, height: int) -> tuple[int, int]:
 
 
 def frame_image(frame: av.VideoFrame, size: tuple[int, int], scaler: VideoReformatter) -> Image.Image:
-    """The frame as an upright RGB image of `size` (width, height). scaler: one per video, it keeps its tables."""
+    """The frame as an upright RGB image of `size` (width, height). scaler: one per video, since it caches tables."""
     orientation = _orientation(frame)
     width, height = reversed(size) if orientation in _SIDEWAYS else size
-    # Planes of green, blue and red: swscale has vector code for them, and takes twice as long for packed RGB.
-    scaled = scaler.reformat(frame, width, height, "gbrp", interpolation=_SCALING, threads=1)
+    # Planes of green, blue and red: swscale has vector code for them and needs twice as long for packed RGB.
+    scaled = scaler.reformat(frame, width, height, "gbrp", interpolation=SCALING, threads=1)
     green, blue, red = (_plane_image(plane, (width, height)) for plane in scaled.planes)
     image = Image.merge("RGB", (red, green, blue))
     return image if orientation is None else image.transpose(orientation)
@@ -105,7 +105,7 @@ def _plane_image(plane: Any, size: tuple[int, int]) -> Image.Image:
 
 
 def _orientation(frame: av.VideoFrame) -> Optional[Image.Transpose]:
-    """What makes the frame upright, by its display matrix (phones write one); None: it is."""
+    """The operation that makes the frame upright, from its display matrix (phones write one); None if it is upright."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return None
@@ -115,10 +115,10 @@ def _orientation(frame: av.VideoFrame) -> Optional[Image.Transpose]:
 
 
 def missing_bytes(video: Path) -> int:
-    """How many bytes the container's own lengths promise beyond the file's end (0: complete, or it does not say).
+    """The bytes that are missing at the end of the file, by the lengths that its container states (0: none or unknown).
 
-    Matroska and AVI readers take a cut file for a short one, so the outermost lengths are compared here.
-    Raises BrokenVideo for an empty file or no regular one (a pipe would block for ever), OSError if unreadable.
+    FFmpeg reads a truncated Matroska or AVI file as a shorter one, so the outermost lengths are checked here.
+    Raises BrokenVideo for an empty file or one that is not regular (a pipe would block), OSError if unreadable.
     """
     status = video.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -137,7 +137,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         file.seek(position)
         length, kind, long_length = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         length = long_length if length == 1 else length
-        if length < 8 or kind not in _MP4_BOXES:  # 0: "to the end of the file"; else no MP4, or rubbish after it
+        if length < 8 or kind not in _MP4_BOXES:  # 0: "to the end of the file"; otherwise not MP4, or trailing garbage
             return size
         position += length
     return position
@@ -151,7 +151,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
         if kind != b"RIFF" or not length:
             return size
         position += 8 + length + length % 2
-    # Some writers count the header twice; a cut of 8 bytes touches only the index.
+    # Some writers count the header twice; 8 missing bytes concern only the index.
     return position if position > size + 8 else size
 
 
@@ -163,13 +163,13 @@ def _matroska_end(file: BinaryIO, size: int) -> int:
         id_bytes = 9 - head[0].bit_length()
         length_bytes = 9 - head[min(id_bytes, 11)].bit_length()
         if id_bytes > 4 or length_bytes > 8:
-            return size  # no element: rubbish
+            return size  # not an element
         unknown = (1 << 7 * length_bytes) - 1
         length = int.from_bytes(head[id_bytes:id_bytes + length_bytes], "big") & unknown
         position += id_bytes + length_bytes
-        if length == unknown:  # written live: go through its children
+        if length == unknown:  # a live recording: continue with its children
             continue
         position += length
-        if head.startswith(_SEGMENT):  # whatever follows is not the video's
+        if head.startswith(_SEGMENT):  # what follows is not part of the video
             break
     return position

@@ -1,4 +1,4 @@
-"""What lies in a directory: video files, directories of frames, and how the frames are called."""
+"""What is in a directory: video files and directories of frames, and how the frames are named."""
 import os
 import re
 from pathlib import Path
@@ -7,10 +7,14 @@ from typing import Iterator, NamedTuple
 from ops.common.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# Of the published data sets; what the extraction commands look for unless they are given other extensions.
+DATASET_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
+VIDEO_SUFFIXES = (*DATASET_SUFFIXES, ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+TEMPLATE = "{:06d}.jpg"
 
 
 class FrameNames(NamedTuple):
-    """How a directory's frames are called. template: with {:06d} or the like; first: number of the first frame."""
+    """The names of a directory's frames. template: contains {:06d} or the like. first: number of the first frame."""
     template: str
     first: int
     num_frames: int
@@ -20,8 +24,12 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
+def is_video_name(name: str) -> bool:
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
 def holds_frames(directory: Path) -> bool:
-    """Whether a directory is one video's frames: it holds images, and no videos."""
+    """Whether a directory contains one video's frames: images, and no video files."""
     names = _names(directory)
     return any(map(is_image_name, names)) and not any(map(is_video_name, names))
 
@@ -34,14 +42,14 @@ def _names(directory: Path) -> list[str]:
 
 
 def find_videos(directory: Path) -> Iterator[str]:
-    """The video files and frame directories in `directory`, at any depth, as relative paths; hidden ones are left out.
+    """The video files and frame directories in `directory`, at any depth, as relative paths, without hidden ones.
 
     UserError for a directory that cannot be read.
     """
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read the directory {error.filename}: {error.strerror}") from None
 
-    seen = {os.path.realpath(directory)}  # links may lead back to a directory above
+    seen = {os.path.realpath(directory)}  # a link may lead back to a directory above it
     for here, directories, files in os.walk(directory, onerror=refuse, followlinks=True):
         real = {name: os.path.realpath(os.path.join(here, name)) for name in directories}
         directories[:] = sorted(name for name in directories if not name.startswith(".") and real[name] not in seen)
@@ -55,7 +63,7 @@ def find_videos(directory: Path) -> Iterator[str]:
 
 
 def frame_names(directory: Path) -> FrameNames:
-    """How the images of a frame directory are called. UserError: none, names of several forms, or a gap in them."""
+    """How the images of a frame directory are named. UserError: no images, names of several forms, or a gap."""
     names = list(filter(is_image_name, _names(directory)))
     if not names:
         raise UserError("the directory holds no images")
@@ -75,16 +83,6 @@ def frame_names(directory: Path) -> FrameNames:
     return FrameNames(template, numbers[0], len(numbers))
 
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
-
-
-def is_video_name(name: str) -> bool:
-    return name.lower().endswith(VIDEO_SUFFIXES)
-
-
-TEMPLATE = "{:06d}.jpg"
-
-
 def is_template(text: str) -> bool:
-    """Whether `text` is the file name of a frame with its number as {:05d} or the like."""
+    """Whether `text` can name a frame: a file name with one number, as {:05d} or the like."""
     return re.fullmatch(r"[^{}/\0]*\{:0[1-9]d\}[^{}/\0]*", text) is not None

@@ -23,8 +23,8 @@ ORDINARY: Dict[str, Dict[str, str]] = {
     "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "8"},
 }
 
-# Every frame a key frame at one fixed quantiser: no rate control, no look-ahead, no reference to a
-# neighbour, so a frame's bits depend on nothing but that frame.
+# Every frame is a key frame at one fixed quantizer: no rate control, no look-ahead and no reference to a neighbor, so
+# that the bits of a frame depend on that frame alone.
 INTRA_ONLY: Dict[str, Dict[str, str]] = {
     "libx264": {"qp": "23", "preset": "veryfast", "g": "1", "bf": "0", "x264-params": "rc-lookahead=0"},
     "libvpx-vp9": {"crf": "16", "qmin": "16", "qmax": "16", "b": "0", "g": "0", "lag-in-frames": "0",
@@ -32,20 +32,20 @@ INTRA_ONLY: Dict[str, Dict[str, str]] = {
 }
 
 
-def encode_video(path: Path, frames: Iterable[np.ndarray], fps: Union[int, Fraction],
+def encode_video(path: Path, frames: Iterable[np.ndarray], fps: Union[int, Fraction], *,
                  intra_only: bool = False) -> int:
     """Encode frames, each (H, W, 3) uint8 RGB with H and W even, into `path`; its suffix picks the codec.
 
-    intra_only: code every frame alone at a constant quantiser (larger files, order leaves no trace).
-    The file appears under its name only when it is complete, and equal input gives equal bytes: one
-    encoder thread, no time stamps. Returns the number of frames.
-    Raises UserError for an unknown suffix, odd sizes, or no frames at all.
+    intra_only: code every frame alone at a constant quantizer; larger files that show nothing of the frames' order.
+    The file appears under its name only when it is complete. Equal input gives equal bytes: one encoder thread, no time
+    stamps. Returns the number of frames.
+    Raises UserError for an unknown suffix, an odd height or width, or no frames; CannotWrite.
     """
     path = Path(path)
     container_format, codec = _format_of(path)
     with whole_file(path) as temporary:
         with av.open(str(temporary), "w", format=container_format) as container:
-            count = _encode(container, codec, frames, Fraction(fps), intra_only)
+            count = _encode(container, codec, frames, fps=Fraction(fps), intra_only=intra_only)
         if not count:
             raise UserError(f"{path}: a video needs at least one frame, got none")
     return count
@@ -53,18 +53,18 @@ def encode_video(path: Path, frames: Iterable[np.ndarray], fps: Union[int, Fract
 
 def _format_of(path: Path) -> Tuple[str, str]:
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path}: cannot write this kind of video, choose a name ending in "
+        raise UserError(f"{path}: cannot write this kind of video: choose a name that ends in "
                         + ", ".join(sorted(FORMATS)))
     return FORMATS[path.suffix.lower()]
 
 
-def _encode(container: av.container.OutputContainer, codec: str, frames: Iterable[np.ndarray],
+def _encode(container: av.container.OutputContainer, codec: str, frames: Iterable[np.ndarray], *,
             fps: Fraction, intra_only: bool) -> int:
     stream: Optional[av.VideoStream] = None
     count = 0
     for count, image in enumerate(frames, start=1):
         if stream is None:
-            stream = _open_stream(container, codec, image.shape, fps, intra_only)
+            stream = _open_stream(container, codec, image.shape, fps=fps, intra_only=intra_only)
             strip = _comment_filter(container, stream) if intra_only and codec == "libx264" else None
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts = count - 1
@@ -75,14 +75,14 @@ def _encode(container: av.container.OutputContainer, codec: str, frames: Iterabl
 
 
 def _comment_filter(container: av.container.OutputContainer, stream: av.VideoStream) -> BitStreamFilterContext:
-    """Drops x264's account of its settings (a SEI unit), which would make the first frame's packet larger."""
-    container.start_encoding()  # the filter needs the codec's parameters, which are settled only now
+    """A filter that drops x264's description of its settings (an SEI unit) from the first frame's packet."""
+    container.start_encoding()  # it sets the codec parameters that the filter needs
     return BitStreamFilterContext("filter_units=remove_types=6", stream)
 
 
 def _mux(container: av.container.OutputContainer, stream: av.VideoStream, strip: Optional[BitStreamFilterContext],
          packets: Sequence[Optional[av.Packet]]) -> None:
-    """Write packets, filtered by `strip` if given; a None among them flushes it."""
+    """Write packets through the filter `strip`, if there is one; a None among them flushes it."""
     for packet in packets:
         for bare in [packet] if strip is None else strip.filter(packet):
             if bare is not None:
@@ -90,7 +90,7 @@ def _mux(container: av.container.OutputContainer, stream: av.VideoStream, strip:
                 container.mux(bare)
 
 
-def _open_stream(container: av.container.OutputContainer, codec: str, shape: Tuple[int, ...],
+def _open_stream(container: av.container.OutputContainer, codec: str, shape: Tuple[int, ...], *,
                  fps: Fraction, intra_only: bool) -> av.VideoStream:
     height, width = shape[:2]
     if height % 2 or width % 2:

@@ -1,7 +1,7 @@
-"""Which packets of a video file make which frame: scanned once per file, then kept in memory and in a cache directory.
+"""The packets that make each frame of a video file: scanned once per file, then cached in memory and on disk.
 
-Frames are numbered in the order of showing, as `ops.prepare.extract` numbers the files it writes, so the same
-index means the same frame in a directory and in the video it was made from.
+Frames are numbered in display order, as `ops.prepare.extract` numbers the files that it writes, so an index means the
+same frame in a directory and in the video that it was extracted from.
 """
 import hashlib
 import json
@@ -21,29 +21,29 @@ from ops.video.decode import BrokenVideo, decoded_frames, missing_bytes, open_vi
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of what is kept in the cache
+_VERSION = 1  # of the cached form
 _KEY, _SHOWN = 1, 2
 _PADDING = 64  # bytes, FFmpeg's AV_INPUT_BUFFER_PADDING_SIZE
 _COLORS = ("color_primaries", "color_trc", "colorspace", "color_range")
-# Decoders that give one frame for each shown packet. Where the rest may not, the frames are counted by decoding.
+# Decoders that return one frame for each shown packet. For other codecs the frames are counted by decoding.
 _ONE_TO_ONE = {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4"}
 
 
 class Codec(NamedTuple):
-    """What a decoder needs that is fed with the file's bytes, past the container; colors: see _COLORS."""
+    """What a decoder needs to decode the file's bytes without the container. colors: the values of _COLORS."""
     name: str
     extradata: bytes
     colors: tuple[int, ...]
 
     def decoder(self) -> av.VideoCodecContext:
         """A new decoder, on one thread."""
-        # strict: as many frames are held back as the standard allows, none is given out too early and so lost.
+        # strict: hold back as many frames as the standard allows, so that none is returned too early and lost.
         context = av.CodecContext.create(self.name, "r")
         assert isinstance(context, av.VideoCodecContext)
         context.options = {"strict": "strict"}
         context.thread_type, context.thread_count = "NONE", 1
         if self.extradata:
-            # Decoders read past its end. The setter keeps what lay there, so zeros are put there first.
+            # Decoders read past its end. The setter keeps the bytes that were there, so zeros are set first.
             context.extradata = self.extradata + bytes(_PADDING)
             context.extradata = self.extradata
         for name, value in zip(_COLORS, self.colors):
@@ -53,10 +53,11 @@ class Codec(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """count: frames. packets: (P, 4) int64 in the file's order: time stamp, flags, offset in the file, bytes.
+    """The frames of a video file.
 
-    Without packets (P = 0) a frame is found only by decoding from the beginning and counting. codec: None where the
-    packets have to be read through the container.
+    count: number of frames. packets: (P, 4) int64 in the file's order: time stamp, flags, offset in the file, bytes.
+    Without packets (P = 0), frames are found by decoding from the beginning and counting. codec: None if the packets
+    must be read through the container.
     """
     count: int
     packets: np.ndarray
@@ -64,7 +65,7 @@ class FrameIndex:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """(count,): the packet of each frame."""
+        """(count,) the packet of each frame."""
         shown = np.flatnonzero(self.packets[:, 1] & _SHOWN)
         return shown[np.argsort(self.packets[shown, 0], kind="stable")]
 
@@ -74,9 +75,9 @@ class FrameIndex:
         return {int(stamp): packet for packet, stamp in enumerate(self.packets[:, 0])}
 
     def key_before(self, packet: int) -> int:
-        """Where decoding must begin for `packet`'s frame: the last key frame before it that is shown before it too.
+        """The packet at which decoding must start for `packet`'s frame: the last key frame stored and shown before it.
 
-        Images shown before a key frame but stored behind it lean on the key frame before that one (open GOP).
+        Frames that are shown before a key frame but stored after it depend on the key frame before that one (open GOP).
         """
         earlier = self.packets[:packet + 1]
         return int(np.flatnonzero((earlier[:, 1] & _KEY > 0) & (earlier[:, 0] <= earlier[-1, 0]))[-1])
@@ -99,7 +100,7 @@ def _frame_index(video: str, size: int, mtime: int) -> FrameIndex:
 
 
 def recount(video: Path) -> FrameIndex:
-    """The index by decoding every frame, where the packets have turned out not to tell the truth; kept likewise."""
+    """The index by decoding every frame, for a file whose packets turned out to be wrong; replaces the cached index."""
     index = _count(video)
     status = video.stat()
     _write(_cache_file(os.path.abspath(video), status.st_size, status.st_mtime_ns), index)
@@ -110,7 +111,7 @@ def recount(video: Path) -> FrameIndex:
 # ---- scanning ------------------------------------------------------------------------------------------------
 
 def scan(video: Path) -> FrameIndex:
-    """The index by reading the file: its packets' time stamps where these tell the frames, else by decoding it."""
+    """Index a file by its packets' time stamps, or by decoding it where the time stamps do not determine the frames."""
     if missing := missing_bytes(video):
         raise BrokenVideo(f"truncated: the last {missing} bytes of the file are missing")
     try:
@@ -146,7 +147,7 @@ def _scan_packets(video: Path) -> Optional[FrameIndex]:
 
 
 def _flags(packet: av.Packet, codec: str) -> int:
-    """A packet that an edit list cuts off is decoded but not shown; VP8's alternate references never are."""
+    """Packets that an edit list removes, and VP8's alternate references, are decoded but not shown."""
     if packet.is_corrupt:
         raise BrokenVideo("truncated or damaged")
     hidden = packet.is_discard or codec == "vp8" and not bytes(packet)[0] >> 4 & 1
@@ -154,17 +155,17 @@ def _flags(packet: av.Packet, codec: str) -> int:
 
 
 def _offset(packet: av.Packet, content: mmap.mmap) -> int:
-    """Where the packet's bytes lie in the file; -1: nowhere in one piece, or their meaning changes with them."""
+    """The position of the packet's bytes in the file; -1 if they are not in one piece, or change the decoder's settings."""
     has_sidedata = getattr(packet, "has_sidedata", lambda kind: False)
     if packet.pos is None or packet.pos < 0 or has_sidedata("new_extradata"):
         return -1
     data = bytes(packet)
-    offset = content.find(data[:16], packet.pos, packet.pos + 64)  # behind the container's own header
+    offset = content.find(data[:16], packet.pos, packet.pos + 64)  # after the container's own header
     return offset if offset >= 0 and content[offset:offset + len(data)] == data else -1
 
 
 def _decodes_alone(stream: av.VideoStream, first: av.Packet) -> Optional[Codec]:
-    """The Codec, if a decoder that knows nothing of the container makes the same first frame."""
+    """The Codec, if a decoder without the container decodes the same first frame; else None."""
     context = stream.codec_context
     codec = Codec(context.name, bytes(context.extradata or b""), tuple(int(getattr(context, c)) for c in _COLORS))
     alone = padded_packet(bytes(first))
@@ -175,20 +176,20 @@ def _decodes_alone(stream: av.VideoStream, first: av.Packet) -> Optional[Codec]:
 
 
 def padded_packet(data: bytes) -> av.Packet:
-    """A packet of `data` and, behind it, the zeros that decoders read past its end (av.Packet(data) has none)."""
+    """A packet of `data`, followed by the zeros that decoders read past its end (av.Packet(data) has none)."""
     packet = av.Packet(len(data))
     packet.update(data)
     return packet
 
 
 def _frame_key(frame: av.VideoFrame) -> tuple:
-    """All that a frame's image depends on."""
+    """Everything that a frame's image depends on."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return (frame.width, frame.height, frame.format.name, frame.pts, [int(getattr(frame, name)) for name in _COLORS],
             bytes(matrix or b""), frame.to_ndarray().tobytes())
 
 
-# ---- the cache directory ----------------------------------------------------------------------------------------
+# ---- the cache ------------------------------------------------------------------------------------------------
 
 def _cache_file(video: str, size: int, mtime: int) -> Path:
     name = hashlib.sha256(f"{_VERSION}\0{video}\0{size}\0{mtime}".encode("utf-8", "surrogateescape")).hexdigest()
@@ -196,7 +197,7 @@ def _cache_file(video: str, size: int, mtime: int) -> Path:
 
 
 def _read(file: Path) -> Optional[FrameIndex]:
-    """None where there is none, or none that is whole."""
+    """The cached index; None if there is none or it is damaged."""
     try:
         head, _, body = file.read_bytes().partition(b"\n")
         values = json.loads(head)
@@ -216,4 +217,4 @@ def _write(file: Path, index: FrameIndex) -> None:
         with atomic_write(file, "wb") as f:
             f.write(head.encode() + b"\n" + index.packets.tobytes())
     except CannotWrite as error:  # a read-only or full disk: every run scans again
-        log.debug("frame index not kept in %s: %s", file, error)
+        log.debug("frame index not cached: %s", error)

@@ -1,7 +1,7 @@
-"""Loading frames: from which file each comes, and what is said when one cannot be read.
+"""Frame sources: load the frames of a video from images, video files or shards.
 
-A source has `load` (PIL images, the evaluation's exact pixels), `load_arrays` (the same pixels for training, as what
-has a `shape` and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the frames of a video).
+A source has `load` (PIL images, for evaluation), `load_arrays` (the same pixels for training: objects that have a `shape`
+and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the number of frames of a video).
 """
 import io
 import re
@@ -17,28 +17,28 @@ from ops.video.discovery import is_video_name
 from ops.video.shards import Shards, is_sharded
 from ops.video.video_files import VideoFiles
 
-_SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # markers of JPEG: data follow; a frame that is not progressive
-_MARKER = re.compile(b"\xff[^\\0]")  # in a scan's data
+_SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # JPEG markers: start of the data; headers of images in one scan
+_MARKER = re.compile(b"\xff[^\\0]")  # a marker in the data of a scan
 DATA_FORMATS = ("auto", "frames", "video", "shards")
-Read = Callable[[Path], bytes]  # an image's content; OSError like that of a file
+Read = Callable[[Path], bytes]  # reads the content of an image; raises OSError like a file
 
 
 def read_image(path: Path, mode: str = "RGB", read: Read = Path.read_bytes) -> Image.Image:
-    """The whole image in PIL's `mode` (RGB: 0-255). UserError with the file's name when that is impossible."""
+    """The whole image in PIL's `mode` (RGB: 0-255). UserError that names the file if it is missing or damaged."""
     try:
         with Image.open(io.BytesIO(read(path))) as image:
             return image.convert(mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with"
-                        " --skip_bad") from None
-    except UnidentifiedImageError:  # whose text would name the memory that was read, at another place each time
+        raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with skip_bad",
+                        "skip_bad") from None
+    except UnidentifiedImageError:  # its text would contain a memory address
         raise UserError(f"unreadable frame: {path}: cannot identify image file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
         raise UserError(f"unreadable frame: {path}: {error}") from None
 
 
 def read_pixels(path: Path, read: Read = Path.read_bytes) -> np.ndarray:
-    """The pixels of read_image(path), (H, W, 3) uint8 RGB, in half the time where the file is an ordinary JPEG."""
+    """The pixels of read_image(path), (H, W, 3) uint8 RGB; for an ordinary JPEG in half the time."""
     try:
         content = read(path)
         if _is_plain_jpeg(content):
@@ -47,15 +47,15 @@ def read_pixels(path: Path, read: Read = Path.read_bytes) -> np.ndarray:
             if pixels is not None:
                 return pixels
     except (OSError, ValueError, cv2.error):
-        pass  # what is wrong, read_image says
+        pass  # read_image raises the error
     return np.array(read_image(path, read=read))
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
-    """Whether it is a JPEG of three colors in one scan, whose data holds no marker but the end's.
+    """Whether it is a JPEG of three colors in one scan whose data contains no marker but the final one.
 
-    Only of such do OpenCV and PIL make the same: of four colors (CMYK) OpenCV makes others, and it gives images
-    for some damaged files that PIL refuses.
+    Only for these do OpenCV and PIL decode the same pixels: OpenCV converts four colors (CMYK) differently, and it decodes
+    some damaged files that PIL refuses.
     """
     if not (content.startswith(b"\xff\xd8\xff") and content.endswith(b"\xff\xd9")):
         return False
@@ -68,10 +68,9 @@ def _is_plain_jpeg(content: bytes) -> bool:
 
 
 class FrameDirectory:
-    """Frames as images in a directory per video. template: the file name of frame `index` (1-based).
+    """Frames as images, in a directory per video. template: file name of a frame, with its number from 1.
 
-    `load` gives the frames at 1-based `indices`; each file is read once however often it is asked for.
-    read: where the files' contents come from.
+    `load` returns the frames at 1-based `indices`; a file is read once even if its index repeats. read: reads a file.
     """
 
     def __init__(self, root: Path, template: str, read: Read = Path.read_bytes) -> None:
@@ -86,8 +85,8 @@ class FrameDirectory:
         return [pixels[index] for index in indices]
 
     def count(self, video: str) -> int:
-        raise UserError(f"{video!r} has no number of frames in the list, and is no video file: frame directories need lines"
-                        " of the form: path num_frames label")
+        raise UserError(f"{video!r} has no number of frames in the list and is not a video file: frame directories need"
+                        " lines of the form: path num_frames label")
 
     def _read(self, indices: Sequence[int], files: Callable[[int], list[Path]], mode: str = "RGB") -> list[Image.Image]:
         images = {index: [read_image(path, mode, self.read) for path in files(index)] for index in set(indices)}
@@ -95,9 +94,9 @@ class FrameDirectory:
 
 
 class FlowDirectory(FrameDirectory):
-    """Optical flow, 0-255 with 128 at rest: for each index a gray image of motion along x, then one along y.
+    """Optical flow, 0-255 with 128 for no motion: for each index a gray image of motion along x, then one along y.
 
-    The template tells the layout: `flow_{}_{:05d}.jpg` (x or y, index), `{:06d}-{}_{:05d}.jpg` (video number, x or
+    The template decides the layout: `flow_{}_{:05d}.jpg` (x or y, index), `{:06d}-{}_{:05d}.jpg` (video number, x or
     y, index; in a directory of six digits), or one color image per index with x in red and y in green.
     """
 
@@ -116,7 +115,7 @@ class FlowDirectory(FrameDirectory):
 
 
 class FramesOrVideos:
-    """Frame directories, and video files where a name ends like one (and is no directory)."""
+    """Video files where a path has the extension of one and is not a directory; otherwise frame directories."""
 
     def __init__(self, root: Path, template: str) -> None:
         self.root, self.frames, self.videos = Path(root), FrameDirectory(root, template), VideoFiles(root)
@@ -134,15 +133,18 @@ class FramesOrVideos:
         return self._source(video).count(video)
 
 
-def make_source(data_format: str, modality: str, root: Path, template: str) -> Any:
-    """The source of a data set's frames; data_format: frames, video, shards, or auto, which looks at what is there."""
+def make_source(root: Path, template: str, *, modality: str, data_format: str) -> Any:
+    """The source of a data set's frames. data_format: frames, video, shards, or auto: shards if the root holds them, else
+    whatever each path names.
+    """
     if data_format not in DATA_FORMATS:
-        raise UserError(f"--data_format {data_format!r}: choose {' or '.join(DATA_FORMATS)}")
+        raise UserError(f"data_format {data_format!r}: choose {' or '.join(DATA_FORMATS)}", "data_format")
     if data_format == "shards" or data_format == "auto" and is_sharded(root):
         return (FlowDirectory if modality == "Flow" else FrameDirectory)(root, template, Shards(root).read)
     if modality == "Flow":
         if data_format == "video":
-            raise UserError("--data_format video with Flow: optical flow lies in directories of images: choose frames")
+            raise UserError("data_format video with Flow: optical flow is stored in directories of images: choose frames",
+                            "data_format")
         return FlowDirectory(root, template)
     return (VideoFiles(root) if data_format == "video" else FrameDirectory(root, template) if data_format == "frames"
             else FramesOrVideos(root, template))
@@ -150,5 +152,5 @@ def make_source(data_format: str, modality: str, root: Path, template: str) -> A
 
 def _video_number(video: str) -> int:
     if not video.isdigit():
-        raise UserError(f"flow video {video!r}: this data set's flow directories are numbered: the list must name numbers")
+        raise UserError(f"flow video {video!r}: this data set's flow directories are numbers: the list must name them so")
     return int(video)

@@ -1,8 +1,8 @@
 """Frame directories packed into tar files, for file systems that are slow with many small files.
 
-A directory of shards holds shard-000000.tar and so on, ordinary tar files in which each image keeps its path below the
-frame directories' root, and index.sqlite, which says where each image lies. Python's own tarfile writes and reads them and
-sqlite3 finds an image; both ship with Python. Lists, samplers and pixels are those of the frame directories.
+A directory of shards contains shard-000000.tar and so on, ordinary tar files in which each image keeps its path relative
+to the root of the frame directories, and index.sqlite, which holds the position of each image. Both need only Python's own
+tarfile and sqlite3. Lists, samplers and pixels are the same as with frame directories.
 """
 import errno
 import hashlib
@@ -33,17 +33,17 @@ def is_sharded(root: Path) -> bool:
 
 
 class Shards:
-    """Reads images out of a directory of shards. One object may be copied into any number of processes."""
+    """Reads images from a directory of shards. One object may be copied to any number of processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         if not is_sharded(self.root):
             raise UserError(f"no {INDEX} in {self.root}: make the shards with tools/make_shards.py, or choose another"
-                            " --data_format")
+                            " data_format", "data_format")
         self._process = -1
 
     def read(self, path: Path) -> bytes:
-        """The content of the image at `path`, a path below the root. OSError like that of a file."""
+        """The content of the image at `path`, which begins with the root. Raises OSError like a file."""
         self._open()
         try:
             row = self._index.execute("SELECT shard, offset, size FROM files WHERE name = ?",
@@ -62,7 +62,7 @@ class Shards:
         return content
 
     def _open(self) -> None:
-        """What is open belongs to one process: a place in a file would be shared with the parent's."""
+        """Open the index in this process. Processes must not share open files: they would share the position in them."""
         if self._process != os.getpid():
             self._files: dict[int, BinaryIO] = {}
             self._index = sqlite3.connect(f"file:{quote(str(self.root / INDEX))}?mode=ro&immutable=1", uri=True,
@@ -82,7 +82,7 @@ class Shards:
 
 @dataclass
 class PackSummary:
-    """What a run did; `failures` are (video, reason), sorted."""
+    """What a run did. existing: shards of earlier runs. failures: (video, reason), sorted."""
     videos: int
     shards: int
     existing: int
@@ -94,15 +94,18 @@ class PackSummary:
                 f" {self.shards} shards ({self.existing} were there before)")
 
 
-def pack(src: Path, dst: Path, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,
+def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,
          workers: Optional[int] = None) -> PackSummary:
-    """Pack the frame directories below `src` into shards in `dst`; started again, it goes on where it was stopped.
+    """Pack the frame directories below `src` into shards in `dst`; run again, it resumes an interrupted run.
 
-    videos: only these, paths below src (default: every directory that holds images). workers: processes (default: one
-    per core). A video without images is left out and told. UserError: nothing to pack, or dst holds other shards.
+    videos: only these, as paths relative to src (default: every directory that contains images). workers: processes
+    (default: one per core). Videos without images are left out and listed as failures.
+    UserError if there is nothing to pack, or dst contains other shards.
     """
-    if per_shard < 1 or workers is not None and workers < 1:
-        raise UserError("--videos_per_shard and --workers: choose 1 or more")
+    if per_shard < 1:
+        raise UserError(f"videos_per_shard {per_shard}: choose 1 or more", "videos_per_shard")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers {workers}: choose 1 or more", "workers")
     names = sorted(set(videos)) if videos is not None else find_directories(src)
     if not names:
         raise UserError(f"no directories of images in {src}")
@@ -114,7 +117,7 @@ def pack(src: Path, dst: Path, videos: Optional[Sequence[str]] = None, per_shard
         parts = [names[i:i + per_shard] for i in range(0, len(names), per_shard)]
         files = [dst / SHARD.format(i) for i in range(len(parts))]
         waiting = [(file, part) for file, part in zip(files, parts) if not file.exists()]
-        with closing(run_jobs(partial(_write_shard, src), waiting, workers, lambda job: job[0].name)) as outcomes:
+        with closing(run_jobs(partial(_write_shard, src), waiting, workers, name=lambda job: job[0].name)) as outcomes:
             for _ in progress(outcomes, desc="packing", unit="shard", total=len(waiting)):
                 pass
         summary = PackSummary(len(names), len(parts), len(parts) - len(waiting))
@@ -125,7 +128,7 @@ def pack(src: Path, dst: Path, videos: Optional[Sequence[str]] = None, per_shard
 
 
 def find_directories(src: Path) -> list[str]:
-    """The directories below `src` that hold images, as sorted paths relative to it, with slashes."""
+    """The directories below `src` that contain images, as sorted paths relative to it, with slashes."""
     if not src.is_dir():
         raise UserError(f"cannot read the directory {src}: no such directory")
     return sorted(Path(directory).relative_to(src).as_posix() for directory, _, files in os.walk(src)
@@ -133,14 +136,14 @@ def find_directories(src: Path) -> list[str]:
 
 
 def _write_shard(src: Path, job: tuple[Path, Sequence[str]]) -> None:
-    """job: the file of a shard, and its videos."""
+    """Write one shard. job: its file and its videos."""
     path, videos = job
     with atomic_write(path, "wb") as f, tarfile.open(fileobj=f, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for video in videos:
             for image in _images(src / video):
                 if interrupted():
                     raise Stopped
-                content = _content(image)
+                content = _read_image_file(image)
                 member = tarfile.TarInfo(f"{video}/{image.name}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -155,7 +158,7 @@ def _images(directory: Path) -> list[Path]:
         raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None
 
 
-def _content(image: Path) -> bytes:
+def _read_image_file(image: Path) -> bytes:
     try:
         return image.read_bytes()
     except OSError as error:
@@ -163,7 +166,7 @@ def _content(image: Path) -> bytes:
 
 
 def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
-    """Where each image lies, read back from the shards: the videos that have one."""
+    """Write the index by reading the finished shards; returns the videos that have images, and counts these."""
     packed: set[str] = set()
     with whole_file(dst / INDEX) as temporary, closing(sqlite3.connect(temporary)) as index:
         index.execute("CREATE TABLE files (name TEXT PRIMARY KEY, shard INTEGER, offset INTEGER, size INTEGER)"

@@ -58,7 +58,7 @@ def die(number):
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 def test_a_process_that_dies_is_one_line_with_the_jobs_at_hand():
     with pytest.raises(UserError) as info:
-        list(run_jobs(die, range(100), 2, "clip {}\n".format))
+        list(run_jobs(die, range(100), 2, name="clip {}\n".format))
     text = info.value.for_command_line()
     assert "a worker process died" in text and r"clip 3\n" in text and "clip 90" not in text and "fewer --workers" in text
     assert "\n" not in text

@@ -5,14 +5,13 @@ import torch
 from torch.nn import functional as F
 from torchvision import transforms
 
+from ops.backbones import find_backbone
 from ops.common.errors import UserError
 from ops.data.augment import AUGMENTATIONS, ClipAugment, make_mix, training_transform
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.training_crop import TrainingCrop
 from ops.models import TSN
-from ops.spec import ModelSpec
 from ops.training.loop import consensus_loss
-from ops.training.train_set import mean_color
 from tests.helpers.programs import assert_refused, make_somethingv2, run
 
 
@@ -65,14 +64,14 @@ def test_erasing_fills_one_rectangle_with_the_mean_color():
 
 @pytest.mark.parametrize("arch, color", [("resnet18", (123.675, 116.28, 103.53)), ("BNInception", (128, 117, 104))])
 def test_the_mean_color_is_what_normalisation_makes_zero(arch, color):
-    assert mean_color(ModelSpec(4, 8, arch=arch)) == pytest.approx(color)
+    assert find_backbone(arch).mean_color == pytest.approx(color)
 
 
 def test_augmentation_comes_after_the_crop_and_before_bgr():
     crop = GroupMultiScaleCrop(32)
     frames = [np.dstack([np.full((40, 40), value, np.uint8) for value in (10, 20, 30)])] * 2
     seen = []
-    clip = TrainingCrop(crop, roll=True, augment=lambda x: seen.append(x.clone()) or x + 1)(frames)
+    clip = TrainingCrop(crop, color="BGR", augment=lambda x: seen.append(x.clone()) or x + 1)(frames)
     assert seen[0].shape == (2, 3, 32, 32) and seen[0][0, :, 0, 0].tolist() == [10, 20, 30]
     assert clip[:, 0, 0].tolist() == [31, 21, 11] * 2
 
@@ -80,13 +79,13 @@ def test_augmentation_comes_after_the_crop_and_before_bgr():
 def test_transforms_by_modality():
     def made(modality, **options):
         model = TSN(3, 2, modality, "resnet18", pretrain="none", print_spec=False)
-        return training_transform(model.get_augmentation(flip=False), modality, False, **options)
+        return training_transform(model.get_augmentation(flip=False), modality, **options)
     assert isinstance(made("RGB"), TrainingCrop) and made("RGB").augment is None
     assert isinstance(made("RGBDiff", augment="randaug").augment, ClipAugment)
     assert isinstance(made("Flow"), transforms.Compose)
-    with pytest.raises(UserError, match="--augment randaug is made for color images"):
+    with pytest.raises(UserError, match="augment randaug needs color images"):
         made("Flow", augment="randaug")
-    with pytest.raises(UserError, match="--random_erasing is made for color images"):
+    with pytest.raises(UserError, match="random_erasing needs color images"):
         made("Flow", erasing=0.5)
 
 

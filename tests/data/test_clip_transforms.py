@@ -24,8 +24,8 @@ from ops.data.clip_transforms import (
     Stack,
     ToClipTensor,
     ToTorchFormatTensor,
-    normalize_clips,
 )
+from ops.data.preprocessing import Preprocessing
 from ops.data.test_protocol import TestProtocol
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -301,8 +301,8 @@ def test_stack_puts_frames_side_by_side(mode, channels):
 def test_roll_is_bgr():
     red = [Image.new("RGB", (2, 2), (200, 100, 50))] * 2
     assert Stack(roll=True)(red)[0, 0].tolist() == [50, 100, 200] * 2
-    assert ToClipTensor(roll=True)(red)[:, 0, 0].tolist() == [50, 100, 200] * 2
-    assert ToClipTensor(roll=False)(red)[:, 0, 0].tolist() == [200, 100, 50] * 2
+    assert ToClipTensor("BGR")(red)[:, 0, 0].tolist() == [50, 100, 200] * 2
+    assert ToClipTensor("RGB")(red)[:, 0, 0].tolist() == [200, 100, 50] * 2
 
 
 @pytest.mark.parametrize("mode, channels", [("RGB", 3), ("L", 1)])
@@ -334,9 +334,10 @@ def test_tensor_of_an_array_or_a_image():
 def test_device_and_cpu_normalisation_are_the_same_to_the_bit(mode, roll, div, mean, std):
     clips = [noise(7, 6, frames=4, mode=mode, seed=seed) for seed in range(2)]
     slow = torch.stack([GroupNormalize(mean, std)(ToTorchFormatTensor(div)(Stack(roll)(clip))) for clip in clips])
-    packed = torch.stack([ToClipTensor(roll)(clip) for clip in clips])
+    preprocessing = Preprocessing(mean, std, "BGR" if roll else "RGB", 1.0 if div else 255.0)
+    packed = torch.stack([ToClipTensor(preprocessing.color)(clip) for clip in clips])
     before = packed.clone()
-    fast = normalize_clips(packed, mean, std, div)
+    fast = preprocessing.apply(packed)
     assert torch.equal(fast, slow) and fast.dtype == torch.float32
     assert torch.equal(packed, before)
     by_hand = np.stack([clip_planes(clip, roll) for clip in clips]).astype(np.float32)
@@ -365,7 +366,7 @@ def clip_planes(clip, roll):
 def test_protocols_crop_by_crop(crops, full_res, places, size):
     clip = chart(24, 16)  # of the scale size already
     protocol = TestProtocol(crops=crops, full_res=full_res)
-    tensor = protocol.transform(16, 12, roll=False)(clip)
+    tensor = protocol.transform(Preprocessing((0,), (1,), scale_size=16, crop_size=12))(clip)
     views = tensor.view(protocol.views, len(clip) * 3, size, size)
     assert protocol.mirrored == [crops == 10 and i % 2 == 1 for i in range(protocol.views)]
     images = [Image.fromarray(frame) for view in views

@@ -84,7 +84,7 @@ def test_bad_images_are_refused_in_pils_words(share, tmp_path):
 
 def published(crop, frames, mirrored, roll=False):
     clip = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    return ToClipTensor(roll)(crop(mirror(clip, False) if mirrored else clip))
+    return ToClipTensor("BGR" if roll else "RGB")(crop(mirror(clip, False) if mirrored else clip))
 
 
 def in_planes(frames):
@@ -104,7 +104,7 @@ def test_a_clip_is_the_published_one_within_two_levels(width, height, goal, form
         torch.manual_seed(seed)
         wanted = published(crop, frames, mirrored, roll).int()
         torch.manual_seed(seed)
-        found = TrainingCrop(crop, roll)(form(frames), mirrored)
+        found = TrainingCrop(crop, "BGR" if roll else "RGB")(form(frames), mirrored)
         assert found.dtype == torch.uint8 and found.shape == (9, goal, goal)
         difference = (found.int() - wanted).abs()
         total, worst = total + float(difference.float().mean()), max(worst, int(difference.max()))
@@ -183,7 +183,7 @@ def test_an_error_in_a_worker_leaves_no_shared_memory(videos):
     data = TSNDataSet(videos, videos / "list.txt", 4, image_tmpl="{}.jpg",
                       transform=TrainingCrop(GroupMultiScaleCrop(32)))
     before = shared_memory()
-    loader = make_loader(data, 2, 2, train=True)
+    loader = make_loader(data, 2, workers=2, train=True)
     with pytest.raises(UserError, match="unreadable frame.*2.jpg"):
         for batch in loader:
             assert batch.clips.is_shared()  # stacked where both processes see it: no further copy
@@ -206,7 +206,7 @@ class Deadly(torch.utils.data.Dataset):
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system shows no shared memory as files")
 def test_a_worker_that_dies_is_one_line_and_leaves_no_shared_memory():
     before = shared_memory()
-    loader = make_loader(Deadly(), 1, 1, train=False)
+    loader = make_loader(Deadly(), 1, workers=1, train=False)
     with pytest.raises(UserError, match="a worker process of the loader .*(Killed|unexpectedly).*workers 0") as info:
         for _ in loader:
             pass

@@ -179,7 +179,7 @@ def test_what_is_no_image_is_named(tmp_path):
 def test_missing_frame_is_named(videos, tmp_path):
     (tmp_path / "list.txt").write_text("sub directory/clip 7 90 0\n")
     data = TSNDataSet(videos, tmp_path / "list.txt", 3, image_tmpl=TEMPLATE, random_shift=False)
-    with refused("missing frame", videos / "sub directory/clip 7" / "00016.jpg", "--skip_bad"):
+    with refused("missing frame", videos / "sub directory/clip 7" / "00016.jpg", "train with skip_bad"):
         data[0]
 
 
@@ -370,11 +370,11 @@ def equal(first, second):
 
 def test_workers_change_nothing_and_epochs_everything(noisy):
     data = dataset(noisy, transform=AUGMENT, seed=1)
-    alone = epochs_of(make_loader(data, 4, 0, train=True, seed=1), [0, 1, 2])
+    alone = epochs_of(make_loader(data, 4, workers=0, train=True, seed=1), [0, 1, 2])
     torch.manual_seed(99)
-    together = epochs_of(make_loader(data, 4, 2, train=True, seed=1), [0, 1, 2])
+    together = epochs_of(make_loader(data, 4, workers=2, train=True, seed=1), [0, 1, 2])
     assert all(equal(a, b) for a, b in zip(alone, together))
-    resumed = epochs_of(make_loader(data, 4, 2, train=True, seed=1), [2])
+    resumed = epochs_of(make_loader(data, 4, workers=2, train=True, seed=1), [2])
     assert equal(resumed[0], alone[2])
     orders = [[label for _, labels in epoch for label in labels] for epoch in alone]
     assert all(len(order) == 8 == len(set(order)) for order in orders)  # full batches only
@@ -396,13 +396,13 @@ def test_sampler_shuffles_by_seed_and_epoch():
 
 def test_validation_is_in_order_and_whole(noisy):
     for workers in (0, 2):
-        loader = make_loader(dataset(noisy, random_shift=False, transform=ToClipTensor()), 4, workers, train=False)
+        loader = make_loader(dataset(noisy, random_shift=False, transform=ToClipTensor()), 4, workers=workers, train=False)
         set_epoch(loader, 3)  # without a meaning here
         assert [batch.labels.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_a_small_training_set_is_one_smaller_batch(noisy):
-    loader = make_loader(dataset(noisy, transform=AUGMENT), 64, 0, train=True)
+    loader = make_loader(dataset(noisy, transform=AUGMENT), 64, workers=0, train=True)
     assert [sorted(batch.labels.tolist()) for batch in loader] == [list(range(10))]
 
 
@@ -439,20 +439,20 @@ def test_without_skip_bad_a_bad_video_stops(damaged):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_video_stops_a_loader_with_its_one_line(workers, damaged):
-    loader = make_loader(dataset(damaged, num_segments=4, transform=ToClipTensor()), 2, workers, train=False)
+    loader = make_loader(dataset(damaged, num_segments=4, transform=ToClipTensor()), 2, workers=workers, train=False)
     with pytest.raises(UserError) as info:
         list(loader)
     if workers:  # the traceback keeps them; left to the garbage collector, they would be waited for 5 seconds each
         loader._iterator._shutdown_workers()
-    message = str(info.value)
-    assert message.startswith(f"missing frame: {damaged / 'v 1' / '00003.jpg'}: ")
+    message = info.value.for_command_line()
+    assert message.startswith(f"missing frame: {damaged / 'v 1' / '00003.jpg'}: ") and "--skip_bad" in message
     assert "\n" not in message and "Traceback" not in message
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_videos_are_left_out_and_never_replaced(workers, damaged):
     data = dataset(damaged, num_segments=4, transform=ToClipTensor(), skip_bad=True)
-    batches = list(make_loader(data, 6, workers, train=True))
+    batches = list(make_loader(data, 6, workers=workers, train=True))
     assert len(batches) == 1
     clips, labels, bad = batches[0]
     assert sorted(labels.tolist()) == [0, 2, 3, 5] and sorted(video.path for video in bad) == ["v 1", "v 4"]

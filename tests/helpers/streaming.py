@@ -1,4 +1,4 @@
-"""What the demo's tests run on: a small random model, a real HTTP server with files and a camera."""
+"""Helpers of the demo's tests: a small random model, and an HTTP server with files and cameras."""
 import io
 import re
 import threading
@@ -21,20 +21,19 @@ FAST_START = {"container_options": {"movflags": "faststart"}}  # for `encode`: t
 
 
 def make_weights(path, **extra):
-    """A clip checkpoint of ours: ResNet-18 at 64 pixels, unidirectional, random, four classes that differ."""
+    """Write a clip checkpoint: random unidirectional ResNet-18 at 64 pixels whose four classes get different scores."""
     torch.manual_seed(0)
-    settings = ModelSpec(len(NAMES), 8, arch="resnet18", shift=True, shift_direction="unidirectional",
-                         input_size=64)
-    model = TSN.from_spec(settings)
-    model.new_fc.weight.data.mul_(60)  # or every class has a probability of a quarter
-    save_checkpoint({"epoch": 1, "arch": "resnet18", "settings": settings.to_dict(), "class_names": NAMES,
+    spec = ModelSpec(len(NAMES), 8, arch="resnet18", shift=True, shift_direction="unidirectional", input_size=64)
+    model = TSN.from_spec(spec)
+    model.new_fc.weight.data.mul_(60)  # otherwise every class has a probability near 1/4
+    save_checkpoint({"epoch": 1, "arch": "resnet18", "settings": spec.to_dict(), "class_names": NAMES,
                      "state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}, **extra},
                     path)
     return path
 
 
 def assert_no_capture_left(seconds=5.0):
-    """The demo's reading threads are over, and with them whatever of a codec or camera they held."""
+    """The demo's capture threads have ended, and with them the codecs and cameras they held."""
     threads = [thread for thread in threading.enumerate() if thread.name == "capture"]
     for thread in threads:
         thread.join(seconds)
@@ -56,7 +55,7 @@ def plug_in(monkeypatch, video):
 
 
 def jpeg_part(image):
-    """One image of an MJPEG camera's answer."""
+    """One frame of an MJPEG camera's response."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=95)
     content = file.getvalue()
@@ -64,8 +63,8 @@ def jpeg_part(image):
 
 
 def camera(images, seconds=0.0, stays=None):
-    """Answers with these images, `seconds` apart, and then ends; with `stays` (an Event) only once that is set."""
-    def answer(request):
+    """A response of these frames, `seconds` apart. stays: an Event that ends the response; None: it ends by itself."""
+    def respond(request):
         request.send_response(200)
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
         request.end_headers()
@@ -74,33 +73,33 @@ def camera(images, seconds=0.0, stays=None):
             time.sleep(seconds)
         if stays is not None:
             stays.wait(20)
-    return answer
+    return respond
 
 
 def file(content, breaks=()):
-    """Answers with a file's bytes, also with a part of them. breaks: after how many bytes the first answers end."""
+    """A response of a file's bytes, or the requested range. breaks: byte offsets at which the first responses end."""
     breaks = list(breaks)
 
-    def answer(request):
+    def respond(request):
         begin = int((re.match(r"bytes=(\d+)-", request.headers.get("Range", "")) or [0, 0])[1])
         request.send_response(206)
         request.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         request.send_header("Content-Length", len(content) - begin)
         request.end_headers()
         request.wfile.write(content[begin:breaks.pop(0) if breaks else None])
-    return answer
+    return respond
 
 
 @contextmanager
-def served(**answers):
-    """The address of a local server; the first part of a path picks the answer."""
+def served(**responses):
+    """The URL of a local server; the first part of a path selects the response."""
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             name = self.path.split("/")[1].split(".")[0]
             try:
-                answers[name](self) if name in answers else self.send_error(404)
+                responses[name](self) if name in responses else self.send_error(404)
             except OSError:
-                pass  # the demo hung up
+                pass  # the client hung up
             self.close_connection = True
 
         def log_message(self, *_):

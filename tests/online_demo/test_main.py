@@ -17,8 +17,6 @@ from tests.helpers.clips import clip, coded_image, real_video
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.streaming import FAST_START, decoded, make_weights, plug_in
 
-# ---- decisions ----------------------------------------------------------------------------------------------
-
 
 def test_headless_decisions_are_those_of_the_stream(tmp_path, play, weights):
     """Every due frame of a real file, in order and at its time, with the decision that the library makes."""
@@ -68,8 +66,8 @@ def test_rate_threshold_and_smoothing(tmp_path, play):
 
 def test_an_assumed_rate_is_logged(tmp_path, play):
     path = clip(tmp_path / "v.mp4", 3)
-    assert "small.pth.tar does not hold its model's frame rate: assuming 12 per second" in play(path)[0].err
-    assert "the demo's option rate" in play(path)[0].err and "frame rate" not in play(path, "--rate", 12)[0].err
+    assert "small.pth.tar does not tell its model's frame rate: taken for 12 per second" in play(path)[0].err
+    assert "--rate" in play(path)[0].err and "frame rate" not in play(path, "--rate", 12)[0].err
     stored = make_weights(tmp_path / "rate.pth.tar", frame_rate=5)
     assert "frame rate" not in play(path, "--weights", stored)[0].err
 
@@ -78,7 +76,7 @@ def test_an_assumed_rate_is_logged(tmp_path, play):
 def test_a_stored_rate_that_is_not_a_rate_is_refused(tmp_path, play, rate):
     wrong = make_weights(tmp_path / "rate.pth.tar", frame_rate=rate)
     done, decisions = play(clip(tmp_path / "v.mp4", 3), "--weights", wrong)
-    assert_refused(done, "rate.pth.tar: its frame_rate is", "above 0", "convert_to_online.py")
+    assert_refused(done, "rate.pth.tar: its frame_rate is", "above 0", "convert_to_online.py --frame_rate")
     assert not decisions
 
 
@@ -93,7 +91,6 @@ def test_a_directory_of_frames_has_its_own_rate(tmp_path, play):
 
 
 # ---- sources that fail --------------------------------------------------------------------------------------
-
 
 def test_an_unplugged_camera_is_one_line(monkeypatch, play):
     opened = plug_in(monkeypatch, real_video("bikes.mp4"))
@@ -130,7 +127,6 @@ def test_a_truncated_file_is_played_to_its_end(tmp_path, play):
 
 
 # ---- flags --------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("source, flags, words", [
     ("nowhere.mp4", [], ["no such source", "webcam:N", "directory of frames"]),
@@ -186,7 +182,7 @@ def test_the_demo_model_is_described(tmp_path, monkeypatch, weights, capfd):
     done = run(monkeypatch, capfd, "online_demo.main", path, "--weights", "demo", "--headless")
     assert done.status == 0
     line = next(line for line in done.err.splitlines() if line.startswith("--weights demo: "))
-    assert "rendered gestures (Left, Right, Up, Down)" in line and "does not recognize real hands" in line
+    assert "rendered gestures (Left, Right, Up, Down)" in line and "does not recognise real hands" in line
     assert line.endswith("gestures.mp4")
 
 

@@ -1,4 +1,4 @@
-"""The demo's image and window: what is drawn, keys on SDL's dummy screen, real key presses on a virtual one."""
+"""The canvas and the window: drawing, keys on SDL's dummy screen, and real key presses on a virtual screen."""
 import glob
 import itertools
 import os
@@ -21,7 +21,7 @@ from tests.helpers.streaming import NAMES, camera, served
 
 
 def half_and_half(width=640, height=480):
-    """Red at the left, blue at the right."""
+    """A frame, red on the left and blue on the right."""
     image = np.zeros((height, width, 3), np.uint8)
     image[:, :width // 2, 0] = image[:, width // 2:, 2] = 200
     return image
@@ -53,7 +53,7 @@ def test_bars_are_as_long_as_the_probabilities():
     assert (rows[3] == BACK).all()  # no fourth class
 
 
-def test_the_mirror_turns_the_image_and_nothing_else():
+def test_mirroring_changes_the_frame_only():
     view = View(NAMES)
     view.add(0.0, 1, np.array([0.1, 0.5, 0.15, 0.25]))
     plain = draw(half_and_half(), view, (980, 564))
@@ -67,8 +67,8 @@ def test_the_mirror_turns_the_image_and_nothing_else():
 def test_the_history_is_colored_over_time():
     view = View(NAMES)
     scores = np.full(4, 0.25)
-    for seconds, answer in [(0, 3), (90, 0), (94, 0), (95, None), (97.5, 2)]:
-        view.add(seconds, answer, scores)
+    for seconds, prediction in [(0, 3), (90, 0), (94, 0), (95, None), (97.5, 2)]:
+        view.add(seconds, prediction, scores)
     view.now = 100.0
     strip = draw(half_and_half(), view, (980, 564))[480 + 14]  # above the names
 
@@ -79,7 +79,7 @@ def test_the_history_is_colored_over_time():
     assert {seconds: at(seconds) for seconds in wanted} == {k: list(v) for k, v in wanted.items()}
     for second in range(1000):
         view.add(100 + second / 10, second % 3, scores)
-    assert len(view.history) <= 202  # the past does not pile up
+    assert len(view.history) <= 202  # the history stays bounded
     assert len({color_of(label) for label in range(27)}) == 27
 
 
@@ -87,7 +87,7 @@ def test_the_history_is_colored_over_time():
     ((100, 100), (100, 60), (20, 0, 60, 60)), ((100, 60), (100, 60), (0, 0, 100, 60)),
     ((50, 30), (50, 60), (0, 15, 50, 30)), ((400, 200), (100, 60), (0, 5, 100, 50)),
     ((9, 900), (60, 60), (29, 0, 1, 60))])
-def test_fitting_keeps_the_shape(size, room, box):
+def test_fitting_keeps_the_aspect_ratio(size, room, box):
     left, top, columns, rows = box
     fitted = fit(np.full((size[1], size[0], 3), 90, np.uint8), *room)
     inside = np.zeros(fitted.shape[:2], bool)
@@ -102,14 +102,14 @@ def test_long_names_are_shortened():
     view.add(0.0, 0, np.full(4, 0.25))
     right = draw(half_and_half(), view, (980, 564))[:480, 980 - 12:]
     assert (right == BACK).all()  # nothing reaches into the margin
-    assert (draw(half_and_half(), View(NAMES), (980, 564))[:480, 660:] != BACK).any()  # before the first answer
+    assert (draw(half_and_half(), View(NAMES), (980, 564))[:480, 660:] != BACK).any()  # before the first prediction
 
 
 # ---- the window ---------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def press_after(monkeypatch):
-    """press_after({3: "m"}): once the window has shown its third image, press m."""
+    """press_after({3: "m"}): press m once the window has shown its third canvas."""
     def press_after(keys):
         pygame = pytest.importorskip("pygame", reason="the window needs pygame: pip install -r requirements-demo.txt")
         names = {"esc": pygame.K_ESCAPE, **{letter: getattr(pygame, f"K_{letter}") for letter in "qfrmsx"}}
@@ -151,19 +151,19 @@ def test_keys_on_the_dummy_screen(tmp_path, monkeypatch, play, press_after):
     assert [size for _, size, _ in shown[10:13]] == [(820, 564), (1024, 768), (1024, 768)]
 
 
-def test_reset_forgets(tmp_path, monkeypatch, capfd, play, press_after):
-    """One and the same image for ever: after r the model says what it said first."""
+def test_r_resets_the_stream(tmp_path, monkeypatch, capfd, play, press_after):
+    """With the same frame for ever, the first decision after r equals the very first one."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     path = encode(tmp_path / "v.mp4", [coded_image(5)] * 100)
     press_after({4: "r", 8: "esc"})
-    said, decide = [], Stream.push
-    monkeypatch.setattr(Stream, "push", lambda self, frames: said.append(decide(self, frames)) or said[-1])
+    decided, push = [], Stream.push
+    monkeypatch.setattr(Stream, "push", lambda self, frames: decided.append(push(self, frames)) or decided[-1])
     done = play(path, "--rate", "1000", "--smooth", "none")
     assert done.status == 0
-    seen = [decisions[0].frame for decisions in said]
+    seen = [decisions[0].frame for decisions in decided]
     again = seen.index(1, 1)
     assert seen[:again] == list(range(1, again + 1)) and seen[again:] == list(range(1, len(seen) - again + 1))
-    assert said[again][0].probability == pytest.approx(said[0][0].probability, abs=0.02)
+    assert decided[again][0].probability == pytest.approx(decided[0][0].probability, abs=0.02)
     assert len(seen) > again + 1 and again >= 2
 
 
@@ -181,21 +181,21 @@ def test_the_window_is_mirrored_and_closed(tmp_path, monkeypatch, play, press_af
 @pytest.mark.parametrize("why, words", [("screen", "there is no display"), ("pygame", "pip install -r requirements"),
                                         ("driver", "there is no display ("),
                                         ("server", "the display :4242 does not answer")])
-def test_without_a_screen_it_goes_on_and_says_so_once(tmp_path, monkeypatch, play, why, words):
+def test_without_a_screen_the_demo_continues_and_warns_once(tmp_path, monkeypatch, play, why, words):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
     if why == "pygame":
         monkeypatch.setitem(sys.modules, "pygame", None)
     elif why == "server":
-        pytest.importorskip("pygame", reason="without pygame that is what is said")
+        pytest.importorskip("pygame", reason="without pygame, that is the reported reason")
         monkeypatch.setenv("DISPLAY", ":4242")
     elif why == "driver":
-        pytest.importorskip("pygame", reason="without pygame its driver says nothing")
+        pytest.importorskip("pygame", reason="without pygame, its driver reports nothing")
         monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
     elif sys.platform != "linux":
         pytest.skip("other systems always have a screen")
     else:
-        pytest.importorskip("pygame", reason="without pygame that is what is said")
+        pytest.importorskip("pygame", reason="without pygame, that is the reported reason")
     done = play(clip(tmp_path / "v.mp4", 25))
     assert done.status == 0 and done.err.count("no window: ") == 1 and words in done.err
     assert done.out.splitlines()[0].split("  ")[-2].strip() in NAMES  # a line per change of the answer, for people
@@ -204,7 +204,7 @@ def test_without_a_screen_it_goes_on_and_says_so_once(tmp_path, monkeypatch, pla
 
 @pytest.fixture
 def screen(monkeypatch):
-    """A virtual X screen of 1280x800; its name."""
+    """Start a virtual X screen of 1280x800; yields its name."""
     pytest.importorskip("pygame", reason="the window needs pygame: pip install -r requirements-demo.txt")
     for program, package in (("Xvfb", "xvfb"), ("xdotool", "xdotool")):
         if shutil.which(program) is None:
@@ -224,7 +224,7 @@ def screen(monkeypatch):
 
 
 def test_real_keys_on_a_virtual_screen(tmp_path, monkeypatch, screen, play):
-    """Someone at the keyboard looks at the full screen, presses f, s, m, f, r and q, and looks again after each."""
+    """Press f, s, m, f, r and q, starting in full screen, and compare screenshots in between."""
     monkeypatch.chdir(tmp_path)
     path = encode(tmp_path / "v.mp4", [half_and_half(96, 64)] * 1500)
     size, show = [], Window.show  # of the window, each time that something is shown
@@ -236,7 +236,7 @@ def test_real_keys_on_a_virtual_screen(tmp_path, monkeypatch, screen, play):
         return np.asarray(ImageGrab.grab(xdisplay=screen).convert("RGB")).astype(int)
 
     def press(key, done):
-        """Press it and wait for its effect; the very first press may come before the window has the keyboard."""
+        """Press the key and wait for its effect; repeat, because the window may not have the keyboard focus yet."""
         for _ in range(20):
             subprocess.run(["xdotool", "key", key], check=True)
             for _ in range(10):
@@ -278,7 +278,7 @@ def test_real_keys_on_a_virtual_screen(tmp_path, monkeypatch, screen, play):
     assert (np.abs(looks["mirrored"][y + 240, x + 100] - [0, 0, 200]) < 12).all()
 
 
-def test_there_is_no_window_without_a_screen(monkeypatch):
+def test_a_window_needs_a_screen(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(window_module.sys, "platform", "linux")

@@ -213,15 +213,15 @@ def test_interrupted_and_started_again(tmp_path, sent, status):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(videos=7), "--videos 7: at least 8"),
-    (dict(val=0.0), "--val 0.0: a fraction between 0 and 1"),
-    (dict(val=0.01), "--val 0.01: .* on either side"),
-    (dict(size=(97, 72)), "--size 97x72: two even numbers from 32 to 1024"),
-    (dict(size=(96, 30)), "--size 96x30: two even numbers"),
-    (dict(size=(2048, 72)), "--size 2048x72: two even numbers"),
-    (dict(fmt="avi"), "--format 'avi': choose mp4 or webm"),
-    (dict(seed=-1), "--seed -1: a whole number from 0"),
-    (dict(workers=0), "-j 0: at least one process"),
+    (dict(videos=7), "^videos 7: choose 8 or more"),
+    (dict(val=0.0), "^val 0.0: choose a fraction between 0 and 1"),
+    (dict(val=0.01), "^val 0.01: .* on either side"),
+    (dict(size=(97, 72)), "^size 97x72: choose two even numbers from 32 to 1024"),
+    (dict(size=(96, 30)), "^size 96x30: choose two even numbers"),
+    (dict(size=(2048, 72)), "^size 2048x72: choose two even numbers"),
+    (dict(fmt="avi"), "^format 'avi': choose mp4 or webm"),
+    (dict(seed=-1), "^seed -1: choose 0 or more"),
+    (dict(workers=0), "^workers 0: choose 1 or more"),
 ])
 def test_impossible_settings_are_refused(tmp_path, change, message):
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,5 @@
 """Splitting into training and validation: sources stay whole, every class gets its share."""
+import re
 from collections import Counter
 
 import pytest
@@ -6,8 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.common.errors import UserError
-from ops.prepare.own_dataset import Item, shared_sources, split_items
-from ops.prepare.splitting import choose_sources, compile_pattern, group, source_of, validation_share
+from ops.prepare.labeled_videos import LabeledVideo
+from ops.prepare.splitting import (
+    choose_sources,
+    group_by_source,
+    shared_sources,
+    source_of,
+    split_videos,
+    validation_share,
+)
 
 
 @pytest.mark.parametrize("path, source", [
@@ -22,7 +30,7 @@ def test_sources_in_file_names(path, source):
 @pytest.mark.parametrize("pattern, source", [(r"subject\d+", "subject12"), (r"(subject\d+)/(.*)", "subject12"),
                                              (r"(?:walk)/(x)?(?P<source>\w+)", "subject12"), (r"nothing", None)])
 def test_custom_source_patterns(pattern, source):
-    assert source_of("walk/subject12/take_03.mp4", compile_pattern(pattern)) == source
+    assert source_of("walk/subject12/take_03.mp4", re.compile(pattern)) == source
 
 
 labelled = st.dictionaries(st.integers(0, 60), st.lists(st.sampled_from("abcd"), min_size=1, max_size=9), min_size=1,
@@ -50,23 +58,23 @@ def test_sources_stay_whole_and_every_class_keeps_training_videos(sources, share
        st.integers(0, 5))
 @settings(max_examples=100, deadline=None)
 def test_no_source_is_on_both_sides_of_the_split(names, seed):
-    items = [Item(f"{label}/{label}{source}_part{part}.mp4", label) for label, source, part in names]
+    videos = [LabeledVideo(f"{label}/{label}{source}_part{part}.mp4", label) for label, source, part in names]
     try:
-        splits = split_items(items, "source", 0.3, seed)
+        splits = split_videos(videos, "source", share=0.3, seed=seed)
     except UserError as error:
         assert "no video is left" in str(error)
-        assert max(Counter(item.label for item in {Item(source_of(i.path), i.label) for i in items}).values()) == 1
+        assert max(Counter(label for _, label in {(source_of(v.path), v.label) for v in videos}).values()) == 1
         return
-    assert sorted(item.path for rows in splits.values() for item in rows) == sorted(item.path for item in items)
+    assert sorted(v.path for rows in splits.values() for v in rows) == sorted(v.path for v in videos)
     assert shared_sources(splits) == []
 
 
 def test_by_file_every_class_gets_its_share_at_random_only_the_whole():
     labels = {f"{'ab'[i % 10 == 0]}/v_part{i}.mp4": "ab"[i % 10 == 0] for i in range(1000)}
-    assert len(group(labels)) == 1  # by source there would be nothing to split: all are parts of `v`
-    chosen = validation_share(labels, "file", 0.2, 0)
+    assert len(group_by_source(labels)) == 1  # by source there would be nothing to split: all are parts of `v`
+    chosen = validation_share(labels, "file", share=0.2, seed=0)
     assert Counter(labels[path] for path in chosen) == {"a": 180, "b": 20}
-    tossed = validation_share(labels, "random", 0.2, 0)
-    assert 160 <= len(tossed) <= 240 and tossed != validation_share(labels, "random", 0.2, 1)
+    tossed = validation_share(labels, "random", share=0.2, seed=0)
+    assert 160 <= len(tossed) <= 240 and tossed != validation_share(labels, "random", share=0.2, seed=1)
     more = {**labels, "a/new.mp4": "a"}
-    assert validation_share(more, "random", 0.2, 0) - {"a/new.mp4"} == tossed  # the others do not move
+    assert validation_share(more, "random", share=0.2, seed=0) - {"a/new.mp4"} == tossed  # the others do not move

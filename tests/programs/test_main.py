@@ -151,14 +151,13 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     p = args.protocol
     model = member.model.eval()
     videos = test_models.TSNDataSet(
-        member.data.frames, member.data.val_list, 3, image_tmpl=member.data.template, test_mode=True,
-        dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.scale_size, model.crop_size, False))
-    prepare = test_models.make_preprocessor(*model.normalization, False, torch.device("cpu"))
+        member.data.frames, member.test_list, 3, image_tmpl=member.data.template, test_mode=True,
+        dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.preprocessing))
     for i in range(3):
         clip, _ = videos[i]
         assert clip.shape[0] == views * 3 * 3
         with torch.no_grad():
-            each = [model(prepare(view[None]))[0] for view in clip.unflatten(0, (views, -1))]
+            each = [model(model.preprocessing.apply(view[None]))[0] for view in clip.unflatten(0, (views, -1))]
         assert torch.allclose(torch.stack(each).mean(0), kept["scores"].logits[i], rtol=1e-4, atol=1e-5)
 
 
@@ -441,5 +440,5 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
 
 def test_model_settings_rebuild_the_model(trained):
     found = load_checkpoint(trained / "model" / NAME / "ckpt.pth.tar")
-    assert isinstance(found.spec, ModelSpec) and found.spec.place == "blockres"
-    assert TSN.from_spec(found.spec).state_dict().keys() == found.weights.keys()
+    assert isinstance(found.settings, ModelSpec) and found.settings.place == "blockres"
+    assert TSN.from_spec(found.settings).state_dict().keys() == found.weights.keys()

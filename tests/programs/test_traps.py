@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ops.checkpoints.matching import tune_from
-from ops.checkpoints.store_name import parse_name
+from ops.checkpoints.checkpoint import parse_name, tune_from
 from ops.common.errors import UserError
 from ops.common.meters import accuracy
 from ops.data.list_files import read_list
@@ -140,7 +139,7 @@ def test_workers_do_not_share_one_random_state(tmp_path):
             self.drawn = super().segment_indices(num_frames)
             return self.drawn
     data = Indices(tmp_path, tmp_path / "list.txt", 4, image_tmpl="{:06d}.jpg")
-    rows = [tuple(row) for batch in make_loader(data, 1, 2, train=True) for row in batch.clips.tolist()]
+    rows = [tuple(row) for batch in make_loader(data, 1, workers=2, train=True) for row in batch.clips.tolist()]
     assert len(set(rows)) >= 7  # equal states would give each pair of workers equal rows
 
 
@@ -158,7 +157,7 @@ def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
     model = TSN.from_spec(settings)
 
     def motions(flip):
-        videos = training_set(model, settings, data, flip=flip)
+        videos = training_set(model, data, flip=flip)
         items = [videos[epoch, index] for epoch in range(10) for index in range(2)]
         assert all(abs(float(clip[1::2].float().mean()) - 100) < 3 for clip, _ in items)
         return {(round(float(clip[::2].float().mean()), -1), label) for clip, label in items}

@@ -1,4 +1,4 @@
-"""Whole videos streamed: which frames, the running means, the curve, and the files it becomes."""
+"""Whole videos streamed: the streamed frames, the running means, the scores over time, and the written report."""
 import csv
 import os
 import signal
@@ -12,6 +12,7 @@ from PIL import Image
 
 from ops.common.errors import UserError
 from ops.data.list_files import VideoRecord
+from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import sample_test
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
@@ -33,6 +34,7 @@ from tests.helpers.clips import clip
 from tests.helpers.golden_model import fill
 from tests.helpers.programs import make_frames, write_list
 
+SMALL = Preprocessing((0,), (1,), scale_size=36, crop_size=32)
 VIDEOS = {"clip a": (9, 0), "b": (4, 1), "c": (12, 2), "d": (1, 1), "e": (9, 2)}
 
 
@@ -52,11 +54,11 @@ def videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("videos")
     make_frames(root, VIDEOS)
     return TSNDataSet(root, write_list(root / "list.txt", VIDEOS), 4, image_tmpl="{:06d}.jpg", test_mode=True,
-                      transform=TestProtocol().transform(36, 32, False))
+                      transform=TestProtocol().transform(SMALL))
 
 
 def alone(online, videos, index, stride):
-    """The running means of one video, frame by frame, without the code under test."""
+    """The running means of one video, computed frame by frame without the code under test."""
     record = videos.video_list[index]
     state, logits, rows = online.initial_state(1, 32, 32), [], []
     for i in range(1 + stride // 2, record.num_frames + 1, stride):
@@ -68,7 +70,7 @@ def alone(online, videos, index, stride):
 
 
 @given(t=st.integers(1, 20), stride=st.integers(1, 40))
-def test_a_video_of_whole_strides_gives_the_clips_frames(t, stride):
+def test_a_video_of_t_strides_gives_the_frames_of_the_clip(t, stride):
     assert streamed_indices(t * stride, stride) == sample_test(t * stride, t)
 
 
@@ -97,7 +99,7 @@ def test_trained_stride():
 @pytest.mark.parametrize("streams, workers", [(1, 0), (2, 0), (5, 2)])
 @pytest.mark.parametrize("stride", [1, 3])
 def test_scores_equal_each_video_alone(online, videos, streams, workers, stride):
-    result = score_online(online, videos, stride, streams, workers)
+    result = score_online(online, videos, stride, streams=streams, workers=workers)
     each = [alone(online, videos, i, stride) for i in range(5)] if stride == 1 else [
         alone(online, videos, i, stride) or alone(online, videos, i, 1) for i in range(5)]
     longest = max(map(len, each))
@@ -115,17 +117,17 @@ def test_scores_equal_each_video_alone(online, videos, streams, workers, stride)
     assert result.top1[-1] == pytest.approx(result.scores.top1)
 
 
-def test_videos_that_the_list_does_not_count(online, tmp_path):
-    """Lines `clip.mp4 label` give the gap and the scores that lines with the numbers of frames give."""
+def test_numbers_of_frames_missing_in_the_list_are_counted(online, tmp_path):
+    """Lines `clip.mp4 label` give the same gap and scores as lines that hold the number of frames."""
     counts = {"a.mp4": 12, "b.mp4": 7, "c.mp4": 9}
     for name, count in counts.items():
         clip(tmp_path / name, count)
     (tmp_path / "uncounted.txt").write_text("".join(f"{name} 1\n" for name in counts))
     lists = [write_list(tmp_path / "counted.txt", {name: (count, 1) for name, count in counts.items()}),
              tmp_path / "uncounted.txt"]
-    counted, uncounted = (TSNDataSet(tmp_path, path, 4, test_mode=True, transform=TestProtocol().transform(36, 32, False))
+    counted, uncounted = (TSNDataSet(tmp_path, path, 4, test_mode=True, transform=TestProtocol().transform(SMALL))
                           for path in lists)
-    with pytest.raises(UserError, match="choose one with --online_stride"):
+    with pytest.raises(UserError, match="choose online_stride"):
         trained_stride(uncounted.video_list, 4)
     wanted, got = (score_online(online, videos, stride=1) for videos in (counted, uncounted))
     assert torch.equal(got.scores.logits, wanted.scores.logits) and got.running.tolist() == wanted.running.tolist()
@@ -141,7 +143,7 @@ def test_a_killed_worker_is_one_line(online, videos):
         score_online(online, killed, 1, workers=1)
 
 
-def test_the_answer_after_the_clips_frames_is_the_clip_models(online):
+def test_the_last_running_mean_equals_the_clip_models_logits(online):
     """12 frames at stride 3 are the 4 frames of the clip."""
     model = TSN.from_spec(online.spec)
     model.load_state_dict(fill(model.state_dict()))
@@ -155,10 +157,10 @@ def test_the_answer_after_the_clips_frames_is_the_clip_models(online):
 
 def test_several_views_per_frame_are_refused(online, videos):
     crops = TSNDataSet(videos.root_path, videos.list_file, 4, image_tmpl="{:06d}.jpg", test_mode=True,
-                       transform=TestProtocol(crops=3).transform(36, 32, False))
-    with pytest.raises(UserError, match="leave out --test_crops"):
+                       transform=TestProtocol(crops=3).transform(SMALL))
+    with pytest.raises(UserError, match="omit test_crops"):
         score_online(online, crops, 1)
-    with pytest.raises(UserError, match="--online_stride 0"):
+    with pytest.raises(UserError, match="online_stride 0"):
         score_online(online, videos, 0)
 
 

@@ -36,15 +36,14 @@ def test_each_name_opens_its_kind_of_source(text, kind):
 
 # ---- frames -------------------------------------------------------------------------------------------------
 
-
 @pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])
 def test_preprocessing_is_that_of_the_data_set(tmp_path, online, name):
     """A video, and its frames in a directory, give the pixels that the data set gives, bit for bit."""
     path = real_video(name)
-    transform, p = frame_transform(online.preprocessing), online.preprocessing
+    transform = frame_transform(online.preprocessing)
     (tmp_path / "list.txt").write_text(f"{name} 0\n")
     data = TSNDataSet(path.parent, tmp_path / "list.txt", num_segments=6, test_mode=True,
-                      transform=TestProtocol().transform(p["scale_size"], p["crop_size"], roll=False))
+                      transform=TestProtocol().transform(online.preprocessing))
     video = list(VideoFile(path).frames())
     numbers = data.segment_frames(len(video))
     images = [video[number - 1].read() for number in numbers]
@@ -108,7 +107,6 @@ def test_a_frame_that_cannot_be_converted_is_one_line(monkeypatch):
 
 
 # ---- the frames that the model gets --------------------------------------------------------------------------
-
 
 @given(source=st.floats(1, 120), rate=st.floats(1, 60), jitter=st.lists(st.floats(-0.1, 0.1), min_size=200,
                                                                         max_size=200))

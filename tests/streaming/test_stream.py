@@ -1,4 +1,4 @@
-"""Decisions of streams: smoothing against a loop over the whole history, resets, streams beside each other, timing."""
+"""Stream: smoothing against a loop over the whole history, resets, several streams in one batch, timing."""
 import pytest
 import torch
 
@@ -12,7 +12,7 @@ from tests.helpers.golden_model import fill
 
 
 class Scripted:
-    """A step model whose logits are its frames' first row; its state adds up what it has seen."""
+    """A StepRuntime whose logits are the first row of each frame, and whose state is the sum of all frames."""
 
     def __init__(self, num_class, class_names=None):
         self.spec = ModelSpec(num_class, 8)
@@ -30,7 +30,7 @@ class Scripted:
 
 
 def push(stream, *rows):
-    """One frame per stream, each made of the logits that it shall give."""
+    """Push one frame per stream, made of the logits that the frame should get."""
     return stream.push(torch.tensor(rows, dtype=torch.float32)[:, None, None, :].expand(-1, 3, 1, -1))
 
 
@@ -38,51 +38,51 @@ def one_hot(index, count, height=1.0):
     return [height if i == index else 0.0 for i in range(count)]
 
 
-def naive_answers(logits, refused=(), read_as=None, start=None):
-    """The published rules, each frame from the whole history."""
-    answers = [start, start]
+def naive_predictions(logits, refused=(), read_as=None, start=None):
+    """The published rules, computed for each frame from the whole history."""
+    predictions = [start, start]
     for t in range(len(logits)):
         best = int(sum(logits[max(0, t - 11):t + 1]).argmax())
-        best = answers[-1] if best in refused and answers[-1] is not None else best
+        best = predictions[-1] if best in refused and predictions[-1] is not None else best
         best = (read_as or {}).get(best, best)
-        if answers[-1] is not None and answers[-1] != answers[-2]:
-            best = answers[-1]
-        answers.append(best)
-    return answers[2:]
+        if predictions[-1] is not None and predictions[-1] != predictions[-2]:
+            best = predictions[-1]
+        predictions.append(best)
+    return predictions[2:]
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("jesters", [True, False])
-def test_published_smoothing_equals_a_loop(seed, jesters):
+@pytest.mark.parametrize("jester", [True, False])
+def test_published_smoothing_equals_a_loop(seed, jester):
     logits = 3 * torch.randn(80, 27, generator=torch.Generator().manual_seed(seed))
-    logits[:, [0, 3, 21]] += 1.5  # the special classes must win now and then
-    rules = dict(refused=JESTER_REFUSED, read_as=JESTER_READ_AS, start=JESTER_START) if jesters else {}
-    stream = Stream(Scripted(27, list(JESTER_CLASSES) if jesters else None))
+    logits[:, [0, 3, 21]] += 1.5  # so that the special classes win now and then
+    rules = dict(refused=JESTER_REFUSED, read_as=JESTER_READ_AS, start=JESTER_START) if jester else {}
+    stream = Stream(Scripted(27, list(JESTER_CLASSES) if jester else None))
     got = [push(stream, row.tolist())[0].index for row in logits]
-    assert got == naive_answers(logits, **rules)
-    assert len(set(got)) > 2 and (not jesters or not set(got) & {0, 3, 7, 8, 21, 22})
+    assert got == naive_predictions(logits, **rules)
+    assert len(set(got)) > 2 and (not jester or not set(got) & {0, 3, 7, 8, 21, 22})
 
 
-def test_an_answer_stands_for_two_frames_and_refused_classes_keep_it():
+def test_a_prediction_stays_for_two_frames_and_refused_classes_keep_it():
     smoothing = PublishedSmoothing(refused=frozenset({3}), read_as={0: 2}, start=2)
 
     def update(index, height):
-        """The heights grow so fast that the mean's best class is this frame's."""
+        """The heights grow so fast that the best class of the mean is this frame's."""
         return smoothing.update(torch.tensor(one_hot(index, 5, height)))[0]
     heights = iter(100.0 ** n for n in range(12))
     given = [1, 4, 4, 3, 1, 2, 2, 0, 1]
     assert [update(index, next(heights)) for index in given] == [1, 1, 4, 4, 1, 1, 2, 2, 1]
 
 
-def test_the_mean_reaches_back_twelve_frames():
+def test_the_mean_covers_twelve_frames():
     stream = Stream(Scripted(3))
     for _ in range(4):
         push(stream, one_hot(0, 3, 100.0))
     found = [push(stream, one_hot(1, 3))[0].index for _ in range(12)]
-    assert found == [0] * 11 + [1], "the fourth strong frame leaves the mean with the twelfth weak one"
+    assert found == [0] * 11 + [1], "the twelfth weak frame pushes the last strong one out of the mean"
 
 
-def test_probabilities():
+def test_probabilities_are_of_the_smoothed_logits():
     stream = Stream(Scripted(27, list(JESTER_CLASSES)))
     rows = torch.randn(3, 27, generator=torch.Generator().manual_seed(0))
     for n in range(1, 4):
@@ -95,7 +95,7 @@ def test_probabilities():
     assert torch.equal(decision.logits, rows[2])
 
 
-def test_without_smoothing_each_frame_answers_alone():
+def test_without_smoothing_each_frame_is_predicted_alone():
     stream = Stream(Scripted(27, list(JESTER_CLASSES)), smoothing="none")
     for index in (3, 0, 26, 3):
         decision = push(stream, one_hot(index, 27, 2.0))[0]
@@ -103,7 +103,7 @@ def test_without_smoothing_each_frame_answers_alone():
         assert decision.probability == pytest.approx(torch.tensor(one_hot(index, 27, 2.0)).softmax(0)[index].item())
 
 
-def test_classes_without_names_are_numbers():
+def test_classes_without_names_are_numbered():
     assert push(Stream(Scripted(4)), one_hot(2, 4))[0].name == "2"
 
 
@@ -134,35 +134,35 @@ def pixels(t, streams=1, seed=0):
     return torch.randint(0, 256, (t, streams, 3, 64, 64), dtype=torch.uint8, generator=generator)
 
 
-def answers(stream, clip):
+def decisions(stream, clip):
     return [[(d.index, d.probability, d.logits.tolist()) for d in stream.push(frames)] for frames in clip]
 
 
 @pytest.mark.parametrize("smoothing", ["published", "none"])
 def test_a_reset_stream_equals_a_new_one(online, smoothing):
     stream = Stream(online, smoothing=smoothing)
-    first = answers(stream, pixels(5))
-    assert answers(stream, pixels(5)) != first, "without a reset, the state carries over"
+    first = decisions(stream, pixels(5))
+    assert decisions(stream, pixels(5)) != first, "without a reset, the state carries over"
     stream.reset()
-    assert answers(stream, pixels(5)) == first == answers(Stream(online, smoothing=smoothing), pixels(5))
+    assert decisions(stream, pixels(5)) == first == decisions(Stream(online, smoothing=smoothing), pixels(5))
 
 
-def test_resetting_one_stream_leaves_the_others(online):
+def test_resetting_one_stream_leaves_the_others_unchanged(online):
     clip, fresh = pixels(6, 3), pixels(6, 3)
     fresh[:, 1] = pixels(6, 1, seed=4)[:, 0]
-    untouched = answers(Stream(online, 3), clip)
+    untouched = decisions(Stream(online, 3), clip)
     stream = Stream(online, 3)
-    answers(stream, clip[:3])
+    decisions(stream, clip[:3])
     stream.reset(1)
     mixed = clip[3:].clone()
     mixed[:, 1] = fresh[:3, 1]
-    got, alone = answers(stream, mixed), answers(Stream(online, 3), fresh[:3])
+    got, alone = decisions(stream, mixed), decisions(Stream(online, 3), fresh[:3])
     assert [row[1] for row in got] == [row[1] for row in alone]
     assert [[row[0], row[2]] for row in got] == [[row[0], row[2]] for row in untouched[3:]]
     assert [d.frame for d in stream.push(clip[0])] == [7, 4, 7]
 
 
-def test_reset_of_one_stream_does_not_write_into_a_state_that_others_hold():
+def test_a_reset_does_not_write_into_a_returned_state():
     class Keeping(Scripted):
         def step(self, frames, state):
             self.kept = super().step(frames, state)
@@ -176,7 +176,7 @@ def test_reset_of_one_stream_does_not_write_into_a_state_that_others_hold():
     assert model.kept[1][0].tolist() == [[0, 0], [3, 4]]
 
 
-def test_streams_side_by_side_answer_as_alone(online):
+def test_streams_in_one_batch_equal_single_streams(online):
     clip = pixels(4, 3)
     together = Stream(online, 3, "none")
     alone = [Stream(online, 1, "none") for _ in range(3)]
@@ -188,7 +188,7 @@ def test_streams_side_by_side_answer_as_alone(online):
             assert torch.allclose(single.logits, decision.logits, rtol=0, atol=1e-4 * largest)
 
 
-def test_pixels_and_prepared_frames_are_the_same(online):
+def test_pixels_and_prepared_frames_give_the_same_logits(online):
     frames = pixels(1)[0]
     one, other = Stream(online).push(frames)[0], Stream(online).push(online.prepare(frames))[0]
     assert torch.equal(one.logits, other.logits)
@@ -220,7 +220,7 @@ def test_wrong_calls(make, words):
     assert words in str(error.value)
 
 
-def test_a_size_that_changes_is_refused_and_the_stream_goes_on(online):
+def test_after_a_refused_size_the_stream_continues(online):
     stream = Stream(online, smoothing="none")
     clip = pixels(3)
     stream.push(clip[0])

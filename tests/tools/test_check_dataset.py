@@ -273,7 +273,7 @@ def test_a_long_report_fits_on_a_page(tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize("argv, words", [
     (["nothing"], "unknown data set 'nothing'"), (["/dev/null"], "is empty"),
-    (["a.txt", "b.txt"], "cannot read the list"),
+    (["a.txt", "b.txt"], "cannot read the video list"),
     (["ucf101", "--ignore", "x"], "--ignore x"), (["ucf101", "--data_format", "x"], "--data_format"),
     (["ucf101", "--modality", "Sound"], "Sound"), (["ucf101", "--min_frames", "-1"], "--min_frames"),
     (["/dev/null", "--template", "x"], "--template"), (["/dev/null", "--categories", "/nowhere"], "--categories"),

@@ -163,7 +163,7 @@ def test_frame_directories_keep_their_file_names(tmp_path, monkeypatch, capfd):
     done = make(monkeypatch, capfd, root)
     assert done.status == 2
     assert "left out: a/zero: its first frame is img_00000.jpg" in done.err
-    assert "left out: b/other: frames are named {:06d}.jpg, those of other videos img_{:05d}.jpg" in done.err
+    assert "left out: b/other: its frames are named {:06d}.jpg, those of other videos img_{:05d}.jpg" in done.err
     assert resolve_dataset("mine", "RGB", dataset_file=str(tmp_path / "own.yaml")).template == "img_{:05d}.jpg"
     assert {path: n for rows in lists(root).values() for path, (n, _) in rows.items()} == {
         f"{label}/v{i}": 3 + i for label in "ab" for i in range(3)}
@@ -176,7 +176,7 @@ def test_directories_per_split_decide_the_split(recorded, tmp_path, monkeypatch,
     done = make(monkeypatch, capfd, root, "--val", 0.5, "--seed", 0, "--height", 99)
     assert done.status == 0
     assert [line for line in done.err.splitlines() if "no effect" in line] == [
-        "warning: --val has no effect: a directory says which videos are for validation",
+        "warning: --val has no effect: a directory decides which videos are for validation",
         "warning: --height has no effect: no frames are written without --extract"]
     assert {split: len(rows) for split, rows in lists(root).items()} == {"train": 12, "val": 12, "test": 12}
     assert all(path.startswith("validation/") for path in lists(root)["val"])
@@ -197,7 +197,7 @@ def test_a_csv_file_gives_file_label_and_split(videos, tmp_path, monkeypatch, ca
     table.write_text("label,file,split\n" + "".join(f'"{label}",{file},{split}\n' for file, label, split in rows))
     done = make(monkeypatch, capfd, videos, "--csv", table)
     assert done.status == 2 and "left out: kick off/gone.mp4: no file" in done.err
-    assert "warning: 1 sources have clips in training and in validation: day a" in done.err
+    assert "warning: 1 sources have clips in more than one split: day a" in done.err
     assert lists(videos) == {"train": {"kick off/day a_part01.mp4": (15, 1), "waving/day a_part01.mp4": (11, 0)},
                              "val": {"kick off/day b_part01.mp4": (15, 1), "waving/day a_part02.mp4": (12, 0)},
                              "test": {"kick off/day c_part01.mp4": (15, 1)}}
@@ -206,15 +206,15 @@ def test_a_csv_file_gives_file_label_and_split(videos, tmp_path, monkeypatch, ca
 
 @pytest.mark.parametrize("text, words", [
     ("a.mp4\n", "line 1"), ("a.mp4,x\nb.mp4,\n", "line 2"), ("a.mp4,x,y,z\n", "line 1"),
-    ("a.mp4,x,maybe\n", "train, val or test"), ("a.mp4,x\n./a.mp4,y\n", "stands in line 1"),
-    ("../a.mp4,x\n", "not within"), ('"a.mp4,x\n', "line 1"), ("", "no videos")])
+    ("a.mp4,x,maybe\n", "train, val or test"), ("a.mp4,x\n./a.mp4,y\n", "already in line 1"),
+    ("../a.mp4,x\n", "not inside"), ('"a.mp4,x\n', "line 1"), ("", "no videos")])
 def test_csv_errors_name_the_line(videos, tmp_path, monkeypatch, capfd, text, words):
     (tmp_path / "t.csv").write_text(text)
     assert_refused(make(monkeypatch, capfd, videos, "--csv", tmp_path / "t.csv"), words)
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--val", 0], "--val"), (["--val", 1], "--val"), (["--val", "nan"], "--val"), (["--split-by", "x"], "source or"),
+    (["--val", 0], "--val"), (["--val", 1], "--val"), (["--val", "nan"], "--val"), (["--split-by", "x"], "file or random"),
     (["-j", 0], "workers"), (["--source-pattern", "("], "regular expression"), (["--csv", "/nowhere"], "/nowhere"),
     (["--source-pattern", "zzz"], "matches none"), (["--out", "/dev/null/x"], "--out"),
     (["--dataset_file", "/dev/null/x.yaml"], "--dataset_file")])
@@ -229,7 +229,7 @@ def test_what_cannot_be_a_data_set_is_a_one_line_error(videos, tmp_path, monkeyp
     assert_refused(make(monkeypatch, capfd, videos, name="my_RGB"), "my_RGB")
     assert_refused(make(monkeypatch, capfd, videos / "waving"), "no videos")
     shutil.rmtree(videos / "waving")
-    assert_refused(make(monkeypatch, capfd, videos), "two classes")
+    assert_refused(make(monkeypatch, capfd, videos), "two or more classes")
     make_frames(videos, {"images": (3, 0)})
     assert_refused(make(monkeypatch, capfd, videos), "images")
     assert not (tmp_path / "own.yaml").exists()

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ops.prepare.gestures.make import FPS
-from ops.streaming.stream_metrics import read_answers, read_truth, score_stream
+from ops.streaming.stream_metrics import read_ground_truth, read_predictions, score_stream
 from tests.conftest import ROOT
 from tests.helpers.charts import capture_figures, lines_of
 from tests.helpers.programs import assert_refused, run
@@ -118,10 +118,10 @@ def test_both_acts_small(tmp_path, monkeypatch, capfd, in_process):
     assert set(results_before["main.py uni"]) == {"tsn_top1", "tsm_top1", "seconds", "steps"}
 
     score = json.loads((out / "stream" / "score.json").read_text())
-    answers = read_answers(out / "stream" / "answers.jsonl")
-    truth = read_truth(out / "stream" / "truth.json")
-    assert results["streaming_top1"] == score["top1"] == score_stream(truth, answers).top1 and len(score["known"]) == 3
-    assert len(answers) == pytest.approx(truth.seconds * quickstart.FRAME_RATE, abs=1)
+    predictions = read_predictions(out / "stream" / "answers.jsonl")
+    truth = read_ground_truth(out / "stream" / "truth.json")
+    assert results["streaming_top1"] == score["top1"] == score_stream(truth, predictions).top1 and len(score["known"]) == 3
+    assert len(predictions) == pytest.approx(truth.seconds * quickstart.FRAME_RATE, abs=1)
     times, images = decoded(out / "annotated.mp4")
     assert len(times) == round(truth.seconds * FPS) and images.shape[2] > 640
     assert_self_contained((out / "report.html").read_text())

@@ -1,4 +1,4 @@
-"""The drawn batch shows the training set's own clips, under their labels."""
+"""tools/show_batch.py draws the training set's own clips with their labels."""
 import numpy as np
 import pytest
 import torch
@@ -30,16 +30,15 @@ def clips_of(root, indices):
     """The data set's own clips of epoch 0, (T, H, W, 3) uint8, by training item."""
     args = opts.parse_train([*map(str, FLAGS), "--root_dataset", str(root)])
     data = resolve_dataset("somethingv2", "RGB", args.root_dataset)
-    settings = ModelSpec(data.num_class, 3, arch="resnet18", input_size=32)
-    model = TSN(data.num_class, 3, "RGB", "resnet18", pretrain="none", input_size=32)
-    videos = training_set(model, settings, data)
+    model = TSN.from_spec(ModelSpec(data.num_class, 3, arch="resnet18", input_size=32))
+    videos = training_set(model, data)
     return {index: videos[0, index][0].unflatten(0, (3, 3)).permute(0, 2, 3, 1).numpy() for index in indices}
 
 
-def test_the_image_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd):
+def test_the_image_shows_the_clips_of_the_loader(root, tmp_path, monkeypatch, capfd):
     done = show(monkeypatch, capfd, root, tmp_path / "batch.png", "--clips", 4, "-b", 7)
     assert done.status == 0, done.err
-    assert done.err.count("warning: --batch-size has no effect: --clips says how many") == 1
+    assert done.err.count("warning: --batch-size has no effect: --clips determines the number of clips") == 1
     assert "4 clips of 3 images of 32x32" in done.out
     sheet = np.asarray(Image.open(tmp_path / "batch.png"))
     assert sheet.shape == (GAP + 4 * (LINE + 32 + GAP), GAP + 3 * (32 + GAP), 3)
@@ -52,7 +51,7 @@ def test_the_image_holds_the_loaders_clips(root, tmp_path, monkeypatch, capfd):
     assert not [path for path in tmp_path.iterdir() if path.name != "batch.png"]
 
 
-def test_a_gif_moves(root, tmp_path, monkeypatch, capfd):
+def test_a_gif_has_one_frame_per_segment(root, tmp_path, monkeypatch, capfd):
     done = show(monkeypatch, capfd, root, tmp_path / "b.gif", "--clips", 5, "--mixup", 0.5)
     assert done.status == 0 and "no effect" not in done.err
     image = Image.open(tmp_path / "b.gif")
@@ -61,27 +60,25 @@ def test_a_gif_moves(root, tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize("arch", ["resnet18", "BNInception"])
 @pytest.mark.parametrize("modality, per_segment, channels", [("RGB", 1, 3), ("Flow", 2, 10), ("RGBDiff", 1, 18)])
-def test_normalisation_is_taken_back(modality, per_segment, channels, arch):
-    from ops.evaluation.evaluate import make_preprocessor
-    settings = ModelSpec(4, 2, modality, arch, input_size=32)
+def test_normalization_is_undone(modality, per_segment, channels, arch):
     model = TSN(4, 2, modality, arch, pretrain="none", input_size=32, print_spec=False)
     clip = torch.randint(0, 256, (1, 2 * channels, 32, 32), dtype=torch.uint8)
-    prepared = make_preprocessor(*model.normalization, settings.bgr_255, torch.device("cpu"))(clip)[0]
-    images = to_images(prepared, model, settings)
+    prepared = model.preprocessing.apply(clip)[0]
+    images = to_images(prepared, model)
     assert len(images) == 2 * per_segment
     first = clip[0, channels:channels + (1 if modality == "Flow" else 3)]  # of the second segment
     shown = np.atleast_3d(np.asarray(images[per_segment])).transpose(2, 0, 1)
-    assert np.array_equal(shown, first.flip(0) if settings.bgr_255 and modality != "Flow" else first)
+    assert np.array_equal(shown, first.flip(0) if arch == "BNInception" and modality != "Flow" else first)
 
 
-def test_labels_tell_shares_where_there_are_two():
+def test_mixed_labels_show_their_shares():
     names = ["Left", "Right", "Up"]
     assert label_text(torch.tensor([0.0, 1.0, 0.0]), names) == "Right"
     assert label_text(torch.tensor([0.25, 0.0, 0.75]), names) == "0.75 Up + 0.25 Left"
     assert label_text(torch.tensor([0.0, 0.0, 1.0]), None) == "class 2"
 
 
-def test_what_cannot_be_drawn(root, tmp_path, monkeypatch, capfd):
+def test_wrong_arguments_are_a_one_line_error(root, tmp_path, monkeypatch, capfd):
     assert_refused(show(monkeypatch, capfd, root, tmp_path / "b.jpg"), "b.jpg", ".png or .gif")
     assert_refused(show(monkeypatch, capfd, root, tmp_path / "b.png", "--clips", 0), "--clips 0")
     assert_refused(show(monkeypatch, capfd, root, tmp_path / "no" / "\0.png"), "cannot write")

@@ -30,7 +30,7 @@ def packet_sizes(path):
 @pytest.mark.parametrize("intra_only", [True, False])
 def test_what_is_written_is_what_is_read(tmp_path, suffix, codec, intra_only):
     frames, path = moving_frames(), tmp_path / f"clip{suffix}"
-    assert encode_video(path, iter(frames), Fraction(25, 2), intra_only) == len(frames)
+    assert encode_video(path, iter(frames), Fraction(25, 2), intra_only=intra_only) == len(frames)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == (codec, 64, 48)
@@ -51,8 +51,8 @@ def test_intra_only_files_do_not_tell_the_order_of_coding(tmp_path, suffix):
     frames = moving_frames() + np.random.default_rng(0).integers(0, 12, (14, 48, 64, 3), np.uint8)
     same = {}
     for intra_only in (True, False):
-        encode_video(tmp_path / f"forward{suffix}", frames, 12, intra_only)
-        encode_video(tmp_path / f"backward{suffix}", frames[::-1], 12, intra_only)
+        encode_video(tmp_path / f"forward{suffix}", frames, 12, intra_only=intra_only)
+        encode_video(tmp_path / f"backward{suffix}", frames[::-1], 12, intra_only=intra_only)
         sizes = packet_sizes(tmp_path / f"forward{suffix}"), packet_sizes(tmp_path / f"backward{suffix}")[::-1]
         # a byte: H.264 numbers neighbouring key frames by turns
         assert (np.abs(np.subtract(*sizes)).max() <= 1) == intra_only
@@ -67,7 +67,7 @@ def failing_frames():
 
 
 @pytest.mark.parametrize("name, frames, error, message", [
-    ("clip.gif", moving_frames(2), UserError, "choose a name ending in .mkv, .mov, .mp4, .webm"),
+    ("clip.gif", moving_frames(2), UserError, "choose a name that ends in .mkv, .mov, .mp4, .webm"),
     ("clip.mp4", moving_frames(2, width=63), UserError, "frames of 63x48: width and height must be even"),
     ("clip.mp4", moving_frames(2, height=47), UserError, "frames of 64x47: width and height must be even"),
     ("clip.mp4", [], UserError, "needs at least one frame"),

@@ -63,7 +63,7 @@ def test_workers_read_apart(directories, shards, tmp_path):
     def batches(root, workers):
         videos = data_set(root, lists)
         videos[0, 0]
-        return [batch.clips for batch in make_loader(videos, 2, workers, train=True, seed=1)]
+        return [batch.clips for batch in make_loader(videos, 2, workers=workers, train=True, seed=1)]
 
     assert all(map(torch.equal, batches(shards, 2), batches(directories, 0)))
 

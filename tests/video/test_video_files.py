@@ -136,9 +136,9 @@ def test_a_container_that_cannot_be_searched_is_read_from_its_beginning(tmp_path
     def refuse(self, first):
         asked.append(first)
         if first:
-            raise BrokenVideo("it cannot be searched for its key frames")
+            raise BrokenVideo("it does not support seeking to key frames")
 
-    monkeypatch.setattr(video_source._Container, "_pass_to", refuse)
+    monkeypatch.setattr(video_source._Container, "_advance_to", refuse)
     check_frames(path, sets=2)
     assert any(asked)
 
@@ -245,7 +245,7 @@ def test_packets_that_lie_are_found_out(tmp_path, monkeypatch):
     assert frame_index(path).count == 30
     assert [number_of(image) for image in VideoFiles(tmp_path).load("v.webm", range(1, 30))] == images
     assert frame_index(path).count == 29
-    with refused(path, "frame 30 is asked for, but it has 29"):
+    with refused(path, "frame 30 is requested, but it has 29"):
         VideoFiles(tmp_path).load("v.webm", [4, 30])
 
 
@@ -264,11 +264,11 @@ def test_bad_files_are_named_with_the_reason(tmp_path):
         for work in (lambda: source.load(f"{name}.mp4", [1]), lambda: source.count(f"{name}.mp4")):
             with refused(f"unreadable video: {tmp_path / name}.mp4: ", reason):
                 work()
-    with refused(f"missing video: {tmp_path / 'gone.mp4'}", "--skip_bad"):
+    with refused(f"missing video: {tmp_path / 'gone.mp4'}", "train with skip_bad"):
         source.load("gone.mp4", [1])
     with refused("unreadable video", "null"):
         source.load("a\0b.mp4", [1])
-    with refused(tmp_path / "v.mp4", "frame 31 is asked for, but it has 30"):
+    with refused(tmp_path / "v.mp4", "frame 31 is requested, but it has 30"):
         source.load("v.mp4", [2, 31])
 
 
@@ -338,10 +338,10 @@ def test_formats_can_be_told(mixed):
         load("frames", "b.webm 24 0")
     with refused("'b.webm' has no number of frames"):
         load("frames", "b.webm 0")
-    with refused("--data_format 'tar'", "auto or frames or video"):
+    with refused("data_format 'tar'", "auto or frames or video"):
         load("tar", "b.webm 24 0")
-    with refused("--data_format video with Flow"):
-        make_source("video", "Flow", mixed, "flow_{}_{:05d}.jpg")
+    with refused("data_format video with Flow"):
+        make_source(mixed, "flow_{}_{:05d}.jpg", modality="Flow", data_format="video")
     (mixed / "b.mp4").write_bytes(b"")
     with refused("ambiguous", "b.mp4", "b.webm"):
         load("video", "b 24 0")
@@ -394,7 +394,7 @@ def test_workers_change_nothing_with_videos(mixed):
                       mirror_labels=[1, 0, 2, 3])
     results = []
     for workers in (0, 2):
-        loader = make_loader(data, 2, workers, train=True, seed=5)
+        loader = make_loader(data, 2, workers=workers, train=True, seed=5)
         for epoch in (0, 1):
             set_epoch(loader, epoch)
             results.append([(batch.clips, batch.labels) for batch in loader])

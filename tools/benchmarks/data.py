@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from ops.common.cli import NotAllowed, number
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.loader import make_loader
+from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import ClipSampler
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
-from ops.evaluation.evaluate import make_preprocessor
 from ops.video.video_files import read_frames
 from tools.benchmarks.data_files import ENCODINGS, FRAMES, TEMPLATE, make_videos
 
@@ -113,7 +113,7 @@ def make_ways(root: Path, names: list[str], clips: int, workers: int) -> dict[st
     published: DataLoader = DataLoader(PublishedLoading(root, chosen), BATCH, shuffle=True, num_workers=workers,
                                        persistent_workers=workers > 0)
     frames = our_loader(root, "frames", [f"{name} {FRAMES} 0" for name in chosen], workers)
-    prepare = make_preprocessor(MEAN, STD, False, torch.device("cpu"))
+    prepare = Preprocessing(MEAN, STD).apply
     ways: dict[str, Callable[[], Iterable]] = {
         BASELINE: lambda: published, "frames": lambda: frames,
         "frames, normalised on this CPU": lambda: (prepare(batch.clips) for batch in frames)}
@@ -128,7 +128,7 @@ def our_loader(root: Path, kind: str, lines: list[str], workers: int) -> DataLoa
     list_file.write_text("\n".join(lines))
     data = TSNDataSet(root / kind, list_file, SEGMENTS, image_tmpl=TEMPLATE, mirror_labels=[0],
                       transform=TrainingCrop(GroupMultiScaleCrop(CROP)))
-    return make_loader(data, BATCH, workers, train=True)
+    return make_loader(data, BATCH, workers=workers, train=True)
 
 
 class Times(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 
 from ops.data.list_files import read_list
 from ops.prepare.annotations import parse_hmdb51, parse_jester, parse_kinetics, parse_sthv1, parse_sthv2, parse_ucf101
+from ops.prepare.labeled_videos import read_csv
 from ops.prepare.list_writer import write_lists
-from ops.prepare.own_dataset import read_csv
 from ops.prepare.user_file import read_dataset_file
 from tools.fuzzing.damage import Texts, damage
 from tools.fuzzing.material import set_up

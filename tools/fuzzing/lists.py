@@ -73,7 +73,7 @@ class Lists:
         data = TSNDataSet(self.root, self.file, 3, image_tmpl=TEMPLATE, random_shift=False, num_class=CLASSES,
                           transform=ToClipTensor())
         try:
-            for _ in make_loader(data, 1, 1, train=False):
+            for _ in make_loader(data, 1, workers=1, train=False):
                 pass
         except UserError as error:
             if not reasons or str(error) != str(reasons[0]):

@@ -24,7 +24,15 @@ from ops.data.sampling import ClipSampler
 from ops.dataset_config import DatasetPaths, resolve_dataset
 from ops.prepare.gestures.make import FPS
 from ops.prepare.gestures.render import MAX_FRAMES, MIN_FRAMES
-from ops.streaming.stream_metrics import GRACE, StreamScore, read_answers, read_truth, score_stream, standing, stretches
+from ops.streaming.stream_metrics import (
+    GRACE,
+    StreamScore,
+    merge_repeats,
+    prediction_at,
+    read_ground_truth,
+    read_predictions,
+    score_stream,
+)
 from ops.training.run_log import read_log
 from ops.video.frames import FrameDirectory
 from ops.weights import read_checkpoint
@@ -156,15 +164,15 @@ def example_block(example: Example) -> str:
 def stream_section(runs: Path, class_names: Sequence[str]) -> str:
     """The part of the page about the long video. Writes its score to stream/score.json."""
     directory = runs / "stream"
-    truth, answers = read_truth(directory / "truth.json"), read_answers(directory / "answers.jsonl")
-    score = score_stream(truth, answers)
+    truth, predictions = read_ground_truth(directory / "truth.json"), read_predictions(directory / "answers.jsonl")
+    score = score_stream(truth, predictions)
     with atomic_write(directory / "score.json") as f:
         json.dump(score._asdict(), f, indent=1)
-    timeline = png_bytes(draw_stream(truth.gestures, stretches(answers, truth.seconds), recognised=score.known,
+    timeline = png_bytes(draw_stream(truth.gestures, merge_repeats(predictions, truth.seconds), recognised=score.known,
                                      seconds=truth.seconds, class_names=class_names))
     # For the poster: a moment late in a recognised gesture, after the model has seen its first few frames.
     late = [(gesture.name, gesture.start + 0.75 * (gesture.end - gesture.start)) for gesture in truth.gestures[2:]]
-    poster = poster_url(runs / "annotated.mp4", next((t for name, t in late if standing(answers, t) == name), 0.0))
+    poster = poster_url(runs / "annotated.mp4", next((t for name, t in late if prediction_at(predictions, t) == name), 0.0))
     clip_top1 = json.loads(read_bytes(runs / "uni" / "results.json"))["top1"]
     segments = read_checkpoint(runs / "demo_online.pth.tar")["settings"]["num_segments"]
     return f"""<h2>The same network behind a camera</h2>
@@ -172,7 +180,7 @@ def stream_section(runs: Path, class_names: Sequence[str]) -> str:
 the previous frame and none from the next, which a camera has not taken yet. Training started from TSM's weights and
 used <code>--consensus_type identity</code>, so that every frame of a clip learnt to predict the class, as a stream
 needs. <code>tools/convert_to_online.py</code> converted it into a model that takes one frame and a small state, and
-<code>online_demo/main.py</code> ran it on one long video at {len(answers) / truth.seconds:.1f} frames per second. The
+<code>online_demo/main.py</code> ran it on one long video at {len(predictions) / truth.seconds:.1f} frames per second. The
 video has {len(truth.gestures)} gestures in {truth.seconds:.0f} seconds, rendered from other random numbers than the data
 set. The model was never told where a gesture begins or ends, and its state was never reset.</p>
 <div class=row>{_score_numbers(clip_top1, score)}</div>
@@ -186,7 +194,7 @@ reach, because the first frames of a gesture do not show yet which one it is. Pa
 class for &ldquo;no gesture&rdquo;, so it names a gesture there too.</p>
 <p><b>What it does not prove.</b> A training clip holds one gesture alone, as {segments} frames spread over its whole
 length, so {MIN_FRAMES / FPS / segments:.1f} to {MAX_FRAMES / FPS / segments:.1f} s apart. The stream takes a frame every
-{truth.seconds / len(answers):.1f} s, whether the gesture is slow or fast, and the state still holds what came before. So
+{truth.seconds / len(predictions):.1f} s, whether the gesture is slow or fast, and the state still holds what came before. So
 the accuracy on clips and the accuracy on the stream measure different things. The same program rendered the long video
 and the training videos, so nothing follows for real hands.</p>
 <video controls preload=none poster="{poster}" src="annotated.mp4"></video>

@@ -17,7 +17,7 @@ from ops.common.errors import UserError
 from ops.common.files import atomic_write
 from ops.prepare.gestures.make import FPS
 from ops.prepare.gestures.render import CLASSES, render_stream
-from ops.streaming.stream_metrics import truth_of, truth_to_json
+from ops.streaming.stream_metrics import ground_truth_to_json, make_ground_truth
 from ops.video.encode import encode_video
 
 SCENE_GESTURES = 8  # each class once, in front of one wall; the next scene has another wall
@@ -28,12 +28,12 @@ STREAM_KEY = 2 ** 31
 def main() -> None:
     args = build_parser().parse_args()
     frames, segments = render(args.gestures, args.seed)
-    truth = truth_of(segments, CLASSES, len(frames), FPS)
+    truth = make_ground_truth(segments, CLASSES, num_frames=len(frames), fps=FPS)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         encode_video(args.out / "gestures.mp4", frames, FPS)
         with atomic_write(args.out / "truth.json") as f:
-            json.dump(truth_to_json(truth), f, indent=1)
+            json.dump(ground_truth_to_json(truth), f, indent=1)
     except OSError as error:
         raise UserError(f"{args.out}: cannot write there ({error.strerror or error})") from None
     print(f"{args.out / 'gestures.mp4'}: {len(segments)} gestures in {truth.seconds:.0f} seconds")

@@ -1,4 +1,4 @@
-"""The gestures data set from nothing to lists, by the steps that any Something-Something-V2 user takes."""
+"""Prepare the gestures data set: videos, frames and lists, by the same steps as Something-Something-V2."""
 import logging
 from pathlib import Path
 
@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 def prepare_gestures(root: Path) -> None:
-    """Make videos, frames and lists under root/gestures, unless they are there; resumes what was interrupted."""
+    """Make videos, frames and lists in root/gestures, unless they exist; resumes an interrupted run."""
     directory = root / "gestures"
     if all((directory / f"{split}_videofolder.txt").exists() for split in ("train", "val")):
         return
-    log.info("data set gestures is not in %s yet: making its %d videos", directory, VIDEOS)
+    log.info("the gestures data set is not in %s yet: making its %d videos", directory, VIDEOS)
     make_gestures(directory, VIDEOS)
-    # The videos are small: extracted at their own height, not scaled up to the real data set's 256 pixels.
+    # The videos are small: extract them at their own height instead of scaling them up to 256 pixels.
     summary = extract_directory(directory / "videos", directory / "frames", TEMPLATE, height=0)
     if summary.failures:
-        raise UserError(f"{len(summary.failures)} gesture videos could not be extracted, the first:"
+        raise UserError(f"{len(summary.failures)} gesture videos could not be extracted, the first is"
                         f" {summary.failures[0]}: delete {directory} and start again")
     lists = write_lists(parse_sthv2(directory), directory / "frames", directory, template=TEMPLATE)
     if any(lists.missing.values()):

@@ -1,15 +1,15 @@
-"""The embedded data set: real video files of eight gestures that only their order in time tells apart.
+"""Make the gestures data set: real video files of eight gestures that only the order of their frames tells apart.
 
 On disk it looks like Something-Something-V2: `videos/<id>.mp4`, `labels.json`, `train.json`, `validation.json`.
-A model that ignores the order of frames cannot score above 50% on it: see ops.prepare.gestures.render for why the
-frames do not tell, and `_make_video` for why the files do not.
+A model that ignores the order of frames cannot score above 50%: `ops.prepare.gestures.render` explains why the frames
+do not reveal it, `_make_video` why the files do not.
 """
 import json
 import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -18,22 +18,20 @@ from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers
 from ops.common.pool import cores, run_jobs
-from ops.prepare.gestures.render import CLASSES, SIZE, TWIN, Size, render_clip, render_stream, thing_of_clip
+from ops.prepare.gestures.render import CLASSES, SIZE, Size, object_of_clip, render_clip
 from ops.video.encode import encode_video
 
-__all__ = ["CLASSES", "FORMATS", "FPS", "SIZE", "TWIN", "VIDEOS", "make_gestures", "render_clip", "render_stream"]
-
-VERSION = 2  # of the images: raise it whenever the same seed gives other files
-VIDEOS = 1800  # wherever nothing else is asked for: the quickstart and `main.py gestures` share a data set
+VERSION = 2  # of the images: increment it when the same seed gives different files
+VIDEOS = 1800  # default of all programs, so that the quickstart and `main.py gestures` share a data set
 FPS = 12  # Something-Something-V2's rate: clips of 20 to 60 frames last 1.7 to 5 seconds
 FORMATS = ("mp4", "webm")
-# The published label tools drop the brackets of a template and look the rest up in labels.json.
+# The published label programs remove the brackets of a template and look up the rest in labels.json.
 TEMPLATES = tuple(name.replace("Hand", "[Hand]") for name in CLASSES)
-BATCH = 8  # videos per task of a worker: a quarter of a second, so that Ctrl-C is quick
+BATCH = 8  # videos per job of a worker: a quarter of a second, so that Ctrl-C is quick
 
 
 class Settings(NamedTuple):
-    """What decides the content of a data set; stored beside it as gestures.json."""
+    """What determines the content of a data set; recorded in its gestures.json."""
 
     videos: int
     seed: int
@@ -46,21 +44,21 @@ class Settings(NamedTuple):
     def validation(self) -> int:
         return round(self.videos * self.val)
 
-    def labels(self) -> List[int]:
-        """The class of every video; train comes first, both parts balanced to within one video per class."""
+    def labels(self) -> list[int]:
+        """The class of every video, training videos first; both parts are balanced to within one video per class."""
         rng = _rng(self.seed, 0)
         return [int(label) for count in (self.videos - self.validation, self.validation)
                 for label in np.concatenate([rng.permutation(len(CLASSES)) for _ in range(count // 8 + 1)])[:count]]
 
 
-def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, size: Size = SIZE, val: float = 0.2,
-                  fmt: str = "mp4", workers: Optional[int] = None) -> Dict[str, Any]:
-    """Write the data set into the directory `out`; videos that an earlier, interrupted call finished are kept.
+def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, *, size: Size = SIZE, val: float = 0.2,
+                  fmt: str = "mp4", workers: Optional[int] = None) -> dict[str, Any]:
+    """Write the data set to the directory `out`; videos that an interrupted call has finished are kept.
 
-    size: (width, height), even. val: fraction for validation. fmt: mp4 (H.264) or webm (VP9).
-    workers: processes, default one per core; the files are the same bytes for any number of them.
+    size: (width, height), even. val: fraction for validation. fmt: mp4 (H.264) or webm (VP9). workers: processes
+    (None: one per core); the files are byte for byte the same for any number.
     Returns a summary: out, videos, train, validation, made, kept, bytes, seconds.
-    Raises UserError for impossible settings, and for a directory made with other ones.
+    Raises UserError for impossible settings and for a directory made with other settings.
     """
     began, out = time.monotonic(), Path(out)
     settings = Settings(videos, seed, (int(size[0]), int(size[1])), val, fmt)
@@ -85,25 +83,26 @@ def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, size: Size = S
 def _check(settings: Settings, workers: int) -> None:
     width, height = settings.size
     if settings.videos < len(CLASSES):
-        raise UserError(f"--videos {settings.videos}: at least {len(CLASSES)}, one for each class")
+        raise UserError(f"videos {settings.videos}: choose {len(CLASSES)} or more, one per class", "videos")
     if not (0 < settings.val < 1 and 0 < settings.validation < settings.videos):
-        raise UserError(f"--val {settings.val}: a fraction between 0 and 1 that leaves at least one of the "
-                        f"{settings.videos} videos on either side")
+        raise UserError(f"val {settings.val}: choose a fraction between 0 and 1 that leaves at least one of the"
+                        f" {settings.videos} videos on either side", "val")
     if not (32 <= min(width, height) and max(width, height) <= 1024) or width % 2 or height % 2:
-        raise UserError(f"--size {width}x{height}: two even numbers from 32 to 1024, such as {SIZE[0]}x{SIZE[1]}")
+        raise UserError(f"size {width}x{height}: choose two even numbers from 32 to 1024, such as {SIZE[0]}x{SIZE[1]}",
+                        "size")
     if settings.fmt not in FORMATS:
-        raise UserError(f"--format {settings.fmt!r}: choose {' or '.join(FORMATS)}")
+        raise UserError(f"format {settings.fmt!r}: choose {' or '.join(FORMATS)}", "format")
     if settings.seed < 0:
-        raise UserError(f"--seed {settings.seed}: a whole number from 0")
+        raise UserError(f"seed {settings.seed}: choose 0 or more", "seed")
     if workers < 1:
-        raise UserError(f"-j {workers}: at least one process")
+        raise UserError(f"workers {workers}: choose 1 or more", "workers")
 
 
 def _claim(out: Path, settings: Settings) -> None:
-    """Make `out` a directory for these settings, or refuse to mix them with what is there."""
-    strangers = [name for name in ("videos", "labels.json", "train.json", "validation.json") if (out / name).exists()]
-    # First of all: a run that is killed from here on leaves a directory that is known as ours.
-    agree_on_settings(out / "gestures.json", settings._asdict(), content="gestures", foreign=", ".join(strangers))
+    """Make `out` a directory for these settings; UserError if it has content of other settings."""
+    foreign = [name for name in ("videos", "labels.json", "train.json", "validation.json") if (out / name).exists()]
+    # Recorded first, so that the directory is known to be ours even if the run is killed right after this.
+    agree_on_settings(out / "gestures.json", settings._asdict(), content="gestures", foreign=", ".join(foreign))
     (out / "videos").mkdir(exist_ok=True)
 
 
@@ -112,14 +111,14 @@ def _video(out: Path, settings: Settings, index: int) -> Path:
 
 
 def _is_made(path: Path) -> bool:
-    """A video has its name only once it is complete; an empty one is what a power cut leaves."""
+    """A video gets its name only when it is complete; a power cut may leave an empty one."""
     return path.exists() and path.stat().st_size > 0
 
 
 def _make_videos(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int],
                  workers: int) -> None:
     batches = [indices[start:start + BATCH] for start in range(0, len(indices), BATCH)]
-    with closing(run_jobs(partial(_make_batch, out, settings, labels), batches, workers, _batch_name)) as outcomes, \
+    with closing(run_jobs(partial(_make_batch, out, settings, labels), batches, workers, name=_batch_name)) as outcomes, \
             progress(total=len(indices), unit="video", desc="gestures") as bar:
         for _, count in outcomes:
             bar.update(count)
@@ -137,27 +136,27 @@ def _make_batch(out: Path, settings: Settings, labels: Sequence[int], indices: S
 
 
 def _make_video(out: Path, settings: Settings, index: int, label: int) -> None:
-    """Render and encode video number `index`: the same bytes whichever process does it, and when.
+    """Render and encode video number `index`: the same bytes in any process at any time.
 
-    Coded with key frames only. An ordinary encoder spends its bits by position in the file: sharp at the key
-    frame, then differences. The pose a clip starts from would be its sharpest, and give the direction away.
+    It is coded with key frames only. An ordinary encoder spends its bits by position in the file: first a sharp key
+    frame, then differences. The first pose of a clip would be its sharpest one, and reveal the direction.
     """
     frames = render_clip(label, _rng(settings.seed, index), settings.size)
     encode_video(_video(out, settings, index), frames, FPS, intra_only=True)
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:
-    """The generator of video `index` (from 1); 0 is that of the labels."""
+    """The random generator of video `index` (from 1); 0 is that of the labels."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
 
 
 def _write_lists(out: Path, settings: Settings, labels: Sequence[int]) -> None:
     entries = []
     for index, label in enumerate(labels, start=1):
-        thing = thing_of_clip(label, _rng(settings.seed, index))
+        name = object_of_clip(label, _rng(settings.seed, index))
         template = TEMPLATES[label]
-        entries.append({"id": str(index), "label": template.replace("[Hand]", thing).lower(),
-                        "template": template, "placeholders": [thing] if "[Hand]" in template else []})
+        entries.append({"id": str(index), "label": template.replace("[Hand]", name).lower(),
+                        "template": template, "placeholders": [name] if "[Hand]" in template else []})
     train = settings.videos - settings.validation
     _write_json(out / "train.json", entries[:train])
     _write_json(out / "validation.json", entries[train:])

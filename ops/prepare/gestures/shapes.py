@@ -1,36 +1,36 @@
 """What the gestures data set shows: hands and other shapes as sprites, and the walls behind them."""
 import colorsys
-from typing import Callable, Dict, NamedTuple, Sequence, Tuple
+from typing import Callable, NamedTuple, Sequence
 
 import cv2
 import numpy as np
 
 Rng = np.random.Generator
-Point = Tuple[float, float]
+Point = tuple[float, float]
 
 # Indices into a shape's palette. NOTHING is transparent.
 NOTHING, EDGE, FILL, SECOND = range(4)
 
-SUPERSAMPLE = 3  # shapes are drawn this much larger, then shrunk by area: smooth edges
-MARGIN = 1.15  # sprite half side / shape radius: room for the edge line and the soft shadow
+SUPERSAMPLE = 3  # shapes are drawn this many times larger, then shrunk by area, for smooth edges
+MARGIN = 1.15  # half the sprite's side / the shape's radius: room for the outline and the soft shadow
 
-# RGB 0-255. Bare hands take the skin tones.
+# RGB, 0-255. Bare hands have the skin tones.
 COLORS = np.array([(208, 44, 48), (238, 126, 34), (244, 204, 50), (62, 160, 74), (32, 160, 160), (46, 98, 206),
                    (132, 70, 178), (238, 118, 164), (238, 238, 232), (42, 42, 48)])
 SKIN = np.array([(250, 214, 186), (232, 184, 148), (204, 146, 104), (160, 104, 70), (112, 72, 50), (78, 50, 38)])
-LARGEST = 0.72  # greatest radius of a thing / the frame's smaller side
-CONTRAST = 75  # least distance between a thing's color and the wall's mean color, RGB units
+LARGEST = 0.72  # largest radius of an object / the frame's smaller side
+CONTRAST = 75  # smallest distance between an object's color and the wall's mean color, RGB units
 
 
 class Sprite(NamedTuple):
-    """A shape as an image: `levels[k]` is (S/2^k, S/2^k, 4) uint8 RGBA, colors multiplied by alpha."""
+    """A shape as an image pyramid: `levels[k]` is (S/2^k, S/2^k, 4) uint8 RGBA, colors multiplied by alpha."""
 
-    levels: Tuple[np.ndarray, ...]
+    levels: tuple[np.ndarray, ...]
     radius: int  # of the shape in levels[0], pixels
 
 
 class Pen:
-    """Draws palette indices in units of the shape's radius: (0, 0) is its centre, y points down."""
+    """Draws palette indices, in units of the shape's radius: (0, 0) is the center, y points down."""
 
     def __init__(self, side: int) -> None:
         self.canvas = np.zeros((side, side), np.uint8)
@@ -45,17 +45,17 @@ class Pen:
         cv2.line(self.canvas, ends[0].tolist(), ends[1].tolist(), ink, max(1, round(width * self.unit)))
 
     def polygon(self, points: Sequence[Point], ink: int = FILL, edge: float = 0.06) -> None:
-        """A filled polygon in a line that reaches `edge` out and in from its outline."""
+        """A filled polygon with an outline that extends by `edge` to both sides."""
         corners = self._at(points)
         cv2.fillPoly(self.canvas, [corners], ink)
         cv2.polylines(self.canvas, [corners], True, EDGE, max(1, round(2 * edge * self.unit)))
 
-    def disc(self, centre: Point, radius: float, ink: int = FILL) -> None:
-        cv2.circle(self.canvas, self._at([centre])[0].tolist(), round(radius * self.unit), ink, -1)
+    def disc(self, center: Point, radius: float, ink: int = FILL) -> None:
+        cv2.circle(self.canvas, self._at([center])[0].tolist(), round(radius * self.unit), ink, -1)
 
 
 def _polar(radii: Sequence[float], start: float = -np.pi / 2) -> list:
-    """Points around the centre at equal angles from the top, clockwise, at these distances."""
+    """Points around the center at equal angles, clockwise from the top, at these distances."""
     angles = start + 2 * np.pi * np.arange(len(radii)) / len(radii)
     return [(r * np.cos(a), r * np.sin(a)) for r, a in zip(radii, angles)]
 
@@ -63,7 +63,7 @@ def _polar(radii: Sequence[float], start: float = -np.pi / 2) -> list:
 # A right palm seen from behind, thumb first: base x, base y, lean from upright (radians), length.
 FINGERS = ((0.24, 0.32, 0.85, 0.62), (0.28, 0.02, 0.22, 0.76), (0.1, -0.04, 0.07, 0.86),
            (-0.09, -0.02, -0.09, 0.78), (-0.27, 0.06, -0.28, 0.58))
-# Which of them are stretched. A closed fist is left out: too round to be seen turning.
+# Which fingers are stretched. There is no closed fist: it is so round that its turning is hard to see.
 HANDS = {"open hand": (1, 1, 1, 1, 1), "victory sign": (0, 1, 1, 0, 0), "pointing hand": (0, 1, 0, 0, 0),
          "thumb": (1, 0, 0, 0, 0), "flat hand": (0, 1, 1, 1, 1), "hand with three fingers": (1, 1, 1, 0, 0)}
 
@@ -160,24 +160,24 @@ def _mug(pen: Pen, rng: Rng) -> None:
 
 
 Draw = Callable[[Pen, Rng], None]
-SHAPES: Dict[str, Draw] = {"disc": _disc, "ring": _ring, "star": _star, "polygon": _polygon, "cross": _cross,
+SHAPES: dict[str, Draw] = {"disc": _disc, "ring": _ring, "star": _star, "polygon": _polygon, "cross": _cross,
                            "arrow": _arrow, "heart": _heart, "leaf": _leaf, "fish": _fish, "mug": _mug}
 
 
-def choose_thing(rng: Rng, hands_only: bool) -> str:
-    """The name of a hand; half of the time that of another shape, unless hands_only."""
+def choose_object(rng: Rng, hands_only: bool) -> str:
+    """The name of a hand or, unless hands_only, half of the time of another shape."""
     return str(rng.choice(list(HANDS if hands_only or rng.random() < 0.5 else SHAPES)))
 
 
-def draw_sprite(thing: str, rng: Rng, radius: int, wall: np.ndarray) -> Sprite:
-    """The thing of that name, sharp up to `radius` pixels, in colors that stand out from `wall` (3,)."""
+def draw_sprite(name: str, rng: Rng, radius: int, wall: np.ndarray) -> Sprite:
+    """The object of that name, sharp up to `radius` pixels, in colors that contrast with `wall` (3,)."""
     pen = Pen(SUPERSAMPLE * 2 * round(MARGIN * radius))
-    if thing in HANDS:
-        _hand(pen, rng, HANDS[thing])
+    if name in HANDS:
+        _hand(pen, rng, HANDS[name])
     else:
-        SHAPES[thing](pen, rng)
+        SHAPES[name](pen, rng)
     canvas = pen.canvas[:, ::-int(rng.choice((-1, 1)))]  # left hands and right hands
-    color = _contrasting(rng, wall, bare=thing in HANDS and rng.random() < 0.65)
+    color = _contrasting(rng, wall, bare=name in HANDS and rng.random() < 0.65)
     palette = np.zeros((4, 4), np.float32)  # RGBA
     palette[1:, 3] = 255
     palette[EDGE, :3] = 0.32 * color
@@ -187,7 +187,7 @@ def draw_sprite(thing: str, rng: Rng, radius: int, wall: np.ndarray) -> Sprite:
 
 
 def _contrasting(rng: Rng, wall: np.ndarray, bare: bool) -> np.ndarray:
-    """A skin tone (bare) or a color at least CONTRAST away from the wall's; the farthest when none is."""
+    """A skin tone (bare) or another color, at least CONTRAST from the wall's; the farthest one if none is."""
     colors = SKIN if bare else COLORS
     distances = np.linalg.norm(colors - wall, axis=1)
     color = rng.choice(colors[distances >= min(CONTRAST, distances.max())])
@@ -195,7 +195,7 @@ def _contrasting(rng: Rng, wall: np.ndarray, bare: bool) -> np.ndarray:
 
 
 def _shaded(image: np.ndarray, rng: Rng) -> np.ndarray:
-    """Shrink to the final size; add light from one side, a little surface texture and a soft shadow below."""
+    """Shrink to the final size; add light from one side, a little surface texture, and a soft shadow underneath."""
     side = image.shape[0] // SUPERSAMPLE
     image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
     angle, axis = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, side, dtype=np.float32)
@@ -207,7 +207,7 @@ def _shaded(image: np.ndarray, rng: Rng) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _pyramid(image: np.ndarray) -> Tuple[np.ndarray, ...]:
+def _pyramid(image: np.ndarray) -> tuple[np.ndarray, ...]:
     levels = [image]
     while levels[-1].shape[0] >= 24:
         half = levels[-1].shape[0] // 2
@@ -216,7 +216,7 @@ def _pyramid(image: np.ndarray) -> Tuple[np.ndarray, ...]:
 
 
 def octaves(rng: Rng, width: int, height: int, cells: Sequence[int], channels: int = 1) -> np.ndarray:
-    """Smooth noise (height, width, channels) float32, about 0-1: grids of `cells` rows, enlarged and averaged."""
+    """Smooth noise (height, width, channels) float32, about 0-1: random grids of `cells` rows, enlarged and averaged."""
     total = np.zeros((height, width, channels), np.float32)
     for count in cells:
         grid = rng.random((count, max(2, count * width // height), channels), np.float32)
@@ -229,7 +229,7 @@ def _plaster(rng: Rng, width: int, height: int) -> np.ndarray:
 
 
 def _stripes(rng: Rng, width: int, height: int) -> np.ndarray:
-    """Wallpaper: straight stripes at any angle, softer or harder."""
+    """Wallpaper: straight stripes at any angle, with soft or hard edges."""
     angle, period = rng.uniform(0, np.pi), height * rng.uniform(0.12, 0.3)
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     wave = np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period)
@@ -237,7 +237,7 @@ def _stripes(rng: Rng, width: int, height: int) -> np.ndarray:
 
 
 def _boards(rng: Rng, width: int, height: int) -> np.ndarray:
-    """Wooden boards: a tone for each, dark joints, a stretched grain."""
+    """Wooden boards: one tone each, dark joints, a stretched grain."""
     count = int(rng.integers(3, 7))
     across = np.arange(height) * count / height
     tones = rng.uniform(0.2, 0.9, count)[across.astype(int)] * (np.abs(across % 1 - 0.5) < 0.46)
@@ -246,7 +246,7 @@ def _boards(rng: Rng, width: int, height: int) -> np.ndarray:
 
 
 def _tiles(rng: Rng, width: int, height: int) -> np.ndarray:
-    """A chequered or plain tiled wall with light joints."""
+    """A tiled wall, checkered or plain, with light joints."""
     edge = height * rng.uniform(0.18, 0.32)
     x, y = np.meshgrid((np.arange(width) + rng.uniform(0, edge)) / edge, (np.arange(height)) / edge)
     tone = 0.35 + rng.uniform(0, 0.4) * ((x.astype(int) + y.astype(int)) % 2)
@@ -264,7 +264,7 @@ def _lights(rng: Rng, width: int, height: int) -> np.ndarray:
 
 
 def _shelves(rng: Rng, width: int, height: int) -> np.ndarray:
-    """Books and images: upright boxes of many tones in a few rows."""
+    """Bookshelves: upright boxes of many tones in a few rows."""
     image, row = np.full((height, width), 0.15, np.float32), height / rng.integers(2, 5)
     for foot in np.arange(row, height + row, row):
         x = 0.0
@@ -281,7 +281,7 @@ WALLS = (_plaster, _stripes, _boards, _tiles, _lights, _shelves)
 
 
 def draw_wall(rng: Rng, width: int, height: int) -> np.ndarray:
-    """A random textured background, (height, width, 3) uint8 RGB, muted so that things stand out from it."""
+    """A random textured background, (height, width, 3) uint8 RGB, muted so that objects stand out."""
     pattern = WALLS[int(rng.integers(len(WALLS)))](rng, width, height)[..., None]
     pattern = np.clip(pattern + 0.35 * (octaves(rng, width, height, (5, 30)) - 0.5), 0, 1)
     hue, saturation, value = rng.random(), rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.85)

@@ -7,8 +7,8 @@ from PIL import Image
 from ops.common.cli import Parser
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop
+from ops.data.preprocessing import Preprocessing
 from ops.data.training_crop import TrainingCrop
-from ops.evaluation.evaluate import make_preprocessor
 from tools.benchmarks import data as benchmark
 from tools.benchmarks import data_files
 
@@ -52,8 +52,7 @@ def test_the_published_way_and_ours_make_the_same_clip(tmp_path, monkeypatch):
     torch.random.set_rng_state(state)
     box = crop.sample((340, 256))
     crop.sample = lambda size: box if not mirrored else (*box[:2], 340 - box[2] - box[0], box[3])
-    ours = make_preprocessor(benchmark.MEAN, benchmark.STD, False, torch.device("cpu"))(
-        TrainingCrop(crop)(frames, mirrored)[None])[0]
+    ours = Preprocessing(benchmark.MEAN, benchmark.STD).apply(TrainingCrop(crop)(frames, mirrored)[None])[0]
     assert (ours - theirs).abs().max() < 2.01 / 255 / 0.224
 
 

@@ -4,19 +4,19 @@ import pytest
 
 from ops.prepare.gestures.make import FPS
 from ops.prepare.gestures.render import CLASSES
-from ops.streaming.stream_metrics import read_truth, truth_of
+from ops.streaming.stream_metrics import make_ground_truth, read_ground_truth
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.streaming import decoded
 from tools.showcase.stream import render
 
 
-def test_the_long_video_holds_what_its_truth_says(tmp_path, monkeypatch, capfd):
+def test_the_long_video_matches_its_ground_truth(tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "tools.showcase.stream", "--out", tmp_path / "s", "--gestures", 3)
-    truth = read_truth(tmp_path / "s" / "truth.json")
+    truth = read_ground_truth(tmp_path / "s" / "truth.json")
     times, images = decoded(tmp_path / "s" / "gestures.mp4")
     frames, segments = render(3, 1)
     assert done.status == 0 and f"3 gestures in {truth.seconds:.0f} seconds" in done.out
-    assert truth == truth_of(segments, CLASSES, len(frames), FPS)
+    assert truth == make_ground_truth(segments, CLASSES, num_frames=len(frames), fps=FPS)
     assert len(times) == len(frames) and times[-1] == pytest.approx(truth.seconds - 1 / FPS)
     assert np.abs(images.astype(int) - frames).mean() < 8
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["gestures.mp4", "truth.json"]

@@ -1,0 +1,43 @@
+"""The step exported beside the weights is used if it belongs to them."""
+from dataclasses import replace
+
+import pytest
+
+from ops.runtimes.export import describe_step
+from ops.runtimes.registry import open_runtime
+from ops.runtimes.step_file import ExportedStep, exported_path, write_exported
+from ops.streaming.online import OnlineTSM
+from tests.helpers.online import SIZE, make_model, save_online
+
+
+def test_fingerprints_differ_between_models_and_sizes(onlines):
+    online = OnlineTSM(make_model("resnet18", 4, input_size=SIZE))
+    same = describe_step(online).fingerprint
+    assert same == describe_step(onlines["resnet18"]).fingerprint
+    assert describe_step(online, 96, 64).fingerprint != same
+    online.new_fc.bias[0] += 1e-3
+    assert describe_step(online).fingerprint != same
+
+
+def test_a_step_of_another_model_is_not_used(monkeypatch, exports, tmp_path, caplog):
+    weights = save_online(tmp_path, SIZE, seed=1)
+    write_exported(exports["resnet18"], exported_path(weights))
+    monkeypatch.setattr("ops.runtimes.export.export_step", lambda online: ExportedStep(
+        exports["resnet18"].content, describe_step(online)))
+    runtime = open_runtime("onnxruntime", OnlineTSM(weights), weights=weights)
+    assert runtime.info.fingerprint != exports["resnet18"].info.fingerprint
+    assert "belongs to another model" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_class_names_and_preprocessing_come_from_the_weights(exports, int8, tmp_path, precision):
+    """The step beside the weights may be older than the class names in the weight file."""
+    weights = save_online(tmp_path)
+    old = exports["resnet18"] if precision == "float32" else int8
+    stale = replace(old.info, class_names=list("vwxyz"), preprocessing=replace(old.info.preprocessing, std=(9, 9, 9)))
+    write_exported(replace(old, info=stale), exported_path(weights, precision))
+    online = OnlineTSM(weights)
+    runtime = open_runtime("onnxruntime", online, weights=weights, precision=precision)
+    assert runtime.class_names == list("abcde") == runtime.info.class_names
+    assert runtime.preprocessing == online.preprocessing
+    assert runtime.info.fingerprint == old.info.fingerprint, "the file was used"

@@ -1,0 +1,64 @@
+"""tools/export_onnx.py: the file it writes is the one that the runtimes find."""
+import pytest
+
+from ops.common.errors import UserError
+from ops.runtimes.registry import open_runtime
+from ops.streaming.online import OnlineTSM
+from tests.helpers import programs
+from tests.helpers.clips import real_video
+from tests.helpers.golden_model import clip
+from tests.helpers.online import assert_close, exported_step, logits_over, save_online, stream_logits, video_frames
+
+
+def test_the_runtime_finds_the_exported_step(monkeypatch, capfd, tmp_path):
+    weights = save_online(tmp_path, 32)
+    done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights)
+    assert done.status == 0 and "8 state tensors, frames of 32x32" in done.err and len(done.err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.onnx", "online.pth.tar"]
+    monkeypatch.setattr("ops.runtimes.export.export_step", lambda *_: pytest.fail("exported although the file exists"))
+    online = OnlineTSM(weights)
+    runtime = open_runtime("onnxruntime", online, weights=weights)
+    assert runtime.class_names == list("abcde") and runtime.preprocessing == online.preprocessing
+    assert runtime.spec == online.spec
+    frames = clip(2, 3, 3, 32)
+    assert_close(stream_logits(runtime, frames, 3), stream_logits(online, frames, 3))
+
+
+def test_the_runtime_finds_the_int8_step(monkeypatch, capfd, tmp_path):
+    weights = save_online(tmp_path)
+    online = OnlineTSM(weights)
+    with pytest.raises(UserError, match="online.int8.onnx does not exist: calibrate one .* tools/export_onnx.py"):
+        open_runtime("openvino", online, weights=weights, precision="int8")
+    monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exported_step("resnet18"))
+    done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights, "--int8", real_video("bikes.mp4"),
+                        "--int8_frames", 4)
+    assert done.status == 0
+    assumed, made = done.err.splitlines()
+    assert "taken for 12 per second" in assumed and "resnet18, int8, 8 state tensors" in made
+    runtime = open_runtime("openvino", online, weights=weights, precision="int8")
+    frames = video_frames(online, 0, 4)
+    wanted = logits_over(online, frames)
+    assert float((logits_over(runtime, frames) - wanted).abs().max()) < 0.3 * float(wanted.abs().max())
+    other = OnlineTSM(save_online(tmp_path, seed=1))
+    with pytest.raises(UserError, match="is not the int8 step of"):
+        open_runtime("openvino", other, weights=weights, precision="int8")
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["none.pth.tar"], ["no such checkpoint"]),
+    (["{weights}", "--height", "8"], ["--height 8", "32 pixels or more"]),
+    (["{weights}", "-o", "{weights}"], ["is the checkpoint itself"]),
+    (["{weights}", "-o", "{directory}"], ["cannot write"]),
+    (["{weights}", "--int8", "webcam"], ["--int8 webcam", "no such video file or directory"]),
+    (["{weights}", "--int8", "{directory}"], ["no frames in this directory"]),
+    (["{weights}", "--int8", "{weights}"], ["online.pth.tar: cannot be read as a video"]),
+    (["{weights}", "--int8", "{weights}", "--int8_frames", "0"], ["--int8_frames 0"]),
+    (["{weights}", "--int8", "{weights}", "--height", "64"], ["--int8 with --height"]),
+    (["{weights}", "--int8", "{weights}", "--folder_rate", "nan"], ["--folder_rate nan"]),
+])
+def test_wrong_flags_write_nothing(monkeypatch, capfd, tmp_path, argv, words):
+    weights = save_online(tmp_path, 32)
+    monkeypatch.setattr("tools.export_onnx.export_step", lambda *_: exported_step("resnet18"))
+    argv = [word.format(weights=weights, directory=tmp_path) for word in argv]
+    programs.assert_refused(programs.run(monkeypatch, capfd, "tools.export_onnx", *argv), *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.pth.tar", "online.pth.tar"]
