@@ -1,4 +1,4 @@
-"""The vid2img programs: odd names, broken files, refusals, kills and resumption, on real videos."""
+"""Extracting frames with the vid2img commands: odd names, broken videos, refusals, interrupted runs."""
 import os
 import random
 import re
@@ -16,15 +16,11 @@ from PIL import Image
 from ops.common.errors import UserError
 from ops.prepare.extract import extract_directory, extract_video
 from tests.helpers.clips import clip, encode, images_in, number_of
+from tests.helpers.files import tree
 
 ROOT = Path(__file__).resolve().parents[2]
-linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks processes up in /proc")
-posix = pytest.mark.skipif(os.name != "posix", reason="process groups and their signals")
-
-
-def tree(directory):
-    """Every file below `directory`, hidden ones too, with its content."""
-    return {str(file.relative_to(directory)): file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file()}
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks up processes in /proc")
+posix = pytest.mark.skipif(os.name != "posix", reason="needs process groups and signals")
 
 
 def leftovers(directory):
@@ -63,7 +59,7 @@ def audio_only(path):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Good and bad videos: names of the good ones, and of the bad ones with a word of the reason."""
+    """(directory, names of good videos, bad videos -> a word of the reason)"""
     source = tmp_path / "videos"
     source.mkdir()
     good = ["plain", "with space", "it's \"quoted\"", "$(touch hacked)", "-rf", "--height", "ünï-日本", "a.b.c",
@@ -88,7 +84,7 @@ def mixed(tmp_path):
 
 
 @posix
-def test_odd_names_and_broken_videos_through_the_tool(mixed, tmp_path):
+def test_odd_names_and_broken_videos(mixed, tmp_path):
     source, good, bad = mixed
     status, out, err = call("vid2img_sthv2.py", source, tmp_path / "frames", "-j", 2, "--height", 32)
     assert status == 2 and "Traceback" not in err
@@ -105,7 +101,7 @@ def test_odd_names_and_broken_videos_through_the_tool(mixed, tmp_path):
 
 
 @posix
-def test_names_that_are_no_utf8(tmp_path):
+def test_names_that_are_not_utf8(tmp_path):
     source = tmp_path / "videos"
     source.mkdir()
     clip(tmp_path / "v.mp4", 2).rename(os.fsdecode(os.fsencode(source) + b"/\xff\xfe.mp4"))
@@ -130,7 +126,7 @@ def test_kinetics_keeps_the_class_directories(tmp_path):
     assert Image.open(tmp_path / "dst/yoga/x_000001_000011/img_00001.jpg").size == (497, 331)  # 96 x 331 / 64 = 496.5
 
 
-# ---- what is refused -----------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------------------
 
 def test_two_videos_for_one_directory_are_refused_before_anything_is_written(tmp_path):
     clip(tmp_path / "a.mp4", 2)
@@ -144,7 +140,7 @@ def test_two_videos_for_one_directory_are_refused_before_anything_is_written(tmp
 @pytest.mark.parametrize("changed, difference", [
     ({"height": 33}, "height 32 there, 33 now"), ({"quality": 50}, "quality 92 there, 50 now"),
     ({"template": "img_{:05d}.jpg"}, "template {:06d}.jpg there, img_{:05d}.jpg now")])
-def test_other_settings_do_not_mix(tmp_path, changed, difference):
+def test_frames_of_other_settings_do_not_mix(tmp_path, changed, difference):
     (tmp_path / "v").mkdir()
     clip(tmp_path / "v" / "a.mp4", 2)
     extract_directory(tmp_path / "v", tmp_path / "f", height=32, workers=1)
@@ -163,7 +159,7 @@ def test_frames_of_another_program_do_not_mix(tmp_path):
         extract_directory(tmp_path / "v", tmp_path / "f", workers=1)
 
 
-def test_an_empty_directory_is_filled_and_a_strange_one_is_kept(tmp_path):
+def test_an_empty_directory_is_filled_and_other_content_is_kept(tmp_path):
     (tmp_path / "v").mkdir()
     for name in ("a", "b", "c"):
         clip(tmp_path / "v" / f"{name}.mp4", 2)
@@ -181,7 +177,7 @@ def test_an_empty_directory_is_filled_and_a_strange_one_is_kept(tmp_path):
     (["nowhere", "f"], "cannot read the directory"), (["empty", "f"], "no videos"), (["v", "v/a.mp4"], "cannot write"),
     (["v", "f", "--height", "-1"], "height -1"), (["v", "f", "--quality", "0"], "quality 0"),
     (["v", "f", "-j", "0"], "workers 0"), (["v", "f", "--height", "x"], "invalid int"), (["v"], "required")])
-def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, args, words):
+def test_wrong_arguments_are_a_one_line_error(tmp_path, monkeypatch, args, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "v").mkdir()
     (tmp_path / "empty").mkdir()
@@ -209,7 +205,7 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def thirty(tmp_path_factory):
-    """Thirty short videos and the directory that an undisturbed run makes of them."""
+    """Thirty short videos, and the frames that an uninterrupted run extracts from them."""
     base = tmp_path_factory.mktemp("thirty")
     (base / "videos").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
@@ -233,9 +229,9 @@ def finished(frames):
 
 
 @posix
-def test_killed_and_started_again_equals_an_undisturbed_run(thirty, tmp_path):
+def test_killed_and_resumed_runs_equal_an_uninterrupted_one(thirty, tmp_path):
     videos, whole = thirty
-    seed = random.SystemRandom().randrange(2 ** 32)  # other moments each time; a failure names them
+    seed = random.SystemRandom().randrange(2 ** 32)  # different moments each time; a failure shows the seed
     frames, rng, midway = tmp_path / "frames", random.Random(seed), 0
     for target in (0, 0, 3, 12, 22):
         process = start("vid2img_sthv2.py", videos, frames, "-j", 2)
@@ -244,7 +240,7 @@ def test_killed_and_started_again_equals_an_undisturbed_run(thirty, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         midway += 0 < finished(frames) < 30
-        for directory in frames.iterdir():  # what has its name is complete, at any moment
+        for directory in frames.iterdir():  # a directory under its name is complete at any moment
             if not directory.name.startswith("."):
                 assert tree(directory) == tree(whole / directory.name), f"Random({seed})"
     assert midway >= 2, f"Random({seed})"
@@ -260,7 +256,7 @@ def children(pid):
 
 
 @linux
-def test_a_worker_that_dies_ends_the_run_with_a_reason(thirty, tmp_path):
+def test_a_dead_worker_ends_the_run_with_a_reason(thirty, tmp_path):
     videos, whole = thirty
     process = start("vid2img_sthv2.py", videos, tmp_path / "frames", "-j", 2)
     wait_for(lambda: finished(tmp_path / "frames") >= 3)
@@ -272,7 +268,7 @@ def test_a_worker_that_dies_ends_the_run_with_a_reason(thirty, tmp_path):
 
 
 @linux
-def test_workers_end_when_only_their_parent_is_killed(thirty, tmp_path):
+def test_workers_end_if_only_their_parent_is_killed(thirty, tmp_path):
     process = start("vid2img_sthv2.py", thirty[0], tmp_path / "frames", "-j", 2)
     wait_for(lambda: finished(tmp_path / "frames") >= 3)
     workers = children(process.pid)
@@ -288,7 +284,7 @@ def test_workers_end_when_only_their_parent_is_killed(thirty, tmp_path):
 def test_ctrl_c_is_clean(thirty, tmp_path, workers):
     process = start("vid2img_sthv2.py", thirty[0], tmp_path / "frames", "-j", workers)
     wait_for(lambda: finished(tmp_path / "frames") >= 2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process of the group
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "vid2img_sthv2.py: interrupted\n")
     assert 0 < finished(tmp_path / "frames") < 30 and not leftovers(tmp_path / "frames")

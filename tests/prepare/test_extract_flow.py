@@ -1,4 +1,4 @@
-"""tools/extract_flow.py: known motions, the three layouts, and runs that are killed and started again."""
+"""Extracting optical flow: known motions, the three layouts, lists, refusals, interrupted runs."""
 import os
 import shutil
 import signal
@@ -19,6 +19,7 @@ from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import extract_flow, scale_flow
 from ops.video.frames import FlowDirectory
 from tests.helpers.clips import encode
+from tests.helpers.files import tree
 from tests.helpers.programs import assert_refused, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ SIZE = (64, 96)  # height, width
 
 
 def moving(count=4, dx=3, dy=-2, seed=0, size=SIZE):
-    """Images of a soft texture that moves by (dx, dy) pixels a frame."""
+    """Frames of a soft texture that moves by (dx, dy) pixels per frame."""
     height, width = size
     noise = np.random.default_rng(seed).integers(0, 256, (height + 200, width + 200), np.uint8)
     soft = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 0, 255, cv2.NORM_MINMAX)
@@ -40,12 +41,8 @@ def write_frames(directory, images, template="img_{:05d}.jpg"):
         Image.fromarray(image).save(directory / template.format(number), quality=95)
 
 
-def tree(directory):
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
 def motion(image):
-    """The median displacement that a flow image shows, in pixels."""
+    """The median displacement in a flow image, in pixels."""
     return float(np.median(np.asarray(image, float)) / 127.5 - 1) * 20
 
 
@@ -64,7 +61,7 @@ def test_the_published_scaling():
 
 
 @pytest.mark.parametrize("dx, dy", [(3, -2), (-5, 0), (0, 4)])
-def test_a_known_motion_comes_out_of_a_real_video(tmp_path, dx, dy):
+def test_the_flow_of_a_video_is_its_known_motion(tmp_path, dx, dy):
     video = encode(tmp_path / "v.mp4", moving(4, dx, dy))
     assert extract_flow(video, tmp_path / "flow" / "v", height=0) == 3
     assert sorted(path.name for path in (tmp_path / "flow" / "v").iterdir()) == [
@@ -75,7 +72,7 @@ def test_a_known_motion_comes_out_of_a_real_video(tmp_path, dx, dy):
         assert [motion(image) for image in pair] == pytest.approx([dx, dy], abs=0.3)
 
 
-def test_the_three_layouts_read_back_as_the_same_flow(tmp_path):
+def test_all_layouts_load_as_the_same_flow(tmp_path):
     video = encode(tmp_path / "42.mp4", moving(3))
     loaded = {}
     forms = {"ucf": "flow_{}_{:05d}.jpg", "something_v1": "{:06d}-{}_{:05d}.jpg", "rgb": "{:06d}.jpg"}
@@ -91,7 +88,7 @@ def test_the_three_layouts_read_back_as_the_same_flow(tmp_path):
     assert np.asarray(Image.open(tmp_path / "rgb" / "42" / "000001.jpg"))[..., 2].max() <= 6
 
 
-def test_frames_give_the_flow_of_their_video_beside_themselves(tmp_path):
+def test_flow_of_frames_equals_that_of_their_video_and_may_share_their_directory(tmp_path):
     video = encode(tmp_path / "clip a.mp4", moving(4))
     extract_video(video, tmp_path / "jpg" / "clip a", "img_{:05d}.jpg", height=0)
     extract_flow(video, tmp_path / "flow" / "clip a", height=0)
@@ -100,14 +97,14 @@ def test_frames_give_the_flow_of_their_video_beside_themselves(tmp_path):
     assert (summary.extracted, summary.failures) == (1, [])
     after = tree(tmp_path / "jpg")
     assert len(after) == 4 + 6 + 1 and before.items() <= after.items()
-    for name, content in tree(tmp_path / "flow").items():  # the frames were compressed once more
+    for name, content in tree(tmp_path / "flow").items():  # the frames were compressed once more than the video
         flow, same = (np.asarray(Image.open(tmp_path / directory / name), int) for directory in ("flow", "jpg"))
         assert np.abs(flow - same).mean() < 3
     again = extract_flow_directory(tmp_path / "jpg", tmp_path / "jpg", frames=True, workers=1, height=0)
     assert (again.extracted, again.existing) == (0, 1)
 
 
-def test_height_scales_the_frames_before_their_flow(tmp_path):
+def test_frames_are_scaled_before_their_flow_is_computed(tmp_path):
     write_frames(tmp_path / "in" / "c" / "v", moving(2, 4, 0, size=(128, 192)), "{:06d}.jpg")
     write_frames(tmp_path / "in" / "c" / "w", moving(2, 4, 0, size=(64, 96)), "{:05d}.jpg")
     summary = extract_flow_directory(tmp_path / "in", tmp_path / "out", frames=True, by_class=True, workers=1, height=64)
@@ -117,7 +114,7 @@ def test_height_scales_the_frames_before_their_flow(tmp_path):
     assert motion(half) == pytest.approx(2, abs=0.3) and motion(whole) == pytest.approx(4, abs=0.3)
 
 
-def test_tvl1_is_used_where_opencv_has_it_and_else_refused(tmp_path, monkeypatch, capfd):
+def test_tvl1_is_used_if_opencv_has_it_and_refused_otherwise(tmp_path, monkeypatch, capfd):
     write_frames(tmp_path / "in" / "v", moving(2))
     args = (tmp_path / "in", tmp_path / "out", "--frames", "--method", "tvl1", "-j", 1)
     monkeypatch.delattr(cv2, "optflow", raising=False)
@@ -130,16 +127,16 @@ def test_tvl1_is_used_where_opencv_has_it_and_else_refused(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(cv2, "optflow"), reason="needs opencv-contrib-python-headless")
-def test_the_real_tvl1_sees_a_known_motion(tmp_path):
+def test_the_real_tvl1_gives_a_known_motion(tmp_path):
     write_frames(tmp_path / "in" / "v", moving(2, 3, -2))
     assert extract_flow(tmp_path / "in" / "v", tmp_path / "out" / "v", method="tvl1", height=0) == 1
     pair = FlowDirectory(tmp_path / "out", "flow_{}_{:05d}.jpg").load("v", [1])
     assert [motion(image) for image in pair] == pytest.approx([3, -2], abs=0.3)
 
 
-# ---- the program ---------------------------------------------------------------------------------------------
+# ---- runs ----------------------------------------------------------------------------------------------------
 
-def test_broken_videos_are_listed_and_the_rest_is_done(tmp_path, monkeypatch, capfd):
+def test_broken_videos_are_listed_and_the_others_extracted(tmp_path, monkeypatch, capfd):
     src = tmp_path / "in"
     write_frames(src / "good", moving(3))
     write_frames(src / "one frame", moving(1))
@@ -163,7 +160,7 @@ def test_broken_videos_are_listed_and_the_rest_is_done(tmp_path, monkeypatch, ca
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["good"]
 
 
-def test_lists_count_the_pairs_of_the_flow(tmp_path, monkeypatch, capfd):
+def test_lists_count_pairs_of_flow_images(tmp_path, monkeypatch, capfd):
     for name, count in (("a b", 3), ("c", 5)):
         write_frames(tmp_path / "jpg" / "some class" / name, moving(count))
     train, val = tmp_path / "train.txt", tmp_path / "val.txt"
@@ -177,7 +174,7 @@ def test_lists_count_the_pairs_of_the_flow(tmp_path, monkeypatch, capfd):
     assert (tmp_path / "flow_val.txt").read_text() == "some class/c 4 0\n"
 
 
-def test_lists_of_something_v1_name_the_numbered_directories(tmp_path):
+def test_lists_of_something_v1_count_files_and_name_numbered_directories(tmp_path):
     write_frames(tmp_path / "jpg" / "7", moving(3), "{:05d}.jpg")
     extract_flow_directory(tmp_path / "jpg", tmp_path / "flow", frames=True, workers=1, layout="something_v1", height=0)
     (tmp_path / "rgb.txt").write_text("7 3 12\n")
@@ -205,13 +202,13 @@ def test_lists_of_something_v1_name_the_numbered_directories(tmp_path):
     (["--by_class"], ["no directories of frames", "<class>"]),
     (["--list", "none.txt", "out.txt"], ["cannot read the video list none.txt"]),
 ])
-def test_wrong_calls_end_in_one_line(tmp_path, monkeypatch, capfd, args, words):
+def test_wrong_arguments_are_a_one_line_error(tmp_path, monkeypatch, capfd, args, words):
     write_frames(tmp_path / "in" / "clip a", moving(2))
     assert_refused(run(monkeypatch, capfd, "tools.extract_flow", tmp_path / "in", tmp_path / "out", "--frames", *args),
                    *words)
 
 
-def test_directories_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capfd):
+def test_unusable_directories_are_refused(tmp_path, monkeypatch, capfd):
     write_frames(tmp_path / "in" / "1", moving(2), "{:06d}.jpg")
     write_frames(tmp_path / "in" / "01", moving(2), "{:06d}.jpg")
     src, tool = tmp_path / "in", "tools.extract_flow"
@@ -228,8 +225,8 @@ def test_directories_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capf
     assert_refused(run(monkeypatch, capfd, tool, src, tmp_path / "o", "--frames"), "made by another program")
 
 
-def test_worker_processes_do_without_torch():
-    """Importing it takes seconds and hundreds of MB in each of them."""
+def test_worker_processes_do_not_import_torch():
+    """It would cost each of them seconds and hundreds of MB."""
     code = "import sys, ops.prepare.extract_flow; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
@@ -242,7 +239,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs process groups")
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Frame directories, and the directory that an undisturbed run makes of them."""
+    """Frame directories, and the flow that an uninterrupted run extracts from them."""
     base = tmp_path_factory.mktemp("many")
     for number in range(COUNT):
         write_frames(base / "frames" / f"clip {number}", moving(10, number % 10 - 5, 2, number))
@@ -260,7 +257,7 @@ def names(directory):
 
 
 def stopped_midway(src, dst, how):
-    """Start the program on two processes and end it once three videos are done. Returns its status and output."""
+    """Run the command with two processes, and stop it when three videos are done. Returns its status and output."""
     process = start(src, dst, "--frames", "--height", 0, "-j", 2)
     until = time.monotonic() + 60
     while finished(dst) < 3:
@@ -274,14 +271,14 @@ def stopped_midway(src, dst, how):
 
 @posix
 @pytest.mark.parametrize("beside", [False, True], ids=["own directories", "beside the frames"])
-def test_killed_and_started_again_equals_an_undisturbed_run(many, tmp_path, beside):
+def test_killed_and_resumed_runs_equal_an_uninterrupted_one(many, tmp_path, beside):
     frames, whole = many
     src = shutil.copytree(frames, tmp_path / "flow") if beside else frames
     rgb = tree(src) if beside else {}
     stopped_midway(src, tmp_path / "flow", signal.SIGKILL)
     flow = {name: content for name, content in tree(tmp_path / "flow").items()
             if name not in rgb and "partial" not in name}
-    assert flow.items() <= tree(whole).items()  # what has its name is right, at any moment
+    assert flow.items() <= tree(whole).items()  # files under their names are complete at any moment
     there = finished(tmp_path / "flow")
     out, err = start(src, tmp_path / "flow", "--frames", "--height", 0, "-j", 2).communicate(timeout=60)
     assert err == "" and out.startswith(f"{COUNT} videos: {COUNT - there} extracted, {there} already there, 0 failed; ")
@@ -291,6 +288,6 @@ def test_killed_and_started_again_equals_an_undisturbed_run(many, tmp_path, besi
 
 @posix
 def test_ctrl_c_is_clean(many, tmp_path):
-    done = stopped_midway(many[0], tmp_path / "flow", signal.SIGINT)  # as a terminal does: to every process
+    done = stopped_midway(many[0], tmp_path / "flow", signal.SIGINT)  # as a terminal does, to every process
     assert done == (130, "", "extract_flow.py: interrupted\n")
     assert set(names(tmp_path / "flow")) < set(names(many[1]))

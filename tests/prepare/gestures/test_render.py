@@ -1,4 +1,4 @@
-"""What the clips show, and that nothing but the order of their frames tells the twins apart."""
+"""What the clips show, and that only the order of their frames tells a class from its twin."""
 import json
 import re
 
@@ -10,7 +10,7 @@ import torch
 from ops.prepare.gestures.make import FPS, make_gestures
 from ops.prepare.gestures.render import CLASSES, TWIN, render_clip, render_stream
 from ops.video.encode import encode_video
-from tests.prepare.test_gestures import SMALL, decoded
+from tests.helpers.gestures import SMALL, decoded
 
 
 @pytest.mark.parametrize("label", range(8))
@@ -25,7 +25,7 @@ def test_a_clip_reversed_is_a_clip_of_the_twin_class(label):
 
 
 def seen_motion(frames):
-    """What optical flow sees, as one number per pair of classes, positive for the first class of it."""
+    """The motion in optical flow, one number per pair of classes, positive for the first class of the pair."""
     height, width = frames[0].shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
@@ -38,8 +38,8 @@ def seen_motion(frames):
     return np.sum(moves, axis=0)
 
 
-def test_things_move_as_the_label_says():
-    """Left is left on the screen, in grows, clockwise is clockwise: optical flow agrees nearly always."""
+def test_objects_move_according_to_their_label():
+    """Left is left on the screen, zooming in grows, clockwise is clockwise: optical flow nearly always agrees."""
     right = total = 0
     for seed in range(10):
         for label in range(8):
@@ -68,10 +68,10 @@ def test_a_stream_is_gestures_between_pauses():
     assert away[idle].max() < 0.04
 
 
-# ---------------------------------------------- the order of frames alone tells
+# ---- only the order of frames matters ---------------------------------------------------------------------
 
 def frame_statistics(frames, sizes):
-    """(T, 11) a frame: mean and spread of each color, darkest and brightest spot, sharpness twice, bytes."""
+    """(T, 11): mean and spread of each color, darkest and brightest spot, two measures of sharpness, bytes."""
     rows = []
     for frame in frames:
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -83,7 +83,7 @@ def frame_statistics(frames, sizes):
 
 
 def without_order(frames, statistics):
-    """Features that stay the same when a clip is reversed, all but the steps' also when it is shuffled."""
+    """Features that do not change when a clip is reversed; all but those of steps do not change when it is shuffled."""
     steps = np.array([cv2.norm(a, b, cv2.NORM_L1) / a.size for a, b in zip(frames, frames[1:])])
     columns = [statistics.mean(0), statistics.std(0), *np.percentile(statistics, (0, 10, 25, 50, 75, 90, 100), axis=0)]
     images = np.stack([cv2.resize(frame, (8, 6), interpolation=cv2.INTER_AREA) for frame in frames]).mean(3)
@@ -92,7 +92,7 @@ def without_order(frames, statistics):
 
 
 def by_halves(statistics):
-    """What differs between the first and the second half of a file, motion apart."""
+    """Differences between the first and second half of a file, apart from motion."""
     half = len(statistics) // 2
     first, second = statistics[:half], statistics[-half:]
     return np.concatenate([first.mean(0) - second.mean(0), first.std(0) - second.std(0), first[0] - second[-1],
@@ -115,8 +115,8 @@ def clips(tmp_path_factory):
 
 
 def held_out_scores(features, labels, hidden=0, folds=4):
-    """(N, 8) class scores of a linear classifier, or one hidden layer, that never saw the clip it scores."""
-    torch.set_num_threads(1)  # matrices this small only lose by sharing them out
+    """(N, 8) class scores of a linear classifier, or with one hidden layer, that was not trained on the scored clip."""
+    torch.set_num_threads(1)  # matrices this small are slower with more threads
     scores = torch.empty(len(labels), 8)
     x = np.sign(features) * np.log1p(np.abs(features))  # sums of flow span decades
     x = torch.tensor((x - x.mean(0)) / (x.std(0) + 1e-6), dtype=torch.float32)
@@ -141,26 +141,26 @@ def pair_accuracy(scores, labels):
 
 
 def within_pair_accuracy(scores, labels):
-    """How often the true class scores above its twin; 0.5 by guessing."""
+    """How often the true class scores higher than its twin; 0.5 by chance."""
     rows = torch.arange(len(labels))
     return float((scores[rows, labels] > scores[rows, np.array(TWIN)[labels]]).float().mean())
 
 
 def chance(count):
-    """Guessing stays below this: 0.5 + 3.5 sigma, sigma = 0.5 / sqrt(count): 0.025 for 400 clips.
+    """An upper limit of guessing: 0.5 + 3.5 sigma, sigma = 0.5 / sqrt(count): 0.025 for 400 clips.
 
-    (The same experiment by hand with 2,400 clips, sigma 0.010, gave 0.513 for the order-blind features.)
+    (A manual run of this experiment with 2,400 clips, sigma 0.010, gave 0.513 for the order-blind features.)
     """
     return 0.5 + 3.5 * 0.5 / np.sqrt(count)
 
 
 @pytest.mark.parametrize("hidden", [0, 32])
-def test_frames_without_their_order_tell_the_pair_but_not_the_class(clips, hidden):
+def test_frames_without_their_order_reveal_the_pair_but_not_the_class(clips, hidden):
     labels, blind, _, motion = clips
     scores = held_out_scores(blind, labels, hidden)
-    assert pair_accuracy(scores, labels) > 0.8  # chance 0.25, measured 0.97: the classifier does learn
+    assert pair_accuracy(scores, labels) > 0.8  # chance 0.25, measured 0.97: the classifier learns
     assert within_pair_accuracy(scores, labels) < chance(len(labels))
-    # The same machinery finds the direction as soon as motion is among the features.
+    # The same classifiers find the direction once motion is among the features.
     seeing = held_out_scores(np.concatenate([blind, motion], axis=1), labels, hidden)
     assert within_pair_accuracy(seeing, labels) > 0.68
     assert within_pair_accuracy(held_out_scores(motion, labels, hidden), labels) > 0.95
@@ -168,18 +168,18 @@ def test_frames_without_their_order_tell_the_pair_but_not_the_class(clips, hidde
 
 @pytest.mark.parametrize("column", [0, 20, 105])
 def test_a_cue_in_a_single_statistic_would_be_found(clips, column):
-    """The test above is able to fail: 1.5 standard deviations between twins, in one column of 190."""
+    """The test above can fail: 1.5 standard deviations between twins in one column of 190 are enough."""
     labels, blind, _, _ = clips
     leaky = blind.copy()
     leaky[:, column] += 1.5 * (labels % 2) * leaky[:, column].std()
     assert within_pair_accuracy(held_out_scores(leaky, labels), labels) > chance(len(labels))
 
 
-def test_the_place_in_the_file_tells_nothing(clips):
-    """Brightness, color, sharpness, packet sizes: first half against second, where motion leaves them alike.
+def test_the_position_in_the_file_reveals_nothing(clips):
+    """Brightness, color, sharpness and packet sizes of the first half against the second, where motion does not change them.
 
-    It does so for sideways swipes and for turns from any angle. A hand that comes up shows its fingers first,
-    a growing thing fills the frame in the end: there these features see the motion itself.
+    It does not for sideways swipes and for turns from any angle. But a hand that comes up shows its fingers first, and a
+    growing object fills the frame at the end: there these features capture the motion itself.
     """
     labels, _, halves, _ = clips
     alike = np.isin(labels // 2, [CLASSES.index(name) // 2 for name in ("Swiping Left", "Turning Hand Clockwise")])
@@ -191,8 +191,8 @@ def test_the_place_in_the_file_tells_nothing(clips):
 
 
 @pytest.mark.parametrize("fmt", ["mp4", "webm"])
-def test_the_twins_file_holds_the_same_images(tmp_path, fmt):
-    """For each pair: the files of a clip and of its twin decode to the very same frames, in opposite order."""
+def test_the_file_of_the_twin_has_the_same_frames_in_reverse(tmp_path, fmt):
+    """For each pair, the files of a clip and of its twin decode to exactly the same frames in opposite order."""
     for label in range(0, 8, 2):
         frames, sizes = [], []
         for twin in (label, TWIN[label]):
@@ -201,4 +201,4 @@ def test_the_twins_file_holds_the_same_images(tmp_path, fmt):
             for values, value in zip((frames, sizes), decoded(path)[::2]):
                 values.append(value)
         np.testing.assert_array_equal(frames[0][::-1], frames[1])
-        assert np.abs(sizes[0][::-1] - sizes[1]).max() <= 1  # bytes: H.264 numbers key frames by turns
+        assert np.abs(sizes[0][::-1] - sizes[1]).max() <= 1  # bytes: H.264 numbers key frames alternately
