@@ -19,3 +19,13 @@ sys.path.insert(0, str(ROOT))
 def golden():
     """golden("logits") is the content of tests/golden/logits.json."""
     return lambda name: json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch):
+    """An empty cache directory in place of the user's, with nothing kept in memory."""
+    from ops.video import frame_index  # not at the top: tests without videos do not need PyAV
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TSM_CACHE", str(directory))
+    frame_index._frame_index.cache_clear()
+    return directory

@@ -76,7 +76,7 @@ def can_be_listed(path: str) -> bool:
         path.encode("utf-8")
     except UnicodeEncodeError:
         return False
-    return bool(path) and path.splitlines() == [path.strip()]
+    return path.strip().splitlines() == [path] and not path.startswith("\ufeff")  # which is read as a byte order mark
 
 
 def read_lines(list_file: Union[str, Path]) -> list[tuple[int, str]]:

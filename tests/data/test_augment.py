@@ -63,7 +63,7 @@ def test_erasing_fills_one_rectangle_with_the_mean_color():
 
 
 @pytest.mark.parametrize("arch, color", [("resnet18", (123.675, 116.28, 103.53)), ("BNInception", (128, 117, 104))])
-def test_the_mean_color_is_what_normalisation_makes_zero(arch, color):
+def test_normalization_maps_the_mean_color_to_zero(arch, color):
     assert find_backbone(arch).mean_color == pytest.approx(color)
 
 
@@ -111,7 +111,7 @@ def test_mixup_is_a_weighted_sum_of_clips_and_labels():
     assert 0.4 < np.mean(shares) < 0.6 and np.std(shares) > 0.3  # Beta(0.4, 0.4): towards the ends
 
 
-def test_cutmix_is_one_rectangle_of_the_neighbour_and_its_share():
+def test_cutmix_is_one_rectangle_of_the_neighbor_and_its_share():
     clips, labels = coded()
     torch.manual_seed(0)
     cut = 0

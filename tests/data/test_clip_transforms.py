@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
-from ops.common.errors import UserError
 from ops.data.clip_transforms import (
     GroupCenterCrop,
     GroupFullResSample,
@@ -26,7 +25,7 @@ from ops.data.clip_transforms import (
     ToTorchFormatTensor,
 )
 from ops.data.preprocessing import Preprocessing
-from ops.data.test_protocol import TestProtocol
+from tests.helpers.crops import chart, check_crops, pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -37,22 +36,9 @@ def noise(width, height, frames=3, mode="RGB", seed=0):
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in range(frames)]
 
 
-def chart(width, height, frames=2):
-    """Frames whose pixel (x, y) of frame i has the color (x, y, i)."""
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    return [Image.fromarray(np.dstack([columns, rows, np.full_like(rows, i)]).astype(np.uint8))
-            for i in range(frames)]
-
-
 def corner(frame):
     """Of a chart's crop: (left, top, frame)."""
     return tuple(int(value) for value in np.asarray(frame)[0, 0])
-
-
-def pixels(clip):
-    """Comparable content of frames, be they images or arrays."""
-    arrays = [np.asarray(frame) for frame in clip]
-    return [(array.shape, array.tobytes()) for array in arrays]
 
 
 def is_crop(frame, source, left, top, width, height):
@@ -150,7 +136,7 @@ def test_flip_of_flow_inverts_motion_along_x():
 
 # ---- the training crop ----------------------------------------------------------------------------------------
 
-def test_multi_scale_sizes_and_places_by_hand():
+def test_multi_scale_sizes_and_positions_by_hand():
     crop = GroupMultiScaleCrop(224, [1, .875, .75, .66])
     assert crop.crop_sizes((340, 256)) == [
         (256, 256), (224, 256), (256, 224), (224, 224), (192, 224), (224, 192), (192, 192), (168, 192),
@@ -173,7 +159,7 @@ def test_multi_scale_sides_near_the_input_become_equal_to_it():
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), st.one_of(st.integers(1, 300), st.sampled_from(["near"])),
        st.integers(-3, 3), st.booleans(), st.booleans(), st.integers(0, 2), st.integers(0, 10 ** 6))
-def test_multi_scale_crops_lie_within_the_image(width, height, input_size, step, fix, more, distort, seed):
+def test_multi_scale_crops_stay_within_the_image(width, height, input_size, step, fix, more, distort, seed):
     if input_size == "near":
         input_size = max(min(width, height) + step, 1)
     crop = GroupMultiScaleCrop(input_size, max_distort=distort, fix_crop=fix, more_fix_crop=more)
@@ -203,7 +189,7 @@ def test_multi_scale_crop_to_a_rectangle():
 
 
 @pytest.mark.parametrize("more, places", [(False, 5), (True, 13)])
-def test_multi_scale_draws_every_size_and_place_equally_often(more, places):
+def test_multi_scale_draws_every_size_and_position_equally_often(more, places):
     crop = GroupMultiScaleCrop(224, [1, .875, .75, .66], more_fix_crop=more)
     torch.manual_seed(0)
     draws = [crop.sample((340, 257)) for _ in range(50 * 10 * places)]
@@ -219,7 +205,7 @@ def test_multi_scale_draws_every_size_and_place_equally_often(more, places):
     assert max(sizes.values()) < 1.3 * min(sizes.values())
 
 
-def test_multi_scale_without_fixed_places_goes_everywhere():
+def test_multi_scale_without_fixed_positions_goes_everywhere():
     crop = GroupMultiScaleCrop(8, [1], fix_crop=False)
     torch.manual_seed(0)
     assert {crop.sample((11, 8))[2:] for _ in range(200)} == {(x, 0) for x in range(4)}
@@ -237,15 +223,6 @@ def test_augmentation_draws_from_torchs_generator_alone():
 
 
 # ---- the test crops -------------------------------------------------------------------------------------------
-
-def check_crops(crops, places, source, size, flip):
-    """Crop-major: all frames of a crop, then all of its mirror, then the next crop."""
-    expected = [(place, mirrored, frame) for place in places
-                for mirrored in ((False, True) if flip else (False,)) for frame in range(len(source))]
-    assert len(crops) == len(expected)
-    for crop, ((left, top), mirrored, i) in zip(crops, expected):
-        wanted = np.asarray(source[i])[top:top + size, left:left + size]
-        assert np.array_equal(np.asarray(crop), wanted[:, ::-1] if mirrored else wanted)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -315,7 +292,7 @@ def test_clip_tensor_is_frame_major(mode, channels):
         assert torch.equal(tensor[i * channels:(i + 1) * channels], image.permute(2, 0, 1))
 
 
-def test_tensor_of_an_array_or_a_image():
+def test_tensor_of_an_array_or_an_image():
     image = noise(5, 4)[0]
     array = np.asarray(image)
     for source in (image, array):
@@ -331,7 +308,7 @@ def test_tensor_of_an_array_or_a_image():
     ("RGB", True, False, (104, 117, 128), (1,)),
     ("L", False, True, (0.5,), (0.226,)),  # flow
 ])
-def test_device_and_cpu_normalisation_are_the_same_to_the_bit(mode, roll, div, mean, std):
+def test_device_and_cpu_normalization_are_bit_identical(mode, roll, div, mean, std):
     clips = [noise(7, 6, frames=4, mode=mode, seed=seed) for seed in range(2)]
     slow = torch.stack([GroupNormalize(mean, std)(ToTorchFormatTensor(div)(Stack(roll)(clip))) for clip in clips])
     preprocessing = Preprocessing(mean, std, "BGR" if roll else "RGB", 1.0 if div else 255.0)
@@ -351,32 +328,3 @@ def clip_planes(clip, roll):
     """(T*C, H, W), the planes of a clip in the network's order."""
     frames = [np.atleast_3d(np.asarray(frame)).transpose(2, 0, 1) for frame in clip]
     return np.concatenate([frame[::-1] if roll else frame for frame in frames])
-
-
-# ---- test protocols -------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("crops, full_res, places, size", [
-    (1, False, [(6, 2)], 12),
-    (3, False, [(0, 2), (12, 2), (6, 2)], 12),
-    (5, False, [(0, 0), (12, 0), (0, 4), (12, 4), (6, 2)], 12),
-    (10, False, [(0, 0), (12, 0), (0, 4), (12, 4), (6, 2)], 12),
-    (1, True, [(4, 0)], 16),
-    (3, True, [(0, 0), (8, 0), (4, 0)], 16),
-])
-def test_protocols_crop_by_crop(crops, full_res, places, size):
-    clip = chart(24, 16)  # of the scale size already
-    protocol = TestProtocol(crops=crops, full_res=full_res)
-    tensor = protocol.transform(Preprocessing((0,), (1,), scale_size=16, crop_size=12))(clip)
-    views = tensor.view(protocol.views, len(clip) * 3, size, size)
-    assert protocol.mirrored == [crops == 10 and i % 2 == 1 for i in range(protocol.views)]
-    images = [Image.fromarray(frame) for view in views
-              for frame in view.view(len(clip), 3, size, size).permute(0, 2, 3, 1).numpy()]
-    check_crops(images, places, clip, size, flip=crops == 10)
-
-
-def test_protocols_count_views_and_refuse_what_cannot_be():
-    assert (TestProtocol().views, TestProtocol(10, dense=True).views, TestProtocol(3, twice=True).views) == (1, 100, 6)
-    with pytest.raises(UserError, match="test_crops 4: choose 1, 3, 5, 10"):
-        TestProtocol(4)
-    with pytest.raises(UserError, match="exclude each other"):
-        TestProtocol(dense=True, twice=True)

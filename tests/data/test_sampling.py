@@ -134,7 +134,7 @@ def test_training_clips_stay_within_the_video_and_in_order(num_frames, t, length
 
 @settings(max_examples=200, deadline=None)
 @given(FRAMES, st.integers(1, 64), SEEDS)
-def test_dense_clips_are_64_neighbouring_frames(num_frames, t, seed):
+def test_dense_clips_are_64_neighboring_frames(num_frames, t, seed):
     clips = [sample_dense_train(num_frames, t, seeded(seed)), sample_dense_val(num_frames, t)]
     ten = sample_dense_test(num_frames, t)
     clips += [ten[i * t:(i + 1) * t] for i in range(10)]
@@ -156,7 +156,7 @@ def test_ten_dense_clips_reach_from_the_first_frame_to_the_last_start(num_frames
     assert max(steps) - min(steps) <= 1
 
 
-def test_a_dense_clip_of_more_segments_than_frames_is_refused():
+def test_a_dense_clip_with_more_segments_than_frames_is_refused():
     for sample in (sample_dense_train, sample_dense_val, sample_dense_test):
         with pytest.raises(UserError, match="num_segments 65 with dense_sample: choose 64 or fewer"):
             sample(300, 65)

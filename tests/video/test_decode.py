@@ -134,7 +134,7 @@ def test_truncation_is_measured_and_what_follows_the_video_does_not_matter(tmp_p
         assert missing_bytes(tmp_path / name) == 77 + (len(whole) % 2 if name == "v.avi" else 0)
 
 
-def test_a_damaged_frame_is_no_frame(tmp_path):
+def test_damaged_frames_are_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), np.uint8)
     content = bytearray(encode(tmp_path / "v.mp4", list(noise)).read_bytes())
     middle = len(content) // 2

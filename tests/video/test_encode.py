@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_read(tmp_path, suffix, codec, intra_only):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_intra_only_files_do_not_tell_the_order_of_coding(tmp_path, suffix):
+def test_intra_only_files_do_not_reveal_the_coding_order(tmp_path, suffix):
     """Coded backwards, each frame comes out bit for bit the same; an ordinary file fails this."""
     frames = moving_frames() + np.random.default_rng(0).integers(0, 12, (14, 48, 64, 3), np.uint8)
     same = {}

@@ -116,7 +116,7 @@ def test_killed_and_started_again_equals_an_undisturbed_run(tmp_path):
     assert pack(frames, killed, per_shard=1).existing == 30
 
 
-def test_what_is_wrong_is_said(directories, shards, tmp_path, monkeypatch, capfd):
+def test_errors_name_the_file_and_what_to_do(directories, shards, tmp_path, monkeypatch, capfd):
     read = Shards(shards).read
     with pytest.raises(FileNotFoundError, match="not in the shards"):
         read(shards / "a b" / "000008.jpg")
@@ -158,6 +158,6 @@ def test_main_trains_from_shards(tmp_path, monkeypatch, capfd):
     assert losses("--root_path", tmp_path / "shards") == losses() != []
 
 
-def test_checking_wants_the_directories(shards, tmp_path, monkeypatch, capfd):
+def test_checking_needs_the_directories(shards, tmp_path, monkeypatch, capfd):
     lists = write_list(tmp_path / "list.txt", VIDEOS)
     assert_refused(run(monkeypatch, capfd, "tools.check_dataset", lists, "--root_path", shards), "shards in", "--root_path")

@@ -1,50 +1,24 @@
-"""Frames straight from videos: those of a full decode, whatever the codec, the container and the time stamps."""
-import ctypes
+"""Single frames of video files: those of a full decode, whatever the codec, the container and the time stamps."""
 import os
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
 
-import av
 import numpy as np
 import pytest
-import torch
 from av.video.reformatter import VideoReformatter
-from PIL import Image
 
 from ops.common.errors import UserError
-from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
-from ops.data.list_files import read_list
-from ops.data.loader import make_loader, set_epoch
-from ops.data.training_crop import TrainingCrop
-from ops.data.tsn_dataset import BadVideo, TSNDataSet
 from ops.prepare.extract import QUALITY, extract_video
 from ops.video import frame_index as frame_index_module
 from ops.video import video_files as video_source
 from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
-from ops.video.frame_index import frame_index, padded_packet, scan
-from ops.video.frames import make_source
+from ops.video.frame_index import frame_index, scan
 from ops.video.video_files import VideoFiles, read_frames
 from tests.helpers.clips import clip, coded_image, encode, number_of, real_video
+from tests.helpers.datasets import refused
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    directory = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("TSM_CACHE", str(directory))
-    frame_index_module._frame_index.cache_clear()
-    return directory
-
-
-@contextmanager
-def refused(*words):
-    """A UserError of one line with all of `words` in it."""
-    with pytest.raises(UserError) as info:
-        yield
-    assert "\n" not in str(info.value)
-    for word in words:
-        assert str(word) in str(info.value), str(info.value)
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def raw(frame):
@@ -67,8 +41,6 @@ def check_frames(path, sets=6, most=8):
         assert set(frames) == set(indices)
         assert all(raw(frames[i]) == wanted[i - 1] for i in indices), indices
 
-
-# ---- the right frames -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4", "carphone_distorted.mp4"])
 def test_real_videos_give_the_frames_of_a_full_decode(name):
@@ -117,7 +89,7 @@ def test_encoded_videos_give_the_frames_of_a_full_decode(kind, tmp_path, monkeyp
     check_frames(path)
 
 
-def test_the_kinds_are_what_they_are_called(tmp_path):
+def test_the_kinds_of_videos_are_what_they_are_called(tmp_path):
     """The videos above would prove little if the encoder had not made what was asked for."""
     name, options, encoder = KINDS["edit list cuts the beginning"]
     cut = scan(clip(tmp_path / name, 80, options=encoder, **options))
@@ -127,7 +99,7 @@ def test_the_kinds_are_what_they_are_called(tmp_path):
     assert (reordered.packets[:, 1] & 1).sum() == 1
 
 
-def test_a_container_that_cannot_be_searched_is_read_from_its_beginning(tmp_path, monkeypatch):
+def test_a_container_without_seeking_is_read_from_its_start(tmp_path, monkeypatch):
     path = clip(tmp_path / "v.mkv", 40, options={"bf": "2", "g": "8"})
     index = replace(frame_index(path), codec=None)
     monkeypatch.setattr(video_source, "frame_index", lambda video: index)
@@ -143,14 +115,14 @@ def test_a_container_that_cannot_be_searched_is_read_from_its_beginning(tmp_path
     assert any(asked)
 
 
-def test_codecs_whose_packets_tell_nothing_are_counted(tmp_path, monkeypatch):
+def test_other_codecs_are_counted_by_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(frame_index_module, "_ONE_TO_ONE", set())
     path = clip(tmp_path / "v.avi", 30, options={"bf": "2"})
     assert frame_index(path).packets.size == 0
     check_frames(path)
 
 
-def test_images_are_those_that_extraction_writes(tmp_path):
+def test_images_are_the_ones_that_extraction_writes(tmp_path):
     """The same index is the same frame: its JPEG has the very bytes of the extracted file."""
     clip(tmp_path / "v.mp4", 30, options={"bf": "3"})
     extract_video(tmp_path / "v.mp4", tmp_path / "frames", height=0)
@@ -173,7 +145,16 @@ def test_slices_are_slices_of_the_image(rotate, tmp_path):
             assert np.array_equal(lazy[top:bottom, left:right], whole[top:bottom, left:right])
 
 
-def test_only_what_the_frames_lean_on_is_decoded(tmp_path, monkeypatch):
+def test_frames_of_a_clip_have_one_size(tmp_path):
+    path = clip(tmp_path / "v.mp4", 3)
+    frames = read_frames(path, [1, 2])
+    wide = video_source.VideoImage(frames[2], (48, 32), VideoReformatter())
+    assert wide[0:32, 0:48].shape == (32, 48, 3)
+    assert np.array_equal(wide[0:32, 0:48], np.asarray(frame_image(frames[2], (48, 32), VideoReformatter())))
+    assert upright_size(frames[1], 0) == (96, 64) and coded_image(0).shape == (64, 96, 3)
+
+
+def test_only_what_the_frames_depend_on_is_decoded(tmp_path, monkeypatch):
     path = clip(tmp_path / "v.mp4", 100, options={"bf": "0", "g": "10", "x264-params": "scenecut=0"})
     fed = []
     between = video_source._Direct.between
@@ -182,71 +163,6 @@ def test_only_what_the_frames_lean_on_is_decoded(tmp_path, monkeypatch):
     frames = read_frames(path, [3, 55, 58, 100])
     assert [number_of(frame.to_image()) for frame in frames.values()] == [2, 54, 57, 99]
     assert [number for number, _ in fed] == [*range(0, 3), *range(50, 58), *range(90, 100)]
-
-
-# ---- the index ------------------------------------------------------------------------------------------------
-
-def indices_in(cache):
-    return list(cache.rglob("*.idx"))
-
-
-def test_an_index_is_kept_and_belongs_to_one_state_of_a_file(tmp_path, cache, monkeypatch):
-    path = clip(tmp_path / "v.mp4", 10)
-    first = frame_index(path)
-    assert first.count == 10 and len(indices_in(cache)) == 1
-    frame_index_module._frame_index.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(frame_index_module, "scan", lambda video: pytest.fail("scanned again"))
-        again = frame_index(path)
-    assert np.array_equal(again.packets, first.packets) and again.codec == first.codec and again.count == 10
-    clip(path, 14)
-    os.utime(path, ns=(1, 1))
-    assert frame_index(path).count == 14 and len(indices_in(cache)) == 2
-    assert number_of(VideoFiles(tmp_path).load("v.mp4", [13])[0]) == 12
-
-
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:50], lambda b: b[:-1], lambda b: b"x" + b,
-                                    lambda b: b.replace(b'"count": 10', b'"count": 11')])
-def test_a_damaged_index_is_made_again(damage, tmp_path, cache):
-    path = clip(tmp_path / "v.mp4", 10)
-    frame_index(path)
-    file, = indices_in(cache)
-    whole = file.read_bytes()
-    file.write_bytes(damage(whole))
-    frame_index_module._frame_index.cache_clear()
-    assert frame_index(path).count == 10
-    assert file.read_bytes() == whole
-
-
-def test_without_a_cache_directory_videos_load_all_the_same(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("TSM_CACHE", str(tmp_path / "file"))
-    assert frame_index(clip(tmp_path / "v.mp4", 5)).count == 5
-
-
-def test_decoders_read_zeros_behind_a_packet():
-    """MPEG-4's looks at what follows an image: memory of other uses there would paint blocks at random."""
-    for size in range(1, 400):
-        packet = padded_packet(b"\x11" * size)
-        assert bytes(packet) == b"\x11" * size
-        assert ctypes.string_at(packet.buffer_ptr + size, 64) == bytes(64)
-
-
-def test_packets_that_lie_are_found_out(tmp_path, monkeypatch):
-    """A hidden packet taken for a frame: the video is decoded to count, and its frames are the right ones."""
-    path = clip(tmp_path / "v.webm", 30, options={"auto-alt-ref": "0", "lag-in-frames": "0"})
-    content = bytearray(path.read_bytes())
-    content[scan(path).packets[12, 2]] &= ~0x10  # VP8's show_frame: image 12 is decoded, but not shown
-    path.write_bytes(content)
-    images = [*range(12), *range(13, 30)]
-    assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == images
-    assert scan(path).count == 29
-    monkeypatch.setattr(frame_index_module, "_flags", lambda packet, codec: 2 + packet.is_keyframe)
-    assert frame_index(path).count == 30
-    assert [number_of(image) for image in VideoFiles(tmp_path).load("v.webm", range(1, 30))] == images
-    assert frame_index(path).count == 29
-    with refused(path, "frame 30 is requested, but it has 29"):
-        VideoFiles(tmp_path).load("v.webm", [4, 30])
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------
@@ -291,122 +207,3 @@ def test_damaged_videos_give_their_own_frames_or_a_reason(name, tmp_path):
             assert str(tmp_path / f"{trial}{name}") in str(error) and "\n" not in str(error)
             outcomes.add("refused")
     assert "refused" in outcomes
-
-
-# ---- data sets ------------------------------------------------------------------------------------------------
-
-@pytest.fixture
-def mixed(tmp_path):
-    """One video as file and as directory of frames, and another without a number of frames in the list."""
-    clip(tmp_path / "a clip.mp4", 40, options={"bf": "2"})
-    clip(tmp_path / "b.webm", 24)
-    extract_video(tmp_path / "a clip.mp4", tmp_path / "a clip", height=0)
-    (tmp_path / "list.txt").write_text("a clip.mp4 40 0\na clip 40 1\na clip.mp4 2\nb.webm 3\n")
-    return tmp_path
-
-
-def numbers(images):
-    return [number_of(image) + 1 for image in images]
-
-
-def test_frames_and_videos_are_one_kind_of_record(mixed):
-    assert [(r.path, r.num_frames, r.label) for r in read_list(mixed / "list.txt")] == [
-        ("a clip.mp4", 40, 0), ("a clip", 40, 1), ("a clip.mp4", 0, 2), ("b.webm", 0, 3)]
-    data = TSNDataSet(mixed, mixed / "list.txt", 4, image_tmpl="{:06d}.jpg", random_shift=False)
-    items = [data[i] for i in range(4)]
-    assert [numbers(item) for item, _ in items] == [[6, 16, 26, 36]] * 3 + [[4, 10, 16, 22]]
-    assert [label for _, label in items] == [0, 1, 2, 3]
-    for ours, theirs in zip(items[0][0], items[1][0]):  # but for the JPEG
-        difference = np.abs(np.asarray(ours, int) - np.asarray(theirs, int))
-        assert difference.mean() < 1.5
-    for epoch in range(3):  # training: the same draws, whichever form
-        torch.manual_seed(epoch)
-        first = data.source.load("a clip.mp4", data.segment_frames(40))
-        torch.manual_seed(epoch)
-        assert numbers(first) == numbers(data.source.load("a clip", data.segment_frames(40)))
-
-
-def test_formats_can_be_told(mixed):
-    def load(data_format, line):
-        (mixed / "one.txt").write_text(line)
-        return TSNDataSet(mixed, mixed / "one.txt", 2, image_tmpl="{:06d}.jpg", random_shift=False,
-                          data_format=data_format)[0][0]
-    assert isinstance(load("auto", "a clip 40 0")[0], Image.Image)
-    assert numbers(load("video", "b 24 0")) == numbers(load("video", "b.webm 24 0")) == [7, 19]
-    assert numbers(load("frames", "a clip 40 0")) == numbers(load("video", "a clip 40 0")) == [11, 31]
-    with refused("missing frame", "b.webm"):
-        load("frames", "b.webm 24 0")
-    with refused("'b.webm' has no number of frames"):
-        load("frames", "b.webm 0")
-    with refused("data_format 'tar'", "auto or frames or video"):
-        load("tar", "b.webm 24 0")
-    with refused("data_format video with Flow"):
-        make_source(mixed, "flow_{}_{:05d}.jpg", modality="Flow", data_format="video")
-    (mixed / "b.mp4").write_bytes(b"")
-    with refused("ambiguous", "b.mp4", "b.webm"):
-        load("video", "b 24 0")
-    extract_video(mixed / "b.webm", mixed / "named like.mp4", height=0)
-    assert numbers(load("auto", "named like.mp4 24 0")) == [7, 19]  # a directory of frames
-
-
-@pytest.mark.parametrize("line", ["a clip 3", "b.webm", "b.webm x", "b.webm 1.5", "b.webm 99999999999 1", ".mp4x 3"])
-def test_lines_of_another_form(line, tmp_path):
-    (tmp_path / "list.txt").write_text(line)
-    with refused("list.txt:1: ", "is not of the form: path num_frames label"):
-        read_list(tmp_path / "list.txt")
-
-
-def test_bad_videos_are_left_out_with_their_reason(mixed):
-    whole = (mixed / "b.webm").read_bytes()
-    (mixed / "b.webm").write_bytes(whole[:len(whole) // 2])
-    (mixed / "list.txt").write_text("b.webm 0\ngone.mp4 30 1\na clip.mp4 2\n")
-    data = TSNDataSet(mixed, mixed / "list.txt", 4, transform=ToClipTensor(), skip_bad=True)
-    assert isinstance(data[0], BadVideo) and "truncated" in data[0].reason and data[0].path == "b.webm"
-    assert isinstance(data[1], BadVideo) and "missing video" in data[1].reason
-    assert data[2][1] == 2
-
-
-class Unable:
-    """A VideoReformatter to which the second image is of no kind it knows."""
-    done = 0
-
-    def reformat(self, *args, **options):
-        self.done += 1
-        if self.done == 2:
-            raise av.FFmpegError(22, "Invalid argument")
-        return VideoReformatter().reformat(*args, **options)
-
-
-@pytest.mark.parametrize("transform", [TrainingCrop(GroupMultiScaleCrop(32)), ToClipTensor()])
-def test_frames_that_cannot_be_converted_are_named_or_left_out(mixed, monkeypatch, transform):
-    monkeypatch.setattr(video_source, "VideoReformatter", Unable)
-    options = dict(num_segments=4, transform=transform, random_shift=False)
-    data = TSNDataSet(mixed, mixed / "list.txt", **options)
-    with refused(f"unreadable video: {mixed / 'a clip.mp4'}: frame 16 cannot be converted: Invalid argument"):
-        data[0]
-    bad = TSNDataSet(mixed, mixed / "list.txt", skip_bad=True, **options)[0]
-    assert isinstance(bad, BadVideo) and "frame 16 cannot be converted" in bad.reason and bad.path == "a clip.mp4"
-
-
-def test_workers_change_nothing_with_videos(mixed):
-    transform = TrainingCrop(GroupMultiScaleCrop(32))
-    data = TSNDataSet(mixed, mixed / "list.txt", 4, image_tmpl="{:06d}.jpg", transform=transform, seed=5,
-                      mirror_labels=[1, 0, 2, 3])
-    results = []
-    for workers in (0, 2):
-        loader = make_loader(data, 2, workers=workers, train=True, seed=5)
-        for epoch in (0, 1):
-            set_epoch(loader, epoch)
-            results.append([(batch.clips, batch.labels) for batch in loader])
-    for alone, together in zip(results[:2], results[2:]):
-        assert all(torch.equal(a, b) and torch.equal(c, d) for (a, c), (b, d) in zip(alone, together, strict=True))
-    assert not torch.equal(results[0][0][0], results[1][0][0])
-
-
-def test_a_clips_images_have_one_size(tmp_path):
-    path = clip(tmp_path / "v.mp4", 3)
-    frames = read_frames(path, [1, 2])
-    wide = video_source.VideoImage(frames[2], (48, 32), VideoReformatter())
-    assert wide[0:32, 0:48].shape == (32, 48, 3)
-    assert np.array_equal(wide[0:32, 0:48], np.asarray(frame_image(frames[2], (48, 32), VideoReformatter())))
-    assert upright_size(frames[1], 0) == (96, 64) and coded_image(0).shape == (64, 96, 3)
