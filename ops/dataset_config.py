@@ -138,11 +138,12 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
     """The paths and classes of a data set. UserError for an unknown name.
 
     root: see `dataset_root`. train_list, val_list, root_path: replace the table's paths where given. dataset_file: the
-    yaml file of the user's own data sets (default: datasets.yaml in the repository's root). needed: "train_list" or
-    "val_list", which must exist and be readable.
+    yaml file of the user's own data sets (default: datasets.yaml in the repository's root). needed: "train_list", "val_list"
+    or both, for the lists that must exist.
     """
     replaced = {"train_list": train_list, "val_list": val_list, "root": root_path}
-    entry, files = _look_up(name, modality, dataset_file, [key for key, path in replaced.items() if path])
+    entry, files = _look_up(name, modality, dataset_file=dataset_file,
+                            replaced=[key for key, path in replaced.items() if path])
     base = dataset_root(root)
     if entry.prepare and not root_path:
         entry.prepare(base)
@@ -150,13 +151,13 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
              "val_list": Path(val_list or base / files.val_list)}
     for key in needed:
         if not lists[key].is_file():
-            read_list(lists[key])  # raises the same error as the loader would, but before anything is built
+            read_list(lists[key])  # raises the loader's error, but before anything is built
     names = read_categories(base / entry.categories) if entry.categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
                         frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
 
 
-def _look_up(name: str, modality: str, dataset_file: Optional[str], replaced: list[str]) -> tuple[DataSet, Files]:
+def _look_up(name: str, modality: str, *, dataset_file: Optional[str], replaced: list[str]) -> tuple[DataSet, Files]:
     """replaced: keys of a user's data set whose paths are not used, and need not exist."""
     own = user_datasets(dataset_file) if dataset_file or name not in DATASETS else {}
     if name in own:

@@ -55,7 +55,7 @@ def main() -> int:
                         " needs a directory of videos per class, or a --csv file")
     splits = split_videos(list(usable.counts), args.split_by, share=args.val, seed=args.seed, pattern=args.source_pattern)
     register(args.dataset_file, write_dataset(args.name, usable, splits, out=out), taken=DATASETS, replace=args.replace)
-    report(args, usable, splits, out)
+    report(args, usable, splits, out=out)
     return 2 if usable.bad and not args.allow_missing else 0
 
 
@@ -128,7 +128,7 @@ def log_unusable(usable: UsableVideos, lost_classes: set[str]) -> None:
         log.warning("no class: %r: none of its videos can be read", label)
 
 
-def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[LabeledVideo]], out: Path) -> None:
+def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[LabeledVideo]], *, out: Path) -> None:
     """Print the table of classes and the commands to check and train; log warnings about the split."""
     print("\n".join(class_table(splits, args.source_pattern)))
     labels = {split: {video.label for video in videos} for split, videos in splits.items()}

@@ -77,12 +77,13 @@ def _parse_20bn_csv(prefix: str, labels: Path) -> Annotations:
     for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         file = (find_label_file if split != "test" else find_optional)(labels, f"{prefix}-{name}.csv")
         if file is not None:
-            videos = [_parse_20bn_line(text, numbers, split, f"{file}, line {number}") for number, text in read_lines(file)]
+            videos = [_parse_20bn_line(text, numbers, split=split, where=f"{file}, line {number}")
+                      for number, text in read_lines(file)]
             splits.append(_folder_split(split, videos))
     return Annotations(splits, classes)
 
 
-def _parse_20bn_line(text: str, numbers: dict[str, int], split: str, where: str) -> Annotation:
+def _parse_20bn_line(text: str, numbers: dict[str, int], *, split: str, where: str) -> Annotation:
     name, _, label = text.partition(";")
     unlabeled = split == "test" and not label
     return Annotation((check_name(name, where),), 0 if unlabeled else class_number(label, numbers, where))
@@ -261,7 +262,8 @@ def parse_hmdb51(labels: Path) -> Annotations:
             if (name, n) not in files:
                 raise UserError(f"{labels}: there is no {name}_test_split{n}.txt, but other classes have split {n}")
             for number, text in read_lines(files[name, n]):
-                mark, video = _parse_hmdb51_line(f"{files[name, n]}, line {number}", text, name, label)
+                where = f"{files[name, n]}, line {number}"
+                mark, video = _parse_hmdb51_line(text, class_name=name, label=label, where=where)
                 marked[mark].append(video)
         splits += [_numbered_split(f"hmdb51_rgb_{split}_split_{n}", marked[mark])
                    for split, mark in (("train", "1"), ("val", "2"))]
@@ -281,7 +283,7 @@ def _hmdb51_files(labels: Path) -> dict[tuple[str, str], Path]:
                     "labels")
 
 
-def _parse_hmdb51_line(where: str, text: str, class_name: str, label: int) -> tuple[str, Annotation]:
+def _parse_hmdb51_line(text: str, *, class_name: str, label: int, where: str) -> tuple[str, Annotation]:
     match = re.fullmatch(r"(.+)\s+([012])", text)
     if match is None:
         raise UserError(f"{where}: must be `video.avi M` with M 0, 1 or 2, got {text[:60]!r}")

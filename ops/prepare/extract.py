@@ -33,12 +33,12 @@ def extract_video(video: Path, directory: Path, template: str = "{:06d}.jpg", *,
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise UserError(f"{directory} exists already and is not empty: delete it to extract the video again")
     with temporary_directory(directory) as temporary:
-        count = _write_frames(video, temporary / template, height, quality, stopped)
+        count = _write_frames(video, temporary / template, height=height, quality=quality, stopped=stopped)
         put_in_place(temporary, directory)
     return count
 
 
-def _write_frames(video: Path, template: Path, height: int, quality: int, stopped: Callable[[], bool]) -> int:
+def _write_frames(video: Path, template: Path, *, height: int, quality: int, stopped: Callable[[], bool]) -> int:
     scaler, size, number = VideoReformatter(), (0, 0), 0
     for number, frame in enumerate(decoded_frames(video), start=1):
         if stopped():

@@ -111,14 +111,14 @@ def extract_all(jobs: Sequence[Job], dst: Path, work: Callable[[Job], int], *, f
             agree_on_settings(dst / record, settings, content=content,
                               foreign=f"{content} of {existing} of these videos" if existing else "")
             summary = ExtractionSummary(videos=len(jobs), existing=existing)
-            _run(waiting, work, workers, summary, description=f"extracting {content}")
+            _run(waiting, work, summary, workers=workers, description=f"extracting {content}")
     except OSError as error:
         raise UserError(f"cannot write the {content} to {dst}: {error}") from None
     summary.seconds = time.monotonic() - started
     return summary
 
 
-def _run(jobs: Sequence[Job], work: Callable[[Job], int], workers: Optional[int], summary: ExtractionSummary, *,
+def _run(jobs: Sequence[Job], work: Callable[[Job], int], summary: ExtractionSummary, *, workers: Optional[int],
          description: str) -> None:
     with closing(run_jobs(partial(_attempt, work), jobs, workers, name=lambda job: job.name)) as outcomes, \
             progress(total=len(jobs), desc=description, unit="video") as bar:

@@ -90,7 +90,7 @@ def inspect_video(root: Path, video: str, template: str, *, num_frames: Optional
         if is_file:
             _inspect_file(report, VideoFiles(root).path(video), full)
         else:
-            _inspect_directory(report, root, video, template, full)
+            _inspect_directory(report, root, video, template=template, full=full)
     except UserError as error:
         report.add_finding("missing", str(error))
     if report.count and not {"gap", "index_base"} & set(report.findings):  # with these the count means nothing
@@ -112,7 +112,7 @@ def _frames_to_decode(count: int, full: bool) -> list[int]:
 
 # ---- frame directories ------------------------------------------------------------------------------------------
 
-def _inspect_directory(report: VideoReport, root: Path, video: str, template: str, full: bool) -> None:
+def _inspect_directory(report: VideoReport, root: Path, video: str, *, template: str, full: bool) -> None:
     directory, files_of = frame_files(root, video, template)
     try:
         names = set(os.listdir(directory))
@@ -190,11 +190,11 @@ def _inspect_file(report: VideoReport, file: Path, full: bool) -> None:
         if full:
             count, scaler = 0, VideoReformatter()
             for count, frame in enumerate(decoded_frames(file), 1):
-                _add_video_frame(report, count, frame, scaler)
+                _add_video_frame(report, frame, number=count, scaler=scaler)
             report.count = count
         else:
             for number, frame in sorted(read_frames(file, _frames_to_decode(report.count, full)).items()):
-                _add_video_frame(report, number, frame, VideoReformatter())
+                _add_video_frame(report, frame, number=number, scaler=VideoReformatter())
     except FileNotFoundError:
         report.add_finding("missing", f"no file {file}")
     except (BrokenVideo, av.FFmpegError, OSError, ValueError) as error:
@@ -203,7 +203,7 @@ def _inspect_file(report: VideoReport, file: Path, full: bool) -> None:
         report.add_finding(kind, reason)
 
 
-def _add_video_frame(report: VideoReport, number: int, frame: av.VideoFrame, scaler: VideoReformatter) -> None:
+def _add_video_frame(report: VideoReport, frame: av.VideoFrame, *, number: int, scaler: VideoReformatter) -> None:
     image = frame_image(frame, upright_size(frame, 0), scaler)
     report.add_frame(image, identifies=number in (1, _middle(report.count)))
     if frame.format.name.startswith(("gray", "mono", "ya8", "ya16")):

@@ -32,7 +32,7 @@ def write_lists(annotations: Annotations, frames: Path, out: Path, *, template: 
     frames: the frame root. template: file name of frame n, such as `{:06d}.jpg`. workers: threads that count frames.
     Raises UserError when no video at all has frames, or when the lists cannot be written.
     """
-    counted = _count_all(annotations, frames, template, workers)
+    counted = _count_all(annotations, frames, template=template, workers=workers)
     if not any(count for _, count, _ in counted.values()):
         directory, _, reason = next(iter(counted.values()), ("", 0, "the label files name no video"))
         raise UserError(f"none of the {len(counted)} videos has frames in {frames} ({directory}: {reason}):"
@@ -43,13 +43,13 @@ def write_lists(annotations: Annotations, frames: Path, out: Path, *, template: 
         if annotations.classes is not None:
             write_lines(out / "category.txt", annotations.classes)
         for split in annotations.splits:
-            _write_split(split, counted, out, summary)
+            _write_split(split, counted, summary)
     except OSError as error:
         raise UserError(f"cannot write the lists to {out}: {error}") from None
     return summary
 
 
-def _count_all(annotations: Annotations, frames: Path, template: str, workers: int) -> dict[Annotation, Counted]:
+def _count_all(annotations: Annotations, frames: Path, *, template: str, workers: int) -> dict[Annotation, Counted]:
     videos = list(dict.fromkeys(video for split in annotations.splits for video in split.videos))
     counted: dict[Annotation, Counted] = {}
     with ThreadPool(max(1, workers)) as pool, progress(total=len(videos), desc="counting frames", unit="video") as bar:
@@ -71,13 +71,13 @@ def _count(video: Annotation, frames: Path, template: str) -> Counted:
     return video.directories[0], 0, f"no directory of frames{reason}"
 
 
-def _write_split(split: Split, counted: dict[Annotation, Counted], out: Path, summary: ListSummary) -> None:
+def _write_split(split: Split, counted: dict[Annotation, Counted], summary: ListSummary) -> None:
     found = [(*counted[video], video.label) for video in split.videos]
     lines = [format_line(directory, count, label) for directory, count, reason, label in found if not reason]
     missing = [(directory, reason) for directory, _, reason, _ in found if reason]
-    write_lines(out / split.file, lines)
+    write_lines(summary.out / split.file, lines)
     summary.listed[split.file] = len(lines)
-    (out / split.missing_file).unlink(missing_ok=True)
+    (summary.out / split.missing_file).unlink(missing_ok=True)
     if missing:
-        write_lines(out / split.missing_file, [f"{directory}\t{reason}" for directory, reason in missing])
+        write_lines(summary.out / split.missing_file, [f"{directory}\t{reason}" for directory, reason in missing])
         summary.missing[split.missing_file] = missing

@@ -151,7 +151,7 @@ def extract_flow(source: Path, directory: Path, layout: str = "ucf", *, method: 
                 raise Stopped
             if before is not None:
                 count += 1
-                images = scale_flow(_flow_between(flow, before, frame, count), bound)
+                images = scale_flow(_flow_between(flow, before, frame, number=count), bound)
                 _save_images(images, [temporary / name.format(count) for name in templates], quality)
             before = frame
         if not count:
@@ -160,7 +160,7 @@ def extract_flow(source: Path, directory: Path, layout: str = "ucf", *, method: 
     return count
 
 
-def _flow_between(flow: FlowFunction, first: np.ndarray, second: np.ndarray, number: int) -> np.ndarray:
+def _flow_between(flow: FlowFunction, first: np.ndarray, second: np.ndarray, *, number: int) -> np.ndarray:
     try:
         return flow(first, second)
     except cv2.error as error:  # for example for frames of a few pixels

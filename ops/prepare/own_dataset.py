@@ -43,7 +43,7 @@ def check_videos(root: Path, videos: Sequence[LabeledVideo], workers: int) -> Us
         report = inspect_video(root, video.path, usable.template)
         return report.count, "; ".join(report.fatal.values())
 
-    _collect(usable, videos, check, workers, description="checking")
+    _collect(usable, videos, check, workers=workers, description="checking")
     return usable
 
 
@@ -71,7 +71,7 @@ def extract_videos(root: Path, videos: Sequence[LabeledVideo], target: Path, *, 
         except (UserError, OSError) as error:
             return 0, str(error)
 
-    _collect(usable, videos, extract, workers, description="extracting")
+    _collect(usable, videos, extract, workers=workers, description="extracting")
     usable.counts = {video._replace(path=directories[video]): count for video, count in usable.counts.items()}
     return usable
 
@@ -80,8 +80,8 @@ def _stem(path: str) -> str:
     return path.rsplit(".", 1)[0] if is_video_name(path) else path
 
 
-def _collect(usable: UsableVideos, videos: Sequence[LabeledVideo], work: Callable[[LabeledVideo], tuple[int, str]],
-             workers: int, *, description: str) -> None:
+def _collect(usable: UsableVideos, videos: Sequence[LabeledVideo], work: Callable[[LabeledVideo], tuple[int, str]], *,
+             workers: int, description: str) -> None:
     """work: video -> (number of frames, why it cannot be used: "" if it can)."""
     with ThreadPool(workers) as pool, progress(total=len(videos), desc=description, unit="video") as bar:
         for video, (count, reason) in zip(videos, pool.imap(work, videos)):

@@ -66,7 +66,7 @@ def read_dataset_file(path: Path, taken: Collection[str] = ()) -> dict[str, User
 
 
 def _parse(text: str, path: Path, taken: Collection[str] = ()) -> dict[str, UserDataSet]:
-    return {key: _entry(key, node, path, line, taken) for key, node, line in _pairs(_compose(text, path), path)}
+    return {key: _entry(key, node, path, line=line, taken=taken) for key, node, line in _pairs(_compose(text, path), path)}
 
 
 def _compose(text: str, path: Path) -> Optional[yaml.Node]:
@@ -96,7 +96,7 @@ def _pairs(node: Optional[yaml.Node], path: Path, what: str = "the file") -> Ite
         yield key.value, value, line
 
 
-def _entry(name: str, node: yaml.Node, path: Path, line: int, taken: Collection[str]) -> UserDataSet:
+def _entry(name: str, node: yaml.Node, path: Path, *, line: int, taken: Collection[str]) -> UserDataSet:
     place = f"{path}:{line}"
     if reason := unusable_name(name, taken):
         raise UserError(f"{place}: {reason}")
@@ -106,7 +106,7 @@ def _entry(name: str, node: yaml.Node, path: Path, line: int, taken: Collection[
             raise UserError(f"{path}:{number}: unknown key {key!r} of data set {name!r}: choose from {', '.join(KEYS)}")
         if not isinstance(value, yaml.ScalarNode) or not value.value:
             raise UserError(f"{path}:{number}: {key} of data set {name!r} must be text (in quotes if it contains braces)")
-        values[key] = _value(key, value.value, path, number)
+        values[key] = _value(key, value.value, path, line=number)
     missing = [key for key in KEYS[:3] if key not in values]
     if ("categories" in values) == ("num_class" in values):
         missing.append("either categories or num_class")
@@ -115,7 +115,7 @@ def _entry(name: str, node: yaml.Node, path: Path, line: int, taken: Collection[
     return UserDataSet(name, **values, place=place)
 
 
-def _value(key: str, text: str, path: Path, line: int) -> Any:
+def _value(key: str, text: str, path: Path, *, line: int) -> Any:
     if key == "num_class":
         if not re.fullmatch("[1-9][0-9]{0,8}", text):
             raise UserError(f"{path}:{line}: num_class {text[:40]!r}: choose 1 or more classes")
@@ -165,8 +165,8 @@ def register(path: Path, entry: UserDataSet, *, taken: Collection[str] = (), rep
     path = Path(path)
     entries = check_name(path, entry.name, entry.train_list, taken=taken, replace=replace)
     text = path.read_text(encoding="utf-8-sig") if path.exists() else _HEADER
-    block = _block(entry, path)
-    text = _with_block(text, entry.name, block, path)
+    block = _format_entry(entry, path)
+    text = _replace_entry(text, entry.name, block, path=path)
     try:
         written = _parse(text, path, taken)
     except UserError:
@@ -178,20 +178,21 @@ def register(path: Path, entry: UserDataSet, *, taken: Collection[str] = (), rep
         file.write(text)
 
 
-def _block(entry: UserDataSet, path: Path) -> str:
+def _format_entry(entry: UserDataSet, path: Path) -> str:
     """The entry as yaml; a path inside the file's own directory is written relative to it."""
     base = Path(os.path.abspath(path)).parent
     values: Mapping[str, Any] = {key: asdict(entry)[key] for key in KEYS}
-    texts = {key: _shortened(value, base) if isinstance(value, Path) else value
+    texts = {key: _relative_inside(value, base) if isinstance(value, Path) else value
              for key, value in values.items() if value is not None and (key, value) != ("template", TEMPLATE)}
     return yaml.safe_dump({entry.name: texts}, sort_keys=False, allow_unicode=True, width=1 << 20)
 
 
-def _shortened(path: Path, base: Path) -> str:
+def _relative_inside(path: Path, base: Path) -> str:
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
-def _with_block(text: str, name: str, block: str, path: Path) -> str:
+def _replace_entry(text: str, name: str, block: str, *, path: Path) -> str:
+    """The file's text with `block` in place of the entry `name`, or at the end if there is none."""
     lines = text.splitlines(keepends=True)
     start = next((line - 1 for key, _, line in _pairs(_compose(text, path), path) if key == name), None)
     if start is None:

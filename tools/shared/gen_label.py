@@ -11,7 +11,7 @@ from ops.prepare.annotations import Annotations
 from ops.prepare.list_writer import ListSummary, write_lists
 
 
-def gen_label(description: Optional[str], dataset: str, labels: str, parse: Callable[[Path], Annotations]) -> int:
+def gen_label(description: Optional[str], *, dataset: str, labels: str, parse: Callable[[Path], Annotations]) -> int:
     """The whole command: parse sys.argv, write the lists, report. Returns the exit status (2: videos are missing).
 
     dataset: its name in the table, which has the places of frames and lists. labels: the directory of its label

@@ -70,7 +70,7 @@ def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, *, size: Size 
         with only_run(out):
             remove_leftovers(out, recursive=True)
             missing = [index for index in range(1, videos + 1) if not _is_made(_video(out, settings, index))]
-            _make_videos(out, settings, labels, missing, workers)
+            _make_videos(out, settings, labels, indices=missing, workers=workers)
             _write_lists(out, settings, labels)
         size_on_disk = sum(_video(out, settings, index).stat().st_size for index in range(1, videos + 1))
     except OSError as error:
@@ -115,7 +115,7 @@ def _is_made(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _make_videos(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int],
+def _make_videos(out: Path, settings: Settings, labels: Sequence[int], *, indices: Sequence[int],
                  workers: int) -> None:
     batches = [indices[start:start + BATCH] for start in range(0, len(indices), BATCH)]
     with closing(run_jobs(partial(_make_batch, out, settings, labels), batches, workers, name=_batch_name)) as outcomes, \
@@ -129,13 +129,13 @@ def _batch_name(indices: Sequence[int]) -> str:
 
 
 def _make_batch(out: Path, settings: Settings, labels: Sequence[int], indices: Sequence[int]) -> int:
-    cv2.setNumThreads(1)  # one process per core is enough
+    cv2.setNumThreads(1)  # there is one process per core
     for index in indices:
-        _make_video(out, settings, index, labels[index - 1])
+        _make_video(out, settings, index, label=labels[index - 1])
     return len(indices)
 
 
-def _make_video(out: Path, settings: Settings, index: int, label: int) -> None:
+def _make_video(out: Path, settings: Settings, index: int, *, label: int) -> None:
     """Render and encode video number `index`: the same bytes in any process at any time.
 
     It is coded with key frames only. An ordinary encoder spends its bits by position in the file: first a sharp key

@@ -49,8 +49,8 @@ def render_clip(label: int, rng: Rng, size: Size = SIZE) -> np.ndarray:
     pair, backwards = divmod(label, 2)
     name = object_of_clip(label, rng)  # chosen first: make_gestures asks for it without rendering
     camera = _camera(rng, size)
-    sprite, poses = _gesture(pair, name, rng, camera)
-    frames = np.stack([_render_frame(camera, t, rng, sprite, pose) for t, pose in enumerate(zip(*poses))])
+    sprite, poses = _gesture(pair, name, rng=rng, camera=camera)
+    frames = np.stack([_render_frame(camera, t, rng, sprite=sprite, pose=pose) for t, pose in enumerate(zip(*poses))])
     # The finished frames are reversed, including shake, exposure and grain: nothing else depends on the direction.
     return frames[::-1] if backwards else frames
 
@@ -71,11 +71,11 @@ def render_stream(labels: Sequence[int], rng: Rng, size: Size = SIZE
     segments = []
     for label in labels:
         frames += [_render_frame(camera, len(frames) + t, rng) for t in range(rng.integers(6, 13))]
-        sprite, poses = _gesture(label // 2, object_of_clip(label, rng), rng, camera)
+        sprite, poses = _gesture(label // 2, object_of_clip(label, rng), rng=rng, camera=camera)
         moments = list(zip(*poses))
         segments.append((len(frames), len(frames) + len(moments) - 1, label))
         for pose in moments[::-1] if label % 2 else moments:
-            frames.append(_render_frame(camera, len(frames), rng, sprite, pose))
+            frames.append(_render_frame(camera, len(frames), rng, sprite=sprite, pose=pose))
     frames += [_render_frame(camera, len(frames) + t, rng) for t in range(rng.integers(6, 13))]
     return np.stack(frames), segments
 
@@ -90,9 +90,9 @@ def _camera(rng: Rng, size: Size) -> Camera:
     return Camera(size, wall, swing, grain=rng.uniform(0.5, 4))
 
 
-def _gesture(pair: int, name: str, rng: Rng, camera: Camera) -> tuple[Sprite, Poses]:
+def _gesture(pair: int, name: str, *, rng: Rng, camera: Camera) -> tuple[Sprite, Poses]:
     """The object, and its motion in the pair's first class (left, up, in, clockwise)."""
-    sprite = draw_sprite(name, rng, round(LARGEST * min(camera.size)), camera.wall.mean((0, 1)))
+    sprite = draw_sprite(name, rng, radius=round(LARGEST * min(camera.size)), wall=camera.wall.mean((0, 1)))
     return sprite, MOTIONS[pair](rng, camera.size, _progress(rng))
 
 
@@ -151,7 +151,7 @@ def _turn(rng: Rng, size: Size, progress: np.ndarray) -> Poses:
 MOTIONS = (_swipe(np.pi, across=0.14), _swipe(-np.pi / 2, across=0.2), _zoom, _turn)
 
 
-def _render_frame(camera: Camera, t: int, rng: Rng, sprite: Optional[Sprite] = None,
+def _render_frame(camera: Camera, t: int, rng: Rng, *, sprite: Optional[Sprite] = None,
                   pose: Sequence[float] = ()) -> np.ndarray:
     """Frame number `t` of a scene, (H, W, 3) uint8 RGB: the sprite in that pose, or only the wall."""
     (width, height), (rows, columns) = camera.size, camera.wall.shape[:2]

@@ -169,7 +169,7 @@ def choose_object(rng: Rng, hands_only: bool) -> str:
     return str(rng.choice(list(HANDS if hands_only or rng.random() < 0.5 else SHAPES)))
 
 
-def draw_sprite(name: str, rng: Rng, radius: int, wall: np.ndarray) -> Sprite:
+def draw_sprite(name: str, rng: Rng, *, radius: int, wall: np.ndarray) -> Sprite:
     """The object of that name, sharp up to `radius` pixels, in colors that contrast with `wall` (3,)."""
     pen = Pen(SUPERSAMPLE * 2 * round(MARGIN * radius))
     if name in HANDS:
@@ -200,7 +200,7 @@ def _shaded(image: np.ndarray, rng: Rng) -> np.ndarray:
     image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
     angle, axis = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, side, dtype=np.float32)
     light = 1 + rng.uniform(0, 0.2) * (np.cos(angle) * axis + np.sin(angle) * axis[:, None])
-    light += 0.1 * (octaves(rng, side, side, (6, 14))[..., 0] - 0.5)
+    light += 0.1 * (octaves(rng, side, side, cells=(6, 14))[..., 0] - 0.5)
     image[..., :3] *= light[..., None]
     shadow = 0.45 * cv2.GaussianBlur(image[..., 3], (0, 0), side / 30)
     image[..., 3] += (255 - image[..., 3]) * shadow / 255  # black, so only alpha changes
@@ -215,7 +215,7 @@ def _pyramid(image: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(levels)
 
 
-def octaves(rng: Rng, width: int, height: int, cells: Sequence[int], channels: int = 1) -> np.ndarray:
+def octaves(rng: Rng, width: int, height: int, *, cells: Sequence[int], channels: int = 1) -> np.ndarray:
     """Smooth noise (height, width, channels) float32, about 0-1: random grids of `cells` rows, enlarged and averaged."""
     total = np.zeros((height, width, channels), np.float32)
     for count in cells:
@@ -225,7 +225,7 @@ def octaves(rng: Rng, width: int, height: int, cells: Sequence[int], channels: i
 
 
 def _plaster(rng: Rng, width: int, height: int) -> np.ndarray:
-    return octaves(rng, width, height, (4, 9, 20))[..., 0]
+    return octaves(rng, width, height, cells=(4, 9, 20))[..., 0]
 
 
 def _stripes(rng: Rng, width: int, height: int) -> np.ndarray:
@@ -283,7 +283,7 @@ WALLS = (_plaster, _stripes, _boards, _tiles, _lights, _shelves)
 def draw_wall(rng: Rng, width: int, height: int) -> np.ndarray:
     """A random textured background, (height, width, 3) uint8 RGB, muted so that objects stand out."""
     pattern = WALLS[int(rng.integers(len(WALLS)))](rng, width, height)[..., None]
-    pattern = np.clip(pattern + 0.35 * (octaves(rng, width, height, (5, 30)) - 0.5), 0, 1)
+    pattern = np.clip(pattern + 0.35 * (octaves(rng, width, height, cells=(5, 30)) - 0.5), 0, 1)
     hue, saturation, value = rng.random(), rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.85)
     first, second = _rgb(hue, saturation, value), _rgb(
         hue + rng.uniform(-0.1, 0.1), saturation * rng.uniform(0.5, 1.3), value * rng.uniform(0.6, 0.85))
