@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 import opts
 from ops.checkpoints import checkpoint
-from ops.checkpoints.checkpoint import store_name
+from ops.checkpoints.matching import tune_from
+from ops.checkpoints.store_name import store_name
 from ops.common import cli
 from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
 from ops.common.errors import UserError
@@ -99,7 +100,7 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
     model = TSN.from_spec(spec, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
                           inplace=args.inplace, print_spec=True)
     if args.tune_from:
-        kept = checkpoint.tune_from(model, Path(args.tune_from), data.name, data.class_names)
+        kept = tune_from(model, Path(args.tune_from), data.name, data.class_names)
         if args.evaluate and not kept:
             raise UserError(f"--evaluate: the classifier of {args.tune_from} was trained for other classes than"
                             f" {data.name}'s, and a new one is untrained: train first, without --evaluate")

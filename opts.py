@@ -196,7 +196,8 @@ def video_limit(text: str) -> int:
     return value
 
 
-# What a flag can override for each checkpoint alone.
+OVERRIDES_TITLE = "options that the checkpoint does not describe, or that are to differ from its description"
+# Options that can differ from one checkpoint of an ensemble to the next.
 OVERRIDES: dict[str, Callable[[str], Any]] = {
     "arch": one_of(*BACKBONES), "modality": one_of(*MODALITIES), "shift_div": number(int, 1), "shift_place": str,
     "shift_direction": one_of(*DIRECTIONS)}
@@ -208,7 +209,8 @@ def test_parser() -> argparse.ArgumentParser:
                     " X[,X] takes one value for all checkpoints, or one per checkpoint.")
     parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or a name from --dataset_file")
     _add_checkpoint_flags(parser.add_argument_group("checkpoints"))
-    _add_override_flags(parser.add_argument_group("model", "override what the checkpoint or its file name says"))
+    add_override_flags(parser.add_argument_group("model", OVERRIDES_TITLE), several=True)
+    _add_dead_flags(parser)
     _add_test_data_flags(parser.add_argument_group("data"))
     _add_protocol_flags(parser.add_argument_group("protocol"))
     _add_test_run_flags(parser.add_argument_group("run"))
@@ -226,14 +228,32 @@ def _add_checkpoint_flags(group: Flags) -> None:
     add("--softmax", action="store_true", help="average the checkpoints' probabilities instead of their scores")
 
 
-def _add_override_flags(group: Flags) -> None:
+def add_override_flags(group: Flags, several: bool = False) -> None:
+    """Flags for the model options that a weight file does not describe, or that are to differ from its description.
+
+    several: take values with commas between them, one for each checkpoint.
+    """
     for name, kind in OVERRIDES.items():
-        group.add_argument(f"--{name}", type=per_checkpoint(kind), default=None, metavar="X[,X]", help="as in main.py")
+        group.add_argument(f"--{name}", type=per_checkpoint(kind) if several else kind, default=None,
+                           metavar="X[,X]" if several else "X", help="as in main.py")
     for name in ("shift", "temporal_pool", "non_local"):
         group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=None, help="as in main.py")
     group.add_argument("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=None, metavar="NAME",
                        help="as in main.py")
     cli.add_input_size_flag(group, None, "size of the crops, pixels (default: as trained, else 224)")
+
+
+def overrides(args: argparse.Namespace, i: Optional[int] = None) -> dict[str, Any]:
+    """The `ModelSpec` options in the flags of `add_override_flags`; None for a flag that was not given.
+
+    i: the index of the checkpoint, where there are several.
+    """
+    each = {name: getattr(args, name) if i is None else getattr(args, name)[i] for name in OVERRIDES}
+    every = ("shift", "temporal_pool", "non_local", "non_local_type", "input_size")
+    return each | {name: getattr(args, name) for name in every}
+
+
+def _add_dead_flags(group: Flags) -> None:
     group.add_argument("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
     group.add_argument("--num_set_segments", type=number(int, 1), default=None, help=argparse.SUPPRESS)
     group.add_argument("--pretrain", default=None, help=argparse.SUPPRESS)

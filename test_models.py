@@ -4,18 +4,18 @@ python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops
 """
 import argparse
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 import torch
 from torch import nn
 
 import opts
-from ops.checkpoints.checkpoint import Checkpoint, count_classes, load_checkpoint, parse_name, same_classes
-from ops.checkpoints.inspect import VIDEO, read_tensors
-from ops.checkpoints.online_format import is_bare_online, open_model, to_clip_names
+from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ops.checkpoints.matching import check_same_classes
+from ops.checkpoints.store_name import parse_name
 from ops.common import cli
 from ops.common.device import pick_device, pick_gpus
 from ops.common.errors import UserError
@@ -23,27 +23,23 @@ from ops.common.files import atomic_write, check_writable
 from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
-from ops.dataset_config import DatasetPaths, check_same_classes, mirror_labels, resolve_dataset
+from ops.dataset_config import DatasetPaths, mirror_labels, resolve_dataset
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
 from ops.models import TSN
-from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import count_frames, score_online, trained_stride, write_online_report
-from ops.weights import load_weights
 
 log = logging.getLogger("test_models")
 
 
 @dataclass
 class Member:
-    """One checkpoint of the ensemble with settings of its own. mirror: see `mirror_labels`."""
+    """One checkpoint of the ensemble, with a spec of its own. mirror: see `mirror_labels`."""
     found: Checkpoint
-    settings: ModelSpec
     model: TSN
     data: DatasetPaths
-    test_list: Path
     coeff: float
     mirror: Optional[list[int]]
 
@@ -56,7 +52,7 @@ def main() -> None:
     protocol: TestProtocol = args.protocol
     members = [build(args, i) for i in range(len(args.weights))]
     for member in members:
-        s = member.settings
+        s = member.found.spec
         log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
                  f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
@@ -72,67 +68,30 @@ def main() -> None:
     names = members[0].data.class_names or members[0].found.class_names
     write_report(total, directory, names, {
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
-        "segments": [m.settings.num_segments for m in members], "views": protocol.views})
+        "segments": [m.found.spec.num_segments for m in members], "views": protocol.views})
     if args.csv_file:
         write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
     print_results(total, names, directory)
 
 
 def build(args: argparse.Namespace, i: int) -> Member:
-    """The i-th member: settings by flags, else the checkpoint's metadata, else its name, else its keys."""
-    path = Path(args.weights[i])
-    found = load_checkpoint(path)
-    if found.settings is None and is_bare_online(found.weights):  # the released online model
-        opened = open_model(path)
-        found = replace(found, settings=opened.settings, dataset=opened.dataset, class_names=opened.class_names,
-                        source="keys, an online file's")
-    given = overrides(args, i)
-    if found.settings is None:
-        found = replace(found, settings=spec_from_keys(found, given), source="keys and the flags")
-    settings = found.settings.with_(**given)
-    data = resolve_dataset(args.dataset, settings.modality, args.root_dataset, val_list=args.test_list[i],
+    """The i-th member of the ensemble."""
+    found = load_checkpoint(Path(args.weights[i]), **opts.overrides(args, i), num_segments=args.test_segments[i])
+    data = resolve_dataset(args.dataset, found.spec.modality, args.root_dataset, val_list=args.test_list[i],
                            root_path=args.root_path[i], dataset_file=args.dataset_file, needed=["val_list"])
-    check_same_classes(found.class_names, data.class_names, str(path))
-    if not same_classes(found, data.name, data.class_names):
-        raise UserError(f"{path} was trained on {found.dataset}, whose classes are not {data.name}'s: test it on"
-                        f" {found.dataset}")
-    if settings.num_class != data.num_class:
-        raise UserError(f"{path} has {settings.num_class} classes, data set {data.name} has {data.num_class}: name the"
-                        " data set that it was trained on")
+    check_same_classes(found, data)
     mirror = mirror_labels(data, found.class_names)
     if mirror is None and any(args.protocol.mirrored):
-        raise UserError(f"--test_crops {args.protocol.crops} averages mirror images, and without class names nobody knows"
-                        f" which classes of {data.name} left and right exchange: give the data set its file of class names,"
-                        " or use --test_crops 5")
-    model = TSN.from_spec(settings)
-    load_weights(model, to_clip_names(found.weights), str(path))
-    return Member(found, settings, model, data, data.val_list, args.coeff[i], mirror)
-
-
-def overrides(args: argparse.Namespace, i: int) -> dict[str, Any]:
-    """The `ModelSettings` that flags say of the i-th member; None where they do not."""
-    each = {key: getattr(args, key)[i] for key in ("arch", "modality", "shift_div", "shift_place", "shift_direction")}
-    every = {key: getattr(args, key) for key in ("shift", "temporal_pool", "non_local", "non_local_type", "input_size")}
-    return {**each, **every, "num_segments": args.test_segments[i], "consensus_type": args.crop_fusion_type}
-
-
-def spec_from_keys(found: Checkpoint, given: dict[str, Any]) -> ModelSpec:
-    """For a file of which neither metadata nor name tells anything: what its keys and shapes tell."""
-    if given["arch"] is None or given["modality"] is None:
-        raise UserError(f"{found.path}: neither metadata nor a published name (TSM_<dataset>_<modality>_<arch>_...)"
-                        " says what it is: say so with --arch, --modality and, for TSM, --shift")
-    told = {"num_class": count_classes(found.weights, found.path), "num_segments": 8, "arch": given["arch"],
-            **read_tensors(found.weights, VIDEO, given["arch"])}
-    if not told.get("shift") and given["shift"] is None:
-        log.warning("warning: %s: nothing says whether it shifts, so it is scored without: if it is a TSM, say --shift, if"
-                    " not, --no-shift", found.path)
-    return ModelSpec(**told)
+        raise UserError(f"--test_crops {args.protocol.crops} averages mirrored crops, which needs class names to know which"
+                        f" labels swap; {data.name} has none: give the data set its file of class names, or use"
+                        " --test_crops 5")
+    return Member(found, found.build(), data, args.coeff[i], mirror)
 
 
 def video_list(member: Member, protocol: TestProtocol, args: argparse.Namespace) -> TSNDataSet:
     """The member's list with the protocol's frames and views, cut at --max_num."""
-    s, model = member.settings, member.model
-    videos = TSNDataSet(member.data.frames, member.test_list, s.num_segments, model.new_length, s.modality,
+    s, model = member.found.spec, member.model
+    videos = TSNDataSet(member.data.frames, member.data.val_list, s.num_segments, model.new_length, s.modality,
                         member.data.template, protocol.transform(model.preprocessing),
                         test_mode=True, dense_sample=protocol.dense, twice_sample=protocol.twice,
                         num_class=s.num_class, data_format=args.data_format)
@@ -157,7 +116,7 @@ def stream(member: Member, args: argparse.Namespace, device: torch.device, direc
     """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
     videos = video_list(member, args.protocol, args)
     dense = bool(member.found.content.get("train", {}).get("dense_sample"))
-    stride = args.online_stride or trained_stride(count_frames(videos), member.settings.num_segments, dense)
+    stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
     result = score_online(OnlineTSM(member.model).to(device), videos, stride, streams=args.batch_size,
                           workers=args.workers)
     names = member.data.class_names or member.found.class_names
@@ -195,7 +154,7 @@ def run_name(path: Path) -> str:
 def write_csv(path: Path, dataset: str, member: Member, scores: Predictions, names: Sequence[str] | None) -> None:
     """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form)."""
     labels = names_or_numbers(names, scores.logits.shape[1])
-    videos = TSNDataSet(member.data.frames, member.test_list).video_list
+    videos = TSNDataSet(member.data.frames, member.data.val_list).video_list
     best = scores.logits.topk(min(5, scores.logits.shape[1])).indices.tolist()
     with atomic_write(path) as f:
         for video, row in zip(videos, best):

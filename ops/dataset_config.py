@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, NoReturn, Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 from ops.common.errors import UserError
 from ops.data.list_files import read_list
@@ -229,20 +229,6 @@ def swaps_by_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     words = [re.findall(r"\w+", name.lower()) for name in names]
     mirrored = [[_OPPOSITES.get(word, word) for word in row] for row in words]
     return tuple((i, words.index(row)) for i, row in enumerate(mirrored) if row in words and words.index(row) > i)
-
-
-def check_same_classes(checkpoint: Optional[list[str]], data: Optional[list[str]], what: str) -> None:
-    """UserError when both sides name their classes and the names differ. what: begins the message."""
-    if checkpoint and data and checkpoint != data:
-        _raise_difference(checkpoint, data, what)
-
-
-def _raise_difference(checkpoint: list[str], data: list[str], what: str) -> NoReturn:
-    if len(checkpoint) != len(data):
-        raise UserError(f"{what}: the checkpoint has {len(checkpoint)} classes, the data set {len(data)}")
-    i = next(i for i, (a, b) in enumerate(zip(checkpoint, data)) if a != b)
-    raise UserError(f"{what}: the checkpoint and the data set have different classes: class {i} is {checkpoint[i]!r} in the"
-                    f" checkpoint, {data[i]!r} in the data set")
 
 
 # ---- published interface ------------------------------------------------------------------------------------

@@ -12,14 +12,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.checkpoints.online_format import FRAME_RATE, Opened, bare_content, clip_content, online_content, open_model
+from ops.checkpoints.checkpoint import Checkpoint
+from ops.checkpoints.online_format import (
+    FRAME_RATE,
+    bare_content,
+    clip_content,
+    known_frame_rate,
+    load_streamable,
+    online_content,
+)
+from ops.checkpoints.tensors import ONLINE
 from ops.common import cli
 from ops.common.errors import UserError
 from ops.temporal_shift import DIRECTIONS
 from ops.weights import save_checkpoint
 
 log = logging.getLogger("convert_to_online")
-FLAGS = ("arch", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")
+OVERRIDES = ("arch", "shift", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,19 +37,20 @@ def parser() -> argparse.ArgumentParser:
     add("checkpoint", type=Path, help="of a model trained with --shift_direction unidirectional; with --to_clip an"
         " online file")
     add("-o", "--output", type=Path, required=True, help="the file to write")
-    add("--to_clip", action="store_true", help="the way back: an online file (the released Jester one too) becomes a"
+    add("--to_clip", action="store_true", help="the way back: turn an online file (the released Jester one too) into a"
         " checkpoint for test_models.py")
     add("--bare", action="store_true", help="write the released form: a state dict without metadata (MobileNetV2)")
-    add("--force", action="store_true", help="convert a model trained with the two-way shift too")
-    add("--frame_rate", type=float, default=None, help="frames per second that the demo shall feed it with: those of"
-        " the training videos, divided by the usual gap between a clip's frames")
+    add("--force", action="store_true", help="also convert a model trained with the two-way shift")
+    add("--frame_rate", type=float, default=None, help="frames per second at which the demo is to feed the model: the"
+        " training videos' rate, divided by the usual gap between a clip's frames")
+    add("--num_segments", type=int, default=None, help="with --to_clip: frames per clip (default: as trained, else 8)")
     group = parser.add_argument_group("for files without metadata")
     group.add_argument("--arch", default=None)
+    group.add_argument("--shift", action=argparse.BooleanOptionalAction, default=None)
     group.add_argument("--shift_div", type=int, default=None)
     group.add_argument("--shift_place", default=None)
     group.add_argument("--shift_direction", choices=DIRECTIONS, default=None)
     group.add_argument("--input_size", type=int, default=None)
-    add("--num_segments", type=int, default=None, help="with --to_clip: frames per clip (default: as trained, else 8)")
     return parser
 
 
@@ -52,39 +62,39 @@ def main() -> None:
         raise UserError(f"--frame_rate {args.frame_rate}: choose a number of frames per second above 0")
     if args.output.resolve() == args.checkpoint.resolve():
         raise UserError(f"-o {args.output} is the checkpoint itself: name another file")
-    opened = open_model(args.checkpoint, args.force, **{flag: getattr(args, flag) for flag in FLAGS})
+    found = load_streamable(args.checkpoint, args.force, **{option: getattr(args, option) for option in OVERRIDES})
     if args.frame_rate:
-        opened = replace(opened, frame_rate=args.frame_rate)
-    content = convert(opened, args.to_clip, args.bare)
+        found = replace(found, content={**found.content, "frame_rate": args.frame_rate})
+    content = convert(found, args.to_clip, args.bare)
     save_checkpoint(content, args.output)
-    s = opened.settings
-    shift = f"1/{s.shift_div} of the channels from the past, {s.place}" if s.shift else "no shift"
+    spec = found.spec
+    shift = f"1/{spec.shift_div} of the channels from the past, {spec.place}" if spec.shift else "no shift"
     kind = "clip checkpoint" if args.to_clip else "online weights"
-    log.info("%s: %s, %s, %s, %d classes", args.output, kind, s.arch, shift, s.num_class)
-    tell_frame_rate(opened, args)
+    log.info("%s: %s, %s, %s, %d classes", args.output, kind, spec.arch, shift, spec.num_class)
+    log_frame_rate(found, args)
 
 
-def tell_frame_rate(opened: Opened, args: argparse.Namespace) -> None:
-    """Say what the demo will do with a new file that has no frame rate."""
+def convert(found: Checkpoint, to_clip: bool, bare: bool) -> dict[str, Any]:
+    """The entries of the output file; UserError when there is nothing to convert."""
+    if to_clip:
+        if found.kind != ONLINE:
+            raise UserError(f"{found.path} is a clip checkpoint already: test_models.py takes it as it is")
+        return clip_content(found)
+    if bare:
+        return bare_content(found)
+    if found.kind == ONLINE:
+        raise UserError(f"{found.path} is an online file already: online_demo/main.py takes it as it is; --to_clip"
+                        " makes a clip checkpoint of it, --bare drops its metadata")
+    return online_content(found)
+
+
+def log_frame_rate(found: Checkpoint, args: argparse.Namespace) -> None:
+    """The rate at which the demo will feed a file that carries none."""
     if args.bare and args.frame_rate:
-        log.warning("--frame_rate does nothing with --bare: the released form carries no metadata")
-    if opened.frame_rate is None and not (args.bare or args.to_clip):
+        log.warning("--frame_rate has no effect with --bare: the released form carries no metadata")
+    if known_frame_rate(found.content, found.path) is None and not (args.bare or args.to_clip):
         log.info("no --frame_rate: the demo will feed this model %g frames per second, as of Jester's videos; for others"
                  " give their frames per second divided by the usual gap between a clip's frames", FRAME_RATE)
-
-
-def convert(opened: Opened, to_clip: bool, bare: bool) -> dict[str, Any]:
-    """What the output file holds; UserError when there is nothing to convert."""
-    if to_clip:
-        if not opened.online:
-            raise UserError(f"{opened.path} is a clip checkpoint already: test_models.py takes it as it is")
-        return clip_content(opened)
-    if bare:
-        return bare_content(opened)
-    if opened.online:
-        raise UserError(f"{opened.path} is an online file already: online_demo/main.py takes it as it is; --to_clip"
-                        " makes a clip checkpoint of it, --bare drops its metadata")
-    return online_content(opened)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torch import Tensor
 
+import opts
 from ops.common.cli import Parser, run, warn_unused
 from ops.common.device import pick_device
 from ops.common.errors import UserError, shown
@@ -46,8 +47,9 @@ def main() -> int:
     args = parser.parse_args()
     check_arguments(args)
     args.weights = args.weights or default_weights()
-    classifier = load_classifier(args.weights, pick_device(args.device), PROTOCOLS[args.protocol], args.test_segments,
-                                 args.categories, args.root_dataset)
+    classifier = load_classifier(args.weights, pick_device(args.device), PROTOCOLS[args.protocol],
+                                 categories=args.categories, root=args.root_dataset,
+                                 **opts.overrides(args), num_segments=args.test_segments)
     if not classifier.named:
         print(f"{args.weights} has no class names, classes are numbers: name a file of them with --categories",
               file=sys.stderr)
@@ -81,13 +83,14 @@ def build_parser() -> Parser:
     add("--fps", type=float, help="frames per second of frame directories, for --window")
     add("--protocol", default="efficient",
         help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
-    add("--test_segments", type=int, help="frames per clip (default: as trained)")
+    add("--test_segments", "--num_segments", type=int, help="frames per clip (default: as trained)")
     add("--categories", type=Path, help="file of class names, one a line (default: the checkpoint's)")
     add("--root_dataset", help="where a released file's data set lies, for class names (default: $TSM_ROOT, else data)")
     add("--batch_size", type=int, default=1, help="windows at a time (default: %(default)s)")
     add("-j", "--workers", type=int, default=2,
         help="processes that read windows, or several whole videos; 0: none (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    opts.add_override_flags(parser.add_argument_group("model", opts.OVERRIDES_TITLE))
     return parser
 
 

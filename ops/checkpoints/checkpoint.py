@@ -1,161 +1,184 @@
-"""Checkpoints, both ways: the published layout plus what rebuilds a model, read from any known form.
+"""Weight files of every kind, opened: which model a file holds, and how that is known.
 
-Ours is a dict with the published entries (epoch, arch, state_dict with `module.` keys, optimizer, best_prec1) and:
-settings (`ModelSettings`), dataset, class_names, preprocessing, shift_layers, train (options and seed), version.
+A checkpoint of ours is a dict with the published entries (epoch, arch, state_dict with `module.` keys, optimizer,
+best_prec1) and settings (a `ModelSpec`), dataset, class_names, preprocessing, shift_layers, train (options and seed),
+version. Released files, bare state dicts and online files (`ops.checkpoints.online_format`) are read as well.
 """
 import logging
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
 from torch import Tensor
 
-from ops.backbones import inflate_kernel
+from ops.checkpoints.store_name import NAME_FORM, parse_name
+from ops.checkpoints.tensors import (
+    CLIP,
+    IMAGE,
+    ONLINE,
+    count_classes,
+    file_kind,
+    has_released_online_names,
+    head_dropout,
+    read_tensors,
+    to_clip_names,
+)
 from ops.common.errors import UserError
+from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
 from ops.spec import ModelSpec
-from ops.weights import find_state_dict, fit_names, load_weights, read_checkpoint
+from ops.weights import find_state_dict, load_weights, read_checkpoint
 
 log = logging.getLogger(__name__)
 VERSION = 1
 
+METADATA, FILE_NAME, RELEASED_ONLINE, KEYS, UNKNOWN = (
+    "metadata", "file name", "released online form", "keys and the flags", "nothing")
+DEFAULT_SEGMENTS = 8  # T where nothing in a file shows it
+RELEASED_ONLINE_DIV = 8  # the released online MobileNetV2's shift; its file cannot name another
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint opened: its weights, the settings found (None: nothing says), and from where they are."""
+    """An opened weight file.
+
+    weights: without `module.`, under the clip model's names. kind: "clip" (a TSN), "online" (a TSN in its streaming
+    form) or "image" (a backbone alone). source: how `known_spec` is known, one of the constants above. known_spec: what
+    rebuilds the model, None where nothing describes it. dataset, class_names: None where unknown. content: every entry
+    of the file.
+    """
     path: Path
     weights: dict[str, Tensor]
-    settings: Optional[ModelSpec]
-    dataset: Optional[str]
-    class_names: Optional[list[str]]
-    source: str
-    content: dict[str, Any]
+    kind: str
+    source: str = UNKNOWN
+    known_spec: Optional[ModelSpec] = None
+    dataset: Optional[str] = None
+    class_names: Optional[list[str]] = None
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What rebuilds the model. UserError where nothing describes it."""
+        if self.known_spec is not None:
+            return self.known_spec
+        if self.kind == IMAGE:
+            raise UserError(f"{self.path} does not say what model it is, and its keys are not a video model's"
+                            " (base_model..., new_fc...): weights of an image network are for pretrain", "pretrain")
+        raise UserError(f"{self.path} does not say what model it is: neither metadata nor a published name"
+                        f" ({NAME_FORM}) describes it: rename it in that form, or give arch and, for TSM, shift,"
+                        " shift_div, shift_place and shift_direction",
+                        "arch", "shift", "shift_div", "shift_place", "shift_direction")
+
+    def build(self) -> TSN:
+        """The model with these weights, in evaluation mode. UserError where they do not fit."""
+        model = TSN.from_spec(self.spec)
+        load_weights(model, self.weights, str(self.path))
+        return model.eval()
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Open a checkpoint; its own metadata wins over its file name."""
+# ---- opening --------------------------------------------------------------------------------------------------
+
+def load_checkpoint(path: Path, *, strict: bool = False, **overrides: Any) -> Checkpoint:
+    """Open a weight file and find out which model it holds: the one place that decides this, for every program.
+
+    The spec comes from the first of these that describes the file: its metadata; the released online form, which has
+    key names of its own; its published name (or its directory's); its keys and shapes together with `overrides`, which
+    must then hold the arch. Where none does, the checkpoint's `spec` raises a UserError.
+
+    overrides: `ModelSpec` options that are not as the file describes them, or that it does not describe; None counts
+    as not given. They win over every source. strict: an override that contradicts metadata is refused with a
+    UserError instead; num_segments stays free, because no weight depends on it.
+    """
+    path = Path(path)
     content = read_checkpoint(path)
     weights = find_state_dict(content, path)
-    if "settings" in content:
-        names = content.get("class_names")
-        return Checkpoint(path, weights, ModelSpec.from_dict(content["settings"]), content.get("dataset"),
-                          list(names) if names else None, "metadata", content)
-    found = parse_name(path)
-    if found is None:
-        return Checkpoint(path, weights, None, None, None, "nothing", content)
-    dataset, options = found
-    settings = ModelSpec(num_class=count_classes(weights, path), dropout=head_dropout(weights), **options)
-    return Checkpoint(path, weights, settings, dataset, None, "file name", content)
+    kind = ONLINE if content.get("online") else file_kind(weights)
+    opened = Checkpoint(path, to_clip_names(weights) if kind == ONLINE else weights, kind, content=content)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    found = (_by_metadata(opened) or _by_released_online_names(opened, weights) or _by_name(opened)
+             or _by_keys(opened, given) or opened)
+    if found.known_spec is None:
+        return found
+    if strict and found.source == METADATA:
+        check_no_contradiction(found, {key: value for key, value in given.items() if key != "num_segments"})
+    return replace(found, known_spec=found.known_spec.with_(**given))
 
 
-def head_dropout(weights: Mapping[str, Tensor]) -> float:
-    """0 where the classifier lies in the backbone, which is how dropout 0 is stored; else the default."""
-    return 0.0 if any(key.startswith(("base_model.fc.", "base_model.classifier.")) for key in weights) else 0.5
-
-
-def count_classes(weights: Mapping[str, Tensor], path: Path) -> int:
-    """The classifier's number of outputs."""
-    for key in ("new_fc.weight", "base_model.fc.weight", "base_model.classifier.weight", "classifier.weight"):
-        if key in weights:
-            return weights[key].shape[0]
-    raise UserError(f"{path} has no classifier: none of its keys is new_fc.weight, base_model.fc.weight or"
-                    " base_model.classifier.weight")
-
-
-_NAME = re.compile(
-    r"TSM_(?P<dataset>.+?)_(?P<modality>RGBDiff|RGB|Flow)_(?P<arch>[^_]+)"
-    r"(?:_shift(?P<div>\d+)_(?P<place>blockres|block|[01]{12})(?P<uni>_uni)?)?(?P<tpool>_tpool)?"
-    r"_(?P<consensus>avg|identity)_segment(?P<segments>\d+)(?:_e\d+)?(?P<rest>(?:_[^_]+)*)$")
-
-
-def parse_name(path: Path) -> Optional[tuple[str, dict[str, Any]]]:
-    """(data set, model options) that a published file or store name tells, or None.
-
-    Only the file's own name counts, or for ckpt*.pth.tar its directory's: nothing else in the path.
-    """
-    name = path.absolute().parent.name if path.name.startswith("ckpt") else path.name
-    match = _NAME.match(re.sub(r"(\.best)?\.(pth|pt)(\.tar)?$", "", name))
-    if not match:
+def _by_metadata(opened: Checkpoint) -> Optional[Checkpoint]:
+    content = opened.content
+    if "settings" not in content:
         return None
-    rest = match["rest"].split("_")
-    return match["dataset"], {
-        "modality": match["modality"], "arch": match["arch"], "shift": match["div"] is not None,
-        "shift_div": int(match["div"] or 8), "shift_place": match["place"] or "",
-        "shift_direction": "unidirectional" if match["uni"] else "bidirectional",
-        "consensus_type": match["consensus"], "num_segments": int(match["segments"]),
-        "temporal_pool": bool(match["tpool"]), "non_local": "nl" in rest}
+    names = content.get("class_names")
+    return replace(opened, source=METADATA, known_spec=ModelSpec.from_dict(content["settings"]),
+                   dataset=content.get("dataset"), class_names=list(names) if names else None)
 
 
-# ---- fitting a checkpoint to what is asked for --------------------------------------------------------------
+def _by_released_online_names(opened: Checkpoint, weights: Mapping[str, Tensor]) -> Optional[Checkpoint]:
+    """The released online MobileNetV2. With Jester's number of classes it is taken for the released Jester model."""
+    if not has_released_online_names(weights):
+        return None
+    log.info("%s carries no metadata: taken for the released form, MobileNetV2 with 1/%d of the channels from the"
+             " past; 27 classes are Jester's", opened.path, RELEASED_ONLINE_DIV)
+    spec = ModelSpec(count_classes(weights, opened.path), DEFAULT_SEGMENTS, arch="mobilenetv2", shift=True,
+                     shift_div=RELEASED_ONLINE_DIV, shift_place="blockres", shift_direction="unidirectional")
+    jester = spec.num_class == len(JESTER_CLASSES)
+    return replace(opened, source=RELEASED_ONLINE, known_spec=spec, dataset="jester" if jester else None,
+                   class_names=list(JESTER_CLASSES) if jester else None)
+
+
+def _by_name(opened: Checkpoint) -> Optional[Checkpoint]:
+    named = parse_name(opened.path)
+    if named is None:
+        return None
+    dataset, options = named
+    spec = ModelSpec(num_class=count_classes(opened.weights, opened.path), dropout=head_dropout(opened.weights),
+                     **options)
+    return replace(opened, source=FILE_NAME, known_spec=spec, dataset=dataset)
+
+
+def _by_keys(opened: Checkpoint, given: Mapping[str, Any]) -> Optional[Checkpoint]:
+    """A TSN of which the file shows nothing but its keys and shapes."""
+    if opened.kind != CLIP or "arch" not in given:
+        return None
+    shown = {"num_class": count_classes(opened.weights, opened.path), "num_segments": DEFAULT_SEGMENTS,
+             "arch": given["arch"], **read_tensors(opened.weights, CLIP, given["arch"])}
+    if not shown.get("shift") and "shift" not in given:
+        log.warning("warning: %s: nothing says whether it shifts, so it is built without a shift: give shift if it is a"
+                    " TSM, no-shift if it is not", opened.path)
+    return replace(opened, source=KEYS, known_spec=ModelSpec(**shown))
+
+
+# ---- comparing with what is asked for -------------------------------------------------------------------------
+
+def check_no_contradiction(found: Checkpoint, given: Mapping[str, Any]) -> None:
+    """UserError when one of these options is another in the checkpoint's spec."""
+    _check_equal(found, _comparable(found.spec), _comparable(found.spec.with_(**given)), set(given))
+
 
 def check_same_settings(found: Checkpoint, wanted: ModelSpec) -> None:
     """UserError that names the options in which a checkpoint's model differs from the one asked for."""
-    if found.settings is None:
-        return  # nothing is said; the weights' keys and shapes decide
-    old, new = dict(vars(found.settings)), dict(vars(wanted))
-    old["shift_place"], new["shift_place"] = found.settings.place, wanted.place
-    if found.source == "file name":  # which tells no more than this; the weights tell whether there is dropout
+    if found.known_spec is None:
+        return  # the weights' keys and shapes decide
+    known, asked = _comparable(found.known_spec), _comparable(wanted)
+    compared = set(asked) - {"img_feature_dim"}  # on which no layer depends
+    if found.source == FILE_NAME:  # which holds no other options; the weights show whether there is dropout
         named = parse_name(found.path)
         compared = {"num_class", "dropout", *(named[1] if named else ())}
-        if old["dropout"]:
-            old["dropout"] = new["dropout"] or "above 0"
-    else:
-        compared = set(new) - {"img_feature_dim"}  # on which no layer depends
-    if not wanted.shift:  # how to shift says nothing where nothing shifts
-        for side in (old, new):
-            side.update(shift_div=0, shift_place="", shift_direction="")
-    differing = [f"{key} {old[key]!r} there, {new[key]!r} here" for key in new
-                 if key in compared and old[key] != new[key]]
+        if known["dropout"]:
+            known["dropout"] = asked["dropout"] or "above 0"
+    _check_equal(found, known, asked, compared)
+
+
+def _comparable(spec: ModelSpec) -> dict[str, Any]:
+    """The spec's options with the default place spelled out."""
+    return {**vars(spec), "shift_place": spec.place}
+
+
+def _check_equal(found: Checkpoint, known: dict[str, Any], asked: dict[str, Any], compared: set[str]) -> None:
+    if not asked["shift"]:  # then it does not matter how a shift would be done
+        compared = compared - {"shift_div", "shift_place", "shift_direction"}
+    differing = [f"{key} {known[key]!r} there, {asked[key]!r} here" for key in asked
+                 if key in compared and known[key] != asked[key]]
     if differing:
-        raise UserError(f"{found.path} ({found.source}) is another model than the flags ask for:"
-                        f" {'; '.join(differing)}: use the flags it was trained with")
-
-
-def same_classes(found: Checkpoint, dataset: str, class_names: Optional[list[str]]) -> bool:
-    """Whether a checkpoint's classes are the data set's: by their names, or where they are unknown, its name."""
-    if found.class_names and class_names:
-        return found.class_names == class_names
-    return found.dataset in (None, dataset)
-
-
-def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[str]]) -> bool:
-    """Load a checkpoint's weights into a model for another task; True if the classifier came along.
-
-    The classifier is kept when it has the same shape and the same classes (`same_classes`), and is else the
-    model's fresh one. A first layer for RGB is widened for Flow or RGBDiff (TSN, sec. 3.2). Every other key must be
-    there with its shape.
-    """
-    found = load_checkpoint(path)
-    own = model.state_dict()
-    weights = fit_names(found.weights, own, f"--tune_from {path}")
-    head = [key for key in own if re.search(r"(^new_fc|^base_model\.(fc|classifier))\.(weight|bias)$", key)]
-    kept = same_classes(found, dataset, class_names) and all(
-        key in weights and weights[key].shape == own[key].shape for key in head)
-    if not kept:
-        weights.update({key: own[key] for key in head})
-    first = next(key for key in own if own[key].dim() == 4)
-    if first in weights and weights[first].shape[1] == 3 < own[first].shape[1]:
-        weights[first] = inflate_kernel(weights[first], own[first].shape[1])
-        log.info("first layer: RGB weights widened to %d channels", own[first].shape[1])
-    load_weights(model, weights, f"--tune_from {path}")
-    log.info("tuned from %s: the classifier is %s", path, "kept" if kept else "new (other classes)")
-    return kept
-
-
-def store_name(settings: ModelSpec, dataset: str, epochs: int, pretrain: str = "imagenet", lr_type: str = "step",
-               dense_sample: bool = False, suffix: Optional[str] = None) -> str:
-    """The published directory name of a run."""
-    s = settings
-    shift = f"shift{s.shift_div}_{s.place}{'_uni' if s.shift_direction == 'unidirectional' else ''}"
-    parts = ["TSM", dataset, s.modality, s.arch, shift if s.shift else "", "tpool" if s.temporal_pool else "",
-             s.consensus_type, f"segment{s.num_segments}", f"e{epochs}",
-             _pretrain_name(pretrain), lr_type if lr_type != "step" else "", "dense" if dense_sample else "",
-             "nl" if s.non_local else "", suffix or ""]
-    return "_".join(part for part in parts if part)
-
-
-def _pretrain_name(pretrain: str) -> str:
-    """A path becomes its file's stem: a directory name cannot hold a path."""
-    name = pretrain.replace("\\", "/").rsplit("/", 1)[-1].split(".")[0]
-    return "" if pretrain == "imagenet" else name
+        raise UserError(f"{found.path} ({found.source}) is another model than the one asked for: {'; '.join(differing)}:"
+                        " use the options it was trained with")

@@ -21,7 +21,7 @@ from ops.data.loader import Loader, make_loader
 from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import collate
-from ops.dataset_config import DATASETS, JESTER_CLASSES, dataset_root, read_categories
+from ops.dataset_config import DATASETS, dataset_root, read_categories
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
 from ops.models import TSN
@@ -31,7 +31,6 @@ from ops.video.discovery import find_videos, frame_names, holds_frames, is_video
 from ops.video.frame_index import frame_index
 from ops.video.frames import FrameDirectory, read_image
 from ops.video.video_files import VideoFiles
-from ops.weights import load_weights
 
 log = logging.getLogger(__name__)
 QUICKSTART = Path(__file__).resolve().parents[2] / "runs" / "quickstart" / "checkpoint"
@@ -65,24 +64,19 @@ def quickstart_weights() -> Optional[Path]:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def load_classifier(weights: Path, device: torch.device, protocol: TestProtocol, num_segments: Optional[int] = None,
-                    categories: Optional[Path] = None, root: Optional[str] = None) -> Classifier:
-    """The network of a checkpoint, as its own metadata (or a released file's name) says.
+def load_classifier(weights: Path, device: torch.device, protocol: TestProtocol, *, categories: Optional[Path] = None,
+                    root: Optional[str] = None, **overrides: Any) -> Classifier:
+    """The network of any weight file that `load_checkpoint` can describe, with the help of `overrides`.
 
-    num_segments: another number of frames than it was trained with. categories: a file of class names; else they are
+    categories: a file of class names; else they are
     the checkpoint's own, else those of its data set where that lies under `root`.
     """
-    found = load_checkpoint(weights)
-    if found.settings is None:
-        raise UserError(f"{weights} does not say what model it is, and has no published name (TSM_<dataset>_<modality>_"
-                        "<arch>_...): see tools/inspect_checkpoint.py")
-    settings = found.settings.with_(num_segments=num_segments)
+    found = load_checkpoint(weights, **overrides)
+    settings = found.spec
     if settings.modality == "Flow":
         raise UserError(f"{weights} reads optical flow: videos give RGB: use test_models.py on flow directories")
     names = class_names(found, settings.num_class, categories, root)
-    model = TSN.from_spec(settings)
-    load_weights(model, found.weights, str(weights))
-    return Classifier(model.to(device), settings, names_or_numbers(names, settings.num_class), protocol, device,
+    return Classifier(found.build().to(device), settings, names_or_numbers(names, settings.num_class), protocol, device,
                       names is not None)
 
 
@@ -98,9 +92,9 @@ def class_names(found: Checkpoint, num_class: int, categories: Optional[Path],
         return names
     if found.class_names:
         return found.class_names
-    if found.dataset == "jester" and num_class == len(JESTER_CLASSES):
-        return list(JESTER_CLASSES)
     entry = DATASETS.get(found.dataset or "")
+    if entry and entry.published_names and num_class == len(entry.published_names):
+        return list(entry.published_names)
     file = dataset_root(root) / entry.categories if entry and entry.categories else None
     names = read_categories(file) if file and file.exists() else None
     return names if names and len(names) == num_class else None

@@ -13,7 +13,7 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-from ops.checkpoints.online_format import check_streamable, open_model
+from ops.checkpoints.online_format import check_streamable, load_streamable
 from ops.common.errors import UserError
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -141,8 +141,8 @@ class OnlineTSM(nn.Module):
 def _open(model_or_file: Union[TSN, str, Path], force: bool) -> tuple[TSN, ModelSpec, Optional[list[str]]]:
     """(a clip model that nobody else holds, the spec under which it streams, class names)"""
     if not isinstance(model_or_file, TSN):
-        opened = open_model(Path(model_or_file), force)
-        return opened.build(), opened.settings, opened.class_names
+        found = load_streamable(Path(model_or_file), force)
+        return found.build(), found.spec, found.class_names
     spec = check_streamable(model_or_file.spec, "this TSN", force)
     return copy.deepcopy(model_or_file), spec, None
 

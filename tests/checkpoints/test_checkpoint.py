@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ops.checkpoints.checkpoint import count_classes, load_checkpoint, parse_name, same_classes, store_name, tune_from
+from ops.checkpoints.checkpoint import load_checkpoint
+from ops.checkpoints.matching import same_classes, tune_from
+from ops.checkpoints.store_name import parse_name, store_name
+from ops.checkpoints.tensors import count_classes
 from ops.common.errors import UserError
+from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.weights import (
@@ -214,8 +218,11 @@ def test_online_model_is_a_bare_state_dict(golden, tmp_path):
     keys = golden("state_dict_keys")["online_mobilenetv2"]
     path = save({key: torch.zeros(shape) for key, shape in keys}, tmp_path / "mobilenetv2_jester_online.pth.tar")
     found = load_checkpoint(path)
-    assert list(found.weights) == [key for key, _ in keys] and found.settings is None and found.source == "nothing"
-    assert count_classes(found.weights, path) == 27
+    assert list(found.weights) == [f"base_model.{key}" for key, _ in keys]
+    assert (found.kind, found.source) == ("online", "released online form")
+    assert found.spec == ModelSpec(27, 8, arch="mobilenetv2", shift=True, shift_place="blockres",
+                                   shift_direction="unidirectional")
+    assert (found.dataset, found.class_names) == ("jester", list(JESTER_CLASSES))
 
 
 # ---- refusing -------------------------------------------------------------------------------------------------
@@ -326,8 +333,8 @@ def test_a_released_file_tells_by_its_name(weights, tmp_path):
     path = save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / RELEASED)
     found = load_checkpoint(path)
     assert (found.source, found.dataset, found.class_names) == ("file name", "kinetics", None)
-    assert found.settings == SETTINGS.with_(shift_place="blockres")
-    model = TSN.from_spec(found.settings)
+    assert found.spec == SETTINGS.with_(shift_place="blockres")
+    model = TSN.from_spec(found.spec)
     load_weights(model, found.weights, "x")
     assert equal(model.state_dict(), weights)
 
@@ -335,8 +342,8 @@ def test_a_released_file_tells_by_its_name(weights, tmp_path):
 def test_a_released_file_without_dropout(tmp_path):
     inside = filled(dropout=0.0).state_dict()
     found = load_checkpoint(save(dict(inside), tmp_path / RELEASED))
-    assert found.settings.dropout == 0 and found.settings.num_class == 4
-    model = TSN.from_spec(found.settings)
+    assert found.spec.dropout == 0 and found.spec.num_class == 4
+    model = TSN.from_spec(found.spec)
     load_weights(model, found.weights, "x")
     assert equal(model.state_dict(), inside)
 
@@ -347,7 +354,7 @@ def test_metadata_wins_over_the_name(weights, tmp_path):
                 tmp_path / "TSM_kinetics_RGB_resnet101_shift8_block_avg_segment16_e45_nl.pth")
     found = load_checkpoint(path)
     assert (found.source, found.dataset, found.class_names) == ("metadata", "gestures", ["a", "b", "c", "d"])
-    assert found.settings == SETTINGS
+    assert found.spec == SETTINGS
 
 
 def test_settings_of_a_newer_version_are_refused(weights, tmp_path):
@@ -398,7 +405,7 @@ def test_tuning_from_a_released_file(weights, tmp_path):
 
 def test_tuning_refuses_another_network(weights, tmp_path):
     message = refusal(tune_from, TSN.from_spec(SETTINGS.with_(arch="resnet18")), described(weights, tmp_path), "x", None)
-    assert "--tune_from" in message and "keys missing: base_model.conv1.weight" in message
+    assert "tuned.pth.tar: " in message and "keys missing: base_model.conv1.weight" in message
 
 
 def test_same_classes_by_names_then_by_data_set(weights, tmp_path):

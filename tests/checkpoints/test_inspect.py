@@ -7,15 +7,17 @@ import torch
 import torchvision
 
 from ops.backbones import BACKBONES
-from ops.checkpoints.checkpoint import parse_name
-from ops.checkpoints.inspect import IMAGE, ONLINE, VIDEO, inspect_file, read_tensors, recognise
+from ops.checkpoints.inspect import inspect_file
 from ops.checkpoints.online_format import to_online_names
+from ops.checkpoints.store_name import parse_name
+from ops.checkpoints.tensors import CLIP, IMAGE, ONLINE, file_kind, read_tensors, recognize
 from ops.models import TSN
 from ops.spec import ModelSpec
 from tests.helpers.programs import assert_refused, run
+from tools.inspect_checkpoint import loads_into
 
 SETTINGS = ModelSpec(5, 4, arch="resnet18", shift=True, shift_div=4, shift_place="blockres")
-CONTRACT_NAMES = [
+RELEASED_NAMES = [
     "TSM_kinetics_RGB_resnet50_avg_segment5_e50.pth",
     "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense_nl.pth",
     "TSM_kinetics_RGB_mobilenetv2_shift8_blockres_avg_segment8_e100_dense.pth",
@@ -64,13 +66,13 @@ def test_every_published_layout_is_recognised_by_its_tensors_alone(golden):
     shift = {"tsn": {"shift": False}, "block": {"shift": True, "shift_place": "block"}}
     for name, rows in golden("state_dict_keys").items():
         tensors = {key: torch.empty(shape, device="meta") for key, shape in rows}
-        kind, arch, score = recognise(tensors)
+        kind, (arch, score) = file_kind(tensors), recognize(tensors)
         facts = read_tensors(tensors, kind, arch)
         first = name.split("_")[0]
         if first == "online":
             assert (kind, arch, score, facts) == (ONLINE, "mobilenetv2", 1, {"num_class": 27, "modality": "RGB"})
             continue
-        assert (kind, arch, score) == (VIDEO, {"bninception": "BNInception"}.get(first, first), 1), name
+        assert (kind, arch, score) == (CLIP, {"bninception": "BNInception"}.get(first, first), 1), name
         expected = {"num_class": 11, "modality": "Flow" if name.endswith("flow") else "RGB",
                     "temporal_pool": name.endswith("tpool"), "non_local": name.endswith("nl")}
         if first != "bninception":  # whose shift has no name of its own
@@ -89,8 +91,8 @@ def test_options_show_in_the_tensors_also_together(arch, options):
     settings = ModelSpec(3, 8, arch=arch, shift=True, **options)
     with torch.device("meta"):
         state = TSN.from_spec(settings).state_dict()
-    kind, found, score = recognise(state)
-    assert (kind, found, score) == (VIDEO, arch, 1)
+    kind, (found, score) = file_kind(state), recognize(state)
+    assert (kind, found, score) == (CLIP, arch, 1)
     facts = read_tensors(state, kind, found)
     assert facts == {key: value for key, value in settings.with_(shift_place=settings.place).to_dict().items()
                      if key in facts}
@@ -99,13 +101,13 @@ def test_options_show_in_the_tensors_also_together(arch, options):
 
 # ---- files ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", CONTRACT_NAMES)
+@pytest.mark.parametrize("name", RELEASED_NAMES)
 def test_released_files_by_their_names(tmp_path, name):
     dataset, options = parse_name(tmp_path / name)
     path = saved(tmp_path / "temporal-shift-module" / name,
                  {"state_dict": {f"module.{k}": v for k, v in weights(ModelSpec(6, **options)).items()}})
     report = inspect_file(path)
-    assert report.kind == VIDEO and report.loads.startswith("test_models.py") and not report.notes
+    assert report.kind == CLIP and report.loads and report.named and not report.notes
     assert values(report).items() >= {"dataset": dataset, "num_class": 6, "arch": options["arch"],
                                       "num_segments": options["num_segments"], "shift": options["shift"],
                                       "non_local": name.endswith("nl.pth"), "modality": options["modality"]}.items()
@@ -122,11 +124,11 @@ def test_our_checkpoint_says_everything_itself(tmp_path, monkeypatch, capfd):
     words = run(monkeypatch, capfd, "tools.inspect_checkpoint", path).out
     assert "video model, 122 tensors" in words and "shift_div        4 (by its metadata)" in words
     assert "class_names      5: a, b, c, ... (by its metadata)" in words and "unknown" not in words
-    assert "loads into: test_models.py" in words
+    assert "loads into: test_models.py, tools/predict.py, main.py --tune_from" in words
 
 
 def test_metadata_wins_over_the_name(tmp_path):
-    path = saved(tmp_path / CONTRACT_NAMES[0], ours())
+    path = saved(tmp_path / RELEASED_NAMES[0], ours())
     report = inspect_file(path)
     assert values(report)["arch"] == "resnet18" and report.facts["arch"].source == "metadata and tensors"
     assert report.loads and not report.notes
@@ -149,9 +151,10 @@ def test_a_renamed_file_is_known_by_its_tensors(tmp_path, monkeypatch, capfd, fo
     if form == "published checkpoint":
         assert values(report).items() >= {"epoch": 45, "best_prec1": 45.5}.items()
     name = f"TSM_<dataset>_RGB_resnet18{'_shift<div>_blockres' * shift['shift']}_<consensus>_segment<frames>_e<epochs>"
-    assert report.loads == f"main.py --tune_from; test_models.py once it is named {name}.pth"
+    assert report.loads and not report.named
     words = run(monkeypatch, capfd, "tools.inspect_checkpoint", path).out
     assert "num_segments     unknown" in words and ("shift_div        unknown" in words) == shift["shift"]
+    assert f"loads into: main.py --tune_from; test_models.py and tools/predict.py once it is named {name}.pth" in words
 
 
 def test_a_name_that_is_wrong_is_noticed(tmp_path, monkeypatch, capfd):
@@ -159,7 +162,7 @@ def test_a_name_that_is_wrong_is_noticed(tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "tools.inspect_checkpoint", path)
     assert done.status == 0
     assert "note: arch is 'resnet50' by its file name, 'resnet18' by its tensors" in done.out
-    assert "note: it fits a model as its tensors say, not as its file name says" in done.out
+    assert "note: it fits a model as its tensors show it, not as its file name describes it" in done.out
     assert "does not load: " in done.out and "base_model.layer1.0.conv1.net.weight is (64, 64, 3, 3)" in done.out
 
 
@@ -194,7 +197,7 @@ def test_the_released_online_file(tmp_path, golden):
     state = {key: torch.zeros(()).to(torch.long if key.endswith("tracked") else torch.float32).expand(shape)
              for key, shape in rows}
     report = inspect_file(saved(tmp_path / "mobilenetv2_jester_online.pth.tar", state))
-    assert report.kind == ONLINE and report.loads == "the online demo"
+    assert report.kind == ONLINE and report.loads
     assert values(report) == {"arch": "mobilenetv2", "modality": "RGB", "num_class": 27, "dataset": "jester",
                               "shift": True, "shift_place": "blockres", "shift_div": 8,
                               "shift_direction": "unidirectional"}
@@ -205,7 +208,7 @@ def test_our_online_files(tmp_path, arch):
     settings = ModelSpec(5, 8, arch=arch, shift=True, shift_direction="unidirectional")
     content = ours(settings, online=True, state_dict=to_online_names(weights(settings), settings))
     report = inspect_file(saved(tmp_path / "online.pth.tar", content))
-    assert report.kind == ONLINE and report.loads == "the online demo" and not report.notes
+    assert report.kind == ONLINE and report.loads and not report.notes
     assert report.facts["arch"].source == "metadata and tensors"
 
 
@@ -216,7 +219,7 @@ def test_imagenet_files_of_torchvision(tmp_path, arch, model):
     state = flat(image_network)
     report = inspect_file(saved(tmp_path / "image.pth", state))
     assert (report.kind, values(report)["arch"], values(report)["num_class"]) == (IMAGE, arch, 1000)
-    assert report.loads == f"main.py --arch {arch} --pretrain"
+    assert report.loads and loads_into(report) == f"main.py --arch {arch} --pretrain"
 
 
 def test_the_public_file_of_bninception(tmp_path):
@@ -225,14 +228,14 @@ def test_the_public_file_of_bninception(tmp_path):
     state = {key.replace("fc.", "last_linear."): value[None] if "_bn." in key and value.dim() else value
              for key, value in flat(network).items()}
     report = inspect_file(saved(tmp_path / "bn_inception.pth", state))
-    assert (report.kind, report.loads) == (IMAGE, "main.py --arch BNInception --pretrain")
+    assert (report.kind, loads_into(report)) == (IMAGE, "main.py --arch BNInception --pretrain")
     assert values(report) == {"arch": "BNInception", "modality": "RGB", "num_class": 1000}
 
 
 # ---- refusals ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("content, words", [
-    ({"0.weight": torch.zeros(64, 3, 3, 3), "0.bias": torch.zeros(64)}, ["no network known", "0.weight"]),
+    ({"0.weight": torch.zeros(64, 3, 3, 3), "0.bias": torch.zeros(64)}, ["not of any network known", "0.weight"]),
     ({}, ["no weights"]),
     ({"epoch": 3, "loss": 0.5}, ["no weights", "epoch, loss"]),
     ([1, 2], ["not a dict"]),

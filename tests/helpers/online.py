@@ -5,7 +5,7 @@ import onnx
 import torch
 from torch import nn
 
-from ops.checkpoints.online_format import online_content, open_model
+from ops.checkpoints.online_format import load_streamable, online_content
 from ops.models import TSN
 from ops.runtimes.export import export_step
 from ops.runtimes.step_file import METADATA_KEY
@@ -45,7 +45,7 @@ def save_online(tmp_path, size=SIZE, seed=0):
     settings = model.spec.to_dict()
     save_checkpoint({"state_dict": model.state_dict(), "settings": settings, "class_names": list("abcde")}, clip_file)
     path = tmp_path / "online.pth.tar"
-    save_checkpoint(online_content(open_model(clip_file)), path)
+    save_checkpoint(online_content(load_streamable(clip_file)), path)
     return path
 
 

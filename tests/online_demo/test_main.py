@@ -66,8 +66,8 @@ def test_rate_threshold_and_smoothing(tmp_path, play):
 
 def test_an_assumed_rate_is_logged(tmp_path, play):
     path = clip(tmp_path / "v.mp4", 3)
-    assert "small.pth.tar does not tell its model's frame rate: taken for 12 per second" in play(path)[0].err
-    assert "--rate" in play(path)[0].err and "frame rate" not in play(path, "--rate", 12)[0].err
+    assert "small.pth.tar does not hold its model's frame rate: assuming 12 per second" in play(path)[0].err
+    assert "the demo's option rate" in play(path)[0].err and "frame rate" not in play(path, "--rate", 12)[0].err
     stored = make_weights(tmp_path / "rate.pth.tar", frame_rate=5)
     assert "frame rate" not in play(path, "--weights", stored)[0].err
 
@@ -76,7 +76,7 @@ def test_an_assumed_rate_is_logged(tmp_path, play):
 def test_a_stored_rate_that_is_not_a_rate_is_refused(tmp_path, play, rate):
     wrong = make_weights(tmp_path / "rate.pth.tar", frame_rate=rate)
     done, decisions = play(clip(tmp_path / "v.mp4", 3), "--weights", wrong)
-    assert_refused(done, "rate.pth.tar: its frame_rate is", "above 0", "convert_to_online.py --frame_rate")
+    assert_refused(done, "rate.pth.tar: its frame_rate is", "above 0", "convert_to_online.py")
     assert not decisions
 
 

@@ -151,7 +151,7 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     p = args.protocol
     model = member.model.eval()
     videos = test_models.TSNDataSet(
-        member.data.frames, member.test_list, 3, image_tmpl=member.data.template, test_mode=True,
+        member.data.frames, member.data.val_list, 3, image_tmpl=member.data.template, test_mode=True,
         dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.preprocessing))
     for i in range(3):
         clip, _ = videos[i]
@@ -440,5 +440,5 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
 
 def test_model_settings_rebuild_the_model(trained):
     found = load_checkpoint(trained / "model" / NAME / "ckpt.pth.tar")
-    assert isinstance(found.settings, ModelSpec) and found.settings.place == "blockres"
-    assert TSN.from_spec(found.settings).state_dict().keys() == found.weights.keys()
+    assert isinstance(found.spec, ModelSpec) and found.spec.place == "blockres"
+    assert TSN.from_spec(found.spec).state_dict().keys() == found.weights.keys()

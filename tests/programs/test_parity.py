@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ops.checkpoints.checkpoint import tune_from
+from ops.checkpoints.matching import tune_from
 from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, resolve_dataset
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -207,7 +207,7 @@ def test_a_file_that_says_nothing_is_read_by_its_keys(tmp_path, scored, capfd):
     with torch.device("meta"):
         plain = TSN.from_spec(ModelSpec(4, 3, arch="resnet18"))
     tune_from(plain.to_empty(device="cpu"), nameless, "somethingv2", None)
-    assert f"--tune_from {nameless}: its keys say that it was trained with a shift (block)" in capfd.readouterr().err
+    assert f"{nameless}: its keys say that it was trained with a shift (block)" in capfd.readouterr().err
 
 
 def test_every_setting_has_a_flag(tmp_path, scored):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import opts
-from ops.checkpoints.checkpoint import store_name
 from ops.checkpoints.model_zoo import MODEL_ZOO, find_model
+from ops.checkpoints.store_name import store_name
 from ops.data.test_protocol import PROTOCOLS
 from ops.dataset_config import DATASETS, resolve_dataset
 from ops.models import TSN

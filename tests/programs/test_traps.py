@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ops.checkpoints.checkpoint import parse_name, tune_from
+from ops.checkpoints.matching import tune_from
+from ops.checkpoints.store_name import parse_name
 from ops.common.errors import UserError
 from ops.common.meters import accuracy
 from ops.data.list_files import read_list

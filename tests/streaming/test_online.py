@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.checkpoints.checkpoint import store_name
+from ops.checkpoints.store_name import store_name
 from ops.common.errors import UserError
 from ops.models import TSN
 from ops.streaming.online import OnlineTSM
@@ -270,7 +270,7 @@ def test_prepare_normalizes_as_for_the_clip_model(arch):
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"shift_direction": "bidirectional"}, ["two-way shift", "next frame", "--shift_direction unidirectional"]),
+    ({"shift_direction": "bidirectional"}, ["two-way shift", "next frame", "shift_direction unidirectional"]),
     ({"temporal_pool": True}, ["temporal pooling"]),
     ({"non_local": True}, ["non-local"]),
     ({"before_softmax": False}, ["before_softmax=False"]),

@@ -34,7 +34,7 @@ def test_the_runtime_finds_the_int8_step(monkeypatch, capfd, tmp_path):
                         "--int8_frames", 4)
     assert done.status == 0
     assumed, made = done.err.splitlines()
-    assert "taken for 12 per second" in assumed and "resnet18, int8, 8 state tensors" in made
+    assert "assuming 12 per second" in assumed and "resnet18, int8, 8 state tensors" in made
     runtime = open_runtime("openvino", online, weights=weights, precision="int8")
     frames = video_frames(online, 0, 4)
     wanted = logits_over(online, frames)

@@ -76,7 +76,7 @@ def test_each_published_layout_trains_and_is_scored(dataset, train, test, root):
     done, file = train(dataset, "Flow", "--pretrain", "none")
     assert "training videos: 6" in done.err and "mirrored training clips: left and right classes swap" in done.err
     found = load_checkpoint(file)
-    assert (found.settings.modality, found.weights[FIRST].shape[1]) == ("Flow", 10)
+    assert (found.spec.modality, found.weights[FIRST].shape[1]) == ("Flow", 10)
     scores, result, last = test(dataset, file)
     assert scores.shape == (4, 4) and np.isfinite(scores).all() and scores.std(0).max() > 0
     assert last == [f"Class Accuracy {result['class_accuracy']:.2f}%",

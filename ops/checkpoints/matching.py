@@ -1,0 +1,60 @@
+"""Whether a checkpoint's classes are a data set's, and how a model for another task starts from its weights."""
+import logging
+import re
+from pathlib import Path
+from typing import Optional
+
+from ops.backbones import inflate_kernel
+from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ops.common.errors import UserError
+from ops.dataset_config import DatasetPaths
+from ops.models import TSN
+from ops.weights import fit_names, load_weights
+
+log = logging.getLogger(__name__)
+
+
+def same_classes(found: Checkpoint, dataset: str, class_names: Optional[list[str]]) -> bool:
+    """Whether a checkpoint's classes are the data set's: by their names, or where they are unknown, its name."""
+    if found.class_names and class_names:
+        return found.class_names == class_names
+    return found.dataset in (None, dataset)
+
+
+def check_same_classes(found: Checkpoint, data: DatasetPaths) -> None:
+    """UserError when a checkpoint's classes are not the data set's: other names, another data set, another number."""
+    names, expected = found.class_names, data.class_names
+    if names and expected and len(names) == len(expected) and names != expected:
+        i = next(i for i, (a, b) in enumerate(zip(names, expected)) if a != b)
+        raise UserError(f"{found.path}: the checkpoint and {data.name} have different classes: class {i} is {names[i]!r} in"
+                        f" the checkpoint, {expected[i]!r} in the data set")
+    if found.known_spec is not None and found.known_spec.num_class != data.num_class:
+        raise UserError(f"{found.path} has {found.known_spec.num_class} classes, data set {data.name} has"
+                        f" {data.num_class}: name the data set that it was trained on")
+    if not same_classes(found, data.name, expected):
+        raise UserError(f"{found.path} was trained on {found.dataset}, whose classes are not {data.name}'s: use"
+                        f" {found.dataset}")
+
+
+def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[str]]) -> bool:
+    """Load a checkpoint's weights into a model for another task; True if its classifier was kept.
+
+    The classifier is kept when it has the same shape and the same classes (`same_classes`); otherwise the model's fresh
+    one stays. A first layer for RGB is widened for Flow or RGBDiff (TSN, sec. 3.2). Every other key must be there with
+    its shape.
+    """
+    found = load_checkpoint(path)
+    own = model.state_dict()
+    weights = fit_names(found.weights, own, str(path))
+    head = [key for key in own if re.search(r"(^new_fc|^base_model\.(fc|classifier))\.(weight|bias)$", key)]
+    kept = same_classes(found, dataset, class_names) and all(
+        key in weights and weights[key].shape == own[key].shape for key in head)
+    if not kept:
+        weights.update({key: own[key] for key in head})
+    first = next(key for key in own if own[key].dim() == 4)
+    if first in weights and weights[first].shape[1] == 3 < own[first].shape[1]:
+        weights[first] = inflate_kernel(weights[first], own[first].shape[1])
+        log.info("first layer: RGB weights widened to %d channels", own[first].shape[1])
+    load_weights(model, weights, str(path))
+    log.info("tuned from %s: the classifier is %s", path, "kept" if kept else "new (other classes)")
+    return kept
