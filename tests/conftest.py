@@ -1,4 +1,4 @@
-"""Shared by every test: golden numbers, the directory of the repository."""
+"""Fixtures for every test, and the directory of the repository."""
 import json
 import os
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# Under pytest-xdist every core has a process of its own: more threads would only wait for each other. Programs that
-# the tests start inherit this. It must be said before torch is imported.
+# Under pytest-xdist every core has its own process, and more threads would only wait for each other. Programs that the
+# tests start inherit this. It must be set before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,7 +23,7 @@ def golden():
 
 @pytest.fixture
 def cache(tmp_path_factory, monkeypatch):
-    """An empty cache directory in place of the user's, with nothing kept in memory."""
+    """An empty cache directory instead of the user's, and no frame index in memory."""
     from ops.video import frame_index  # not at the top: tests without videos do not need PyAV
     directory = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TSM_CACHE", str(directory))

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _flag(names: str) -> str:
-    """The first long spelling of an argument that argparse calls, say, `-b/--batch-size`."""
+    """`--batch-size`, from argparse's name `-b/--batch-size`: the first long spelling."""
     return next((name for name in names.split("/") if name.startswith("--")), names)
 
 

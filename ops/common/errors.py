@@ -26,7 +26,7 @@ class UserError(ValueError):
 
 
 def shown(name: object) -> str:
-    """A file's name, say, for a message: line breaks and undecodable bytes as escapes, so that one line stays one."""
+    """Text for a message, such as a file name: line breaks and undecodable bytes as escapes, so that it stays one line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
 
 

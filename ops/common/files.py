@@ -1,7 +1,7 @@
 """Files and directories that appear whole or not at all, directories that one run holds at a time, and the cache.
 
-What a run is still writing is called `.<name>.partial-<8 hex digits>` and is beside its final place. A killed run leaves
-it behind; `remove_leftovers` removes it.
+A file or directory that is not complete yet is named `.<name>.partial-<8 hex digits>`, in the directory of its final name.
+Killed runs leave some behind; `remove_leftovers` removes them.
 """
 import errno
 import json
@@ -110,7 +110,7 @@ def remove_leftovers(directory: Path, recursive: bool = False) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Before long work rather than after it, CannotWrite where it is plain that `path` could not be written."""
+    """CannotWrite if `path` obviously cannot be written; to be called before long work rather than after it."""
     path = Path(path)
     if os.path.isdir(path):
         raise CannotWrite(path, "it is a directory")

@@ -8,7 +8,7 @@ def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], A
     """`__getattr__`, `__dir__` and `__all__` for a package's `__init__` (PEP 562).
 
     package: the package's `__name__`. modules: public name -> the module inside the package that defines it.
-    A package without slow imports of its own stays quick to import:
+    Importing such a package imports none of its modules:
 
         __getattr__, __dir__, __all__ = exports(__name__, {"TSNDataSet": "tsn_dataset", "VideoRecord": "list_files"})
     """

@@ -1,4 +1,4 @@
-"""Work on many files in several processes: one per core, none left behind, and Ctrl-C is handled by the parent alone."""
+"""Work in several processes: one per core, all ended with the run, Ctrl-C handled by the parent alone."""
 import multiprocessing
 import os
 import signal

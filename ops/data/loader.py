@@ -88,7 +88,7 @@ def make_loader(data: Dataset, batch_size: int, *, workers: int, train: bool, se
     """Batches (`ops.data.tsn_dataset.Batch`) of `data`: for training shuffled and only full ones (if there is one)."""
     sampler = EpochSampler(data, seed) if train else None  # type: ignore[arg-type]
     full = train and len(data) >= batch_size  # type: ignore[arg-type]
-    # A generator of its own: the loader's draws must not move the global state that dropout draws from.
+    # The loader has its own generator: its draws must not change the global state that dropout draws from.
     return Loader(data, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate,
                   pin_memory=torch.cuda.is_available(), drop_last=full, persistent_workers=workers > 0,
                   generator=torch.Generator().manual_seed(seed))

@@ -65,7 +65,7 @@ class ClipSampler:
         """The 1-based first frame of each segment: clips * T."""
         t, length = self.num_segments, self.frames_per_segment
         if self.mode == "train":
-            return sample_train(num_frames, t, length, generator)
+            return sample_train(num_frames, t, length, generator=generator)
         if self.mode == "twice":
             return sample_twice(num_frames, t, length)
         if self.mode == "dense_train":
@@ -103,7 +103,7 @@ def _spread(positions: int, num_segments: int, phase: float) -> list[int]:
     return [int(part * phase + part * i) + 1 for i in range(num_segments)]
 
 
-def sample_train(num_frames: int, num_segments: int, new_length: int = 1,
+def sample_train(num_frames: int, num_segments: int, new_length: int = 1, *,
                  generator: Optional[torch.Generator] = None) -> list[int]:
     """A random frame of each of T equal parts (TSN, sec. 3.1); T indices, never decreasing.
 

@@ -126,7 +126,7 @@ def _count(video: Path) -> FrameIndex:
 
 
 def _scan_packets(video: Path) -> Optional[FrameIndex]:
-    """None where the packets cannot tell which of them is which frame."""
+    """The index from the packets alone; None if they do not determine the frames."""
     with open_video(video) as container, video.open("rb") as file, \
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         stream = video_stream(container)

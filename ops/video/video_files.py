@@ -72,7 +72,8 @@ class VideoImage:
     Raises a UserError with `name`, the file and the frame, if it cannot be converted.
     """
 
-    def __init__(self, frame: av.VideoFrame, size: tuple[int, int], scaler: VideoReformatter, name: str = "") -> None:
+    def __init__(self, frame: av.VideoFrame, size: tuple[int, int], scaler: VideoReformatter, *,
+                 name: str = "") -> None:
         self.frame, self.size, self.scaler, self.name = frame, size, scaler, name
         self.shape = (size[1], size[0], 3)
 
@@ -107,7 +108,7 @@ def _load(path: Path, indices: Sequence[int]) -> list[VideoImage]:
     frames = read_frames(path, indices)
     size = upright_size(frames[indices[0]], 0)  # of the first frame: a clip has one size
     scaler = VideoReformatter()
-    return [VideoImage(frames[index], size, scaler, f"{path}: frame {index}") for index in indices]
+    return [VideoImage(frames[index], size, scaler, name=f"{path}: frame {index}") for index in indices]
 
 
 # ---- decoding ------------------------------------------------------------------------------------------------

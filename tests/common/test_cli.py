@@ -144,15 +144,15 @@ def test_statuses(capsys, monkeypatch):
 
 
 def test_a_loaders_process_that_dies_at_any_moment_is_one_line(monkeypatch, capsys):
-    """PyTorch's signal handler raises where the program just is, which need not be in the loader."""
+    """PyTorch's signal handler raises wherever the program is, which need not be in the loader."""
     def main():
         raise RuntimeError("DataLoader worker (pid 17569) is killed by signal: Killed. ")
 
     monkeypatch.setattr(sys, "argv", ["main.py"])
     with pytest.raises(SystemExit) as end:
         cli.run(main)
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and said.startswith("main.py: error: a worker process") and said.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert end.value.code == 2 and errors.startswith("main.py: error: a worker process") and errors.count("\n") == 1
 
 
 def test_defects_keep_their_traceback():
@@ -161,7 +161,7 @@ def test_defects_keep_their_traceback():
             cli.run(raising(error))
 
 
-def test_progress_is_silent_where_nobody_watches(capsys):
+def test_progress_is_silent_without_a_terminal(capsys):
     assert list(cli.progress(range(3), desc="x")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
@@ -238,7 +238,7 @@ def test_interrupted_is_status_130(program):
     assert time.monotonic() - start < 20
 
 
-def test_a_reader_that_goes_away_is_no_error(program):
+def test_a_closed_pipe_is_not_an_error(program):
     process = subprocess.Popen(program(COUNTING), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "0\n"
     process.stdout.close()

@@ -23,7 +23,7 @@ def test_seed_everything():
     assert all(a != b for a, b in zip(draws(), first))
 
 
-def test_large_seeds_are_seeds_too():
+def test_seeds_may_be_large():
     for seed in (2 ** 32 - 1, 2 ** 32, mix_seeds(1, 2)):
         seed_everything(seed)
 
@@ -49,7 +49,7 @@ def test_mixed_seeds_differ_and_repeat():
     seeds = [mix_seeds(*key) for key in keys]
     assert len(set(seeds)) == len(keys) and seeds == [mix_seeds(*key) for key in keys]
     assert all(0 <= seed < 2 ** 63 for seed in seeds)
-    # Neighbours share no bits: half of the 63 differ on average.
+    # Seeds of neighbors are unrelated: half of the 63 bits differ on average.
     differing = [bin(a ^ b).count("1") for a, b in zip(seeds, seeds[1:])]
     assert 31 < sum(differing) / len(differing) < 32
 

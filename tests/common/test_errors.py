@@ -38,7 +38,7 @@ def test_names_with_line_breaks_stay_one_line():
     assert shown("a\nb") == r"a\nb" and shown("\udcff.mp4") == r"\udcff.mp4" and shown("naïve 手") == "naïve 手"
 
 
-def test_a_dead_worker_is_recognised():
+def test_a_dead_worker_is_recognized():
     death = worker_died(RuntimeError("DataLoader worker (pid(s) 17, 18) exited unexpectedly"))
     assert "exited unexpectedly" in str(death) and "with --workers 0" in death.for_command_line()
     assert worker_died(RuntimeError("out of memory")) is None

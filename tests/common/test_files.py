@@ -55,7 +55,7 @@ def test_a_write_that_fails_leaves_the_old_file(error, tmp_path):
     with open(path) as reader:
         with atomic_write(path) as f:
             f.write("old")
-        assert reader.read() == "older"  # the new file takes the place of the old one at once
+        assert reader.read() == "older"  # the new file replaces the old one in one step
     with pytest.raises(error), atomic_write(path) as f:
         f.write("half of")
         f.flush()
@@ -72,7 +72,7 @@ WAYS_TO_WRITE = {
 
 @pytest.mark.parametrize("way", WAYS_TO_WRITE)
 @pytest.mark.parametrize("name", ["file/new", "x" * 300, "directory"])
-def test_what_the_disk_refuses_is_a_users_error_of_one_line(way, name, tmp_path):
+def test_what_cannot_be_written_is_a_user_error_of_one_line(way, name, tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "directory" / "run" / "log.csv").mkdir(parents=True)
     with pytest.raises(CannotWrite) as info:
@@ -83,7 +83,7 @@ def test_what_the_disk_refuses_is_a_users_error_of_one_line(way, name, tmp_path)
     assert not leftovers(tmp_path)
 
 
-def test_a_full_disk_is_a_users_error(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_user_error(tmp_path, monkeypatch):
     with pytest.raises(CannotWrite, match="cannot write .*a.txt: No space left"), atomic_write(tmp_path / "a.txt"):
         raise OSError(28, "No space left on device")
 
@@ -96,7 +96,7 @@ def test_a_full_disk_is_a_users_error(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_plainly_unwritable_places_are_known_beforehand(tmp_path, monkeypatch):
+def test_paths_that_cannot_be_written_are_refused_beforehand(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for path, reason in ((tmp_path, "it is a directory"), (tmp_path / "file" / "a" / "b", "file is not a directory")):
         with pytest.raises(CannotWrite, match=f"cannot write {path}: .*{reason}"):
@@ -118,7 +118,7 @@ def refuse_to_write(path):
     raise CannotWrite(path, "No space left on device")
 
 
-def test_cannot_write_survives_the_way_between_processes(tmp_path):
+def test_cannot_write_survives_pickling(tmp_path):
     error = pickle.loads(pickle.dumps(CannotWrite(tmp_path / "a b", "Permission denied")))
     assert type(error) is CannotWrite and str(error) == f"cannot write {tmp_path / 'a b'}: Permission denied"
     assert (error.path, error.strerror) == (tmp_path / "a b", "Permission denied")

@@ -104,7 +104,7 @@ def test_mixup_is_a_weighted_sum_of_clips_and_labels():
         mixed, soft = make_mix(5, mixup=0.4)(clips.clone(), labels)
         share = float(soft[0, 0])
         shares.append(share)
-        before = [3, 0, 1, 2]  # the neighbour in the batch
+        before = [3, 0, 1, 2]  # the neighbor in the batch
         wanted = share * clips + (1 - share) * clips[before]
         assert torch.allclose(mixed, wanted, atol=1e-5)
         assert torch.allclose(soft, share * F.one_hot(labels, 5) + (1 - share) * F.one_hot(labels[before], 5), atol=1e-6)

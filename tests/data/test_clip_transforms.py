@@ -1,4 +1,4 @@
-"""Clip transforms against PIL and NumPy by hand. `chart` frames tell in each pixel where it came from."""
+"""Clip transforms against PIL and NumPy by hand. The pixels of `chart` frames show their original position."""
 from collections import Counter
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Batches: order, randomness, bad videos, and what worker processes leave behind."""
+"""Batches: order, randomness, bad videos, and worker processes that fail."""
 import os
 import signal
 

@@ -72,7 +72,8 @@ def test_the_record_reads_whole_segments_of_the_published_rows(golden):
 
 @pytest.mark.parametrize("mode, sample", [
     ("test", lambda frames, g: sample_test(frames, 3, 2)), ("twice", lambda frames, g: sample_twice(frames, 3, 2)),
-    ("train", lambda frames, g: sample_train(frames, 3, 2, g)), ("dense_val", lambda frames, g: sample_dense_val(frames, 3)),
+    ("train", lambda frames, g: sample_train(frames, 3, 2, generator=g)),
+    ("dense_val", lambda frames, g: sample_dense_val(frames, 3)),
     ("dense_train", lambda frames, g: sample_dense_train(frames, 3, g)),
     ("dense_test", lambda frames, g: sample_dense_test(frames, 3))])
 def test_each_mode_is_its_function(mode, sample):
@@ -127,7 +128,7 @@ def test_fixed_clips_stay_within_the_video(num_frames, t, length):
 @settings(max_examples=200, deadline=None)
 @given(FRAMES, SEGMENTS, LENGTHS, SEEDS)
 def test_training_clips_stay_within_the_video_and_in_order(num_frames, t, length, seed):
-    indices = sample_train(num_frames, t, length, seeded(seed))
+    indices = sample_train(num_frames, t, length, generator=seeded(seed))
     check(indices, t, num_frames, length)
     assert indices == sorted(indices)
 
@@ -167,7 +168,7 @@ def test_a_dense_clip_with_more_segments_than_frames_is_refused():
 @pytest.mark.parametrize("num_frames, t, length", [(23, 4, 1), (80, 8, 1), (8, 8, 1), (30, 3, 5), (7, 1, 1)])
 def test_training_draws_every_frame_of_each_part_equally_often(num_frames, t, length):
     part, draws, generator = (num_frames - length + 1) // t, 2000, seeded(0)
-    clips = [sample_train(num_frames, t, length, generator) for _ in range(draws)]
+    clips = [sample_train(num_frames, t, length, generator=generator) for _ in range(draws)]
     for i in range(t):
         counts = Counter(clip[i] for clip in clips)
         assert set(counts) == set(range(i * part + 1, (i + 1) * part + 1))
@@ -177,21 +178,21 @@ def test_training_draws_every_frame_of_each_part_equally_often(num_frames, t, le
 
 def test_training_draws_parts_independently():
     generator = seeded(0)
-    pairs = {tuple(sample_train(8, 2, 1, generator)) for _ in range(500)}
+    pairs = {tuple(sample_train(8, 2, 1, generator=generator)) for _ in range(500)}
     assert pairs == {(a, b) for a in range(1, 5) for b in range(5, 9)}
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(2, 30), st.integers(1, 20), SEEDS)
 def test_training_clips_of_short_videos_show_the_whole_motion(num_frames, more, seed):
-    indices = sample_train(num_frames, num_frames + more, 1, seeded(seed))
+    indices = sample_train(num_frames, num_frames + more, 1, generator=seeded(seed))
     assert indices[0] == 1 and indices[-1] == num_frames
     assert max(after - before for before, after in zip(indices, indices[1:])) <= 2
 
 
 def test_training_clips_of_short_videos_vary():
     generator = seeded(0)
-    clips = [sample_train(3, 8, 1, generator) for _ in range(200)]
+    clips = [sample_train(3, 8, 1, generator=generator) for _ in range(200)]
     assert len({tuple(clip) for clip in clips}) > 1
     for i in range(8):  # segment i covers (3i/8, 3(i+1)/8) of the three frames
         assert {clip[i] for clip in clips} == {int(3 * (i + r) / 8) + 1 for r in (0, 0.5, 0.999)}
@@ -204,7 +205,7 @@ def test_dense_training_draws_every_place_but_the_last(num_frames, starts):
     assert drawn == set(range(1, starts + 1))
 
 
-@pytest.mark.parametrize("sample", [lambda g: sample_train(100, 8, 1, g), lambda g: sample_train(5, 8, 1, g),
+@pytest.mark.parametrize("sample", [lambda g: sample_train(100, 8, generator=g), lambda g: sample_train(5, 8, generator=g),
                                     lambda g: sample_dense_train(300, 8, g)], ids=["parts", "short", "dense"])
 def test_a_generator_decides_and_leaves_the_global_state_alone(sample):
     before = torch.random.get_rng_state()

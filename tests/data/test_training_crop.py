@@ -62,7 +62,7 @@ def test_a_smaller_frame_is_filled_up_as_by_pil():
 
 
 class Chart:
-    """A source whose pixels tell their place: red the column, green the row."""
+    """A source whose pixels show their position: red the column, green the row."""
     @staticmethod
     def load_arrays(video, indices):
         columns, rows = np.meshgrid(np.arange(160), np.arange(120))
@@ -73,7 +73,7 @@ class Chart:
 
 
 def place(clip):
-    """Where a chart's crop lies and how large it is, rounded: the colors of two opposite corners."""
+    """The position and size of a chart's crop, rounded: the colors of two opposite corners."""
     return tuple(clip[channel, corner, corner].item() for channel in (0, 1) for corner in (0, -1))
 
 

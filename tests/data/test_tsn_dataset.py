@@ -129,8 +129,8 @@ def test_an_item_leaves_the_global_random_state_alone(noisy):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_items_of_an_epoch_draw_apart(tmp_path):
-    """Two copies of one video give different crops: neighbours share no randomness."""
+def test_items_of_an_epoch_draw_independently(tmp_path):
+    """Two copies of one video give different crops: neighbors have unrelated random draws."""
     rng = np.random.default_rng(0)
     for i in range(2):
         (tmp_path / f"{i}").mkdir()

@@ -1,3 +1,4 @@
+"""Written videos: their frames, formats and bytes, and failures that leave nothing."""
 from fractions import Fraction
 
 import av
@@ -47,14 +48,14 @@ def test_what_is_written_is_what_is_read(tmp_path, suffix, codec, intra_only):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_intra_only_files_do_not_reveal_the_coding_order(tmp_path, suffix):
-    """Coded backwards, each frame comes out bit for bit the same; an ordinary file fails this."""
+    """Encoded in reverse order, each frame is bit-identical; ordinary files are not."""
     frames = moving_frames() + np.random.default_rng(0).integers(0, 12, (14, 48, 64, 3), np.uint8)
     same = {}
     for intra_only in (True, False):
         encode_video(tmp_path / f"forward{suffix}", frames, 12, intra_only=intra_only)
         encode_video(tmp_path / f"backward{suffix}", frames[::-1], 12, intra_only=intra_only)
         sizes = packet_sizes(tmp_path / f"forward{suffix}"), packet_sizes(tmp_path / f"backward{suffix}")[::-1]
-        # a byte: H.264 numbers neighbouring key frames by turns
+        # one byte: H.264 alternates the numbers of neighboring key frames
         assert (np.abs(np.subtract(*sizes)).max() <= 1) == intra_only
         same[intra_only] = np.array_equal(decoded(tmp_path / f"forward{suffix}"),
                                           decoded(tmp_path / f"backward{suffix}")[::-1])

@@ -82,7 +82,7 @@ def test_encoded_videos_give_the_frames_of_a_full_decode(kind, tmp_path, monkeyp
     name, options, encoder = KINDS[kind]
     path = clip(tmp_path / name, 80, options=encoder, **options)
     check_frames(path)
-    # The same through the container, with a seek wherever one is possible.
+    # The same through the container, with every possible seek.
     index = replace(frame_index(path), codec=None)
     monkeypatch.setattr(video_source, "frame_index", lambda video: index)
     monkeypatch.setattr(video_source, "_SEEK_OVER", 0)
@@ -90,7 +90,7 @@ def test_encoded_videos_give_the_frames_of_a_full_decode(kind, tmp_path, monkeyp
 
 
 def test_the_kinds_of_videos_are_what_they_are_called(tmp_path):
-    """The videos above would prove little if the encoder had not made what was asked for."""
+    """The encoder has really made the kinds that the test above needs."""
     name, options, encoder = KINDS["edit list cuts the beginning"]
     cut = scan(clip(tmp_path / name, 80, options=encoder, **options))
     assert cut.packets[0, 0] < 0 and (cut.count, len(cut.packets)) == (72, 80)
