@@ -124,8 +124,9 @@ class TSN(nn.Module):
         if self.modality == "Flow":
             return ([128.0], std[:1]) if backbone.value_range == 255 else ([0.5], [sum(std) / len(std)])
         if self.modality == "RGBDiff":
-            zeros, twice = [0.0] * 3 * self.new_length, [sum(std) / len(std) * 2] * 3 * self.new_length
-            return (mean * (1 + self.new_length), std) if backbone.value_range == 255 else (mean + zeros, std + twice)
+            if backbone.value_range == 255:
+                return mean * frames_per_segment(self.modality, self.new_length), std
+            return mean + [0.0] * 3 * self.new_length, std + [sum(std) / len(std) * 2] * 3 * self.new_length
         return mean, std
 
     def _insert_shift(self, inplace: bool) -> None:

@@ -56,6 +56,8 @@ class _Failure(NamedTuple):
 
 
 class _ErrorsAsValues(Dataset):
+    """The items of `data`, with a _Failure instead of a UserError."""
+
     def __init__(self, data: Any) -> None:
         self.data = data
 
