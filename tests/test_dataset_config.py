@@ -1,9 +1,11 @@
 """The registry of data sets: the built-in table, the user's datasets.yaml, and which one counts."""
+from dataclasses import replace
+
 import pytest
 
 from ops import dataset_config
 from ops.common.errors import UserError
-from ops.dataset_config import DATASETS, resolve_dataset
+from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, resolve_dataset, swaps_by_names
 from tests.helpers.user_file import GOOD, yaml_file
 
 
@@ -37,3 +39,22 @@ def test_the_default_file_may_be_absent_a_named_one_may_not():
         resolve_dataset("mine", "RGB")
     with pytest.raises(UserError, match="cannot read the data set file nowhere.yaml: No such file"):
         resolve_dataset("ucf101", "RGB", dataset_file="nowhere.yaml")
+
+
+def test_jester_pairs_come_from_its_names():
+    names = ["Sliding Two Fingers Left", "Sliding Two Fingers Right", "Thumb Up", "Turning Hand Clockwise",
+             "Turning Hand Counterclockwise"]
+    assert swaps_by_names(names) == ((0, 1), (3, 4))
+
+
+def test_the_labels_that_a_mirror_swaps_are_known_without_a_file_of_class_names(tmp_path):
+    data = resolve_dataset("jester", "RGB", str(tmp_path))
+    assert data.class_names is None
+    labels = mirror_labels(data)
+    swapped = {JESTER_CLASSES[a]: JESTER_CLASSES[b] for a, b in enumerate(labels) if a < b}
+    assert swapped == {"Sliding Two Fingers Left": "Sliding Two Fingers Right", "Swiping Left": "Swiping Right",
+                       "Turning Hand Clockwise": "Turning Hand Counterclockwise"}
+    some = replace(data, num_class=3)
+    assert mirror_labels(some) is None
+    assert mirror_labels(some, ["Left", "Right", "Up"]) == [1, 0, 2]
+    assert mirror_labels(replace(some, class_names=["Left", "Up", "Right"]), ["Left", "Right", "Up"]) == [2, 1, 0]

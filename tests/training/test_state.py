@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from ops.common.errors import UserError
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.training.state import TrainState, head_learns_faster
 
 
@@ -118,3 +120,20 @@ def test_each_epoch_has_random_numbers_of_its_own_that_a_resumed_run_draws_again
         return torch.rand(3).tolist()
     assert draws(0, 1) == draws(0, 1)
     assert len({tuple(draws(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+
+
+@pytest.mark.parametrize("row, arch, options", [
+    ("resnet18_blockres", "resnet18", {}), ("resnet50_blockres_nl", "resnet50", {"non_local": True}),
+    ("mobilenetv2_shift", "mobilenetv2", {}), ("bninception_block", "BNInception", {})])
+def test_the_published_test_program_reads_our_checkpoints(row, arch, options, golden, tmp_path):
+    settings = ModelSpec(11, 8, arch=arch, shift=True, **options)
+    model = TSN.from_spec(settings)
+    optimizer = torch.optim.SGD(model.get_optim_policies(), 0.1)
+    metadata = {"arch": arch, "settings": settings.to_dict()}
+    TrainState(model, optimizer, epoch=1, metadata=metadata).save(tmp_path, best=True)
+    weights = torch.load(tmp_path / "ckpt.best.pth.tar", weights_only=True)["state_dict"]
+    read = {".".join(key.split(".")[1:]): value for key, value in weights.items()}
+    for end in ("weight", "bias"):
+        if f"base_model.classifier.{end}" in read:
+            read[f"new_fc.{end}"] = read.pop(f"base_model.classifier.{end}")
+    assert {key: list(value.shape) for key, value in read.items()} == dict(golden("state_dict_keys")[row])

@@ -1,0 +1,25 @@
+"""The data set and the finished run that the tests of the programs share."""
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.helpers.programs import make_somethingv2
+from tests.helpers.small_run import flags
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data root")
+    make_somethingv2(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """One uninterrupted run of three epochs, in a process of its own with two workers."""
+    out = tmp_path_factory.mktemp("trained")
+    subprocess.run([sys.executable, "main.py", *map(str, flags(data, out, "-j", 2))], cwd=ROOT, check=True,
+                   capture_output=True)
+    return out

@@ -1,0 +1,41 @@
+"""The device, the GPUs and the convolutions that main.py and test_models.py choose."""
+import pytest
+import torch
+from torch.backends import cudnn
+
+from ops.common.errors import UserError
+from ops.models import TSN
+from tests.helpers.programs import assert_refused, run
+from tests.helpers.small_run import NAME, flags
+
+
+@pytest.mark.parametrize("program", ["main", "test_models"])
+def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+
+    def sent(model, device):
+        raise UserError(f"sent to {device}")
+    monkeypatch.setattr(TSN, "to", sent)
+
+    def asked(*more):
+        if program == "main":
+            return run(monkeypatch, capfd, program, *flags(data, tmp_path, *more))
+        file = trained / "model" / NAME / "ckpt.pth.tar"
+        return run(monkeypatch, capfd, program, "somethingv2", "--weights", file, "--root_dataset", data, "--out", tmp_path,
+                   *more)
+    for more, words in ((["--device", "cuda", "--gpus", 1], "sent to cuda:1"), (["--device", "cuda"], "sent to cuda:0"),
+                        (["--device", "auto", "--gpus", 2, 1], "sent to cuda:2"),
+                        (["--device", "cuda:2"], "sent to cuda:2"),
+                        (["--device", "cuda", "--gpus", 1, 1], "--gpus 1 1: name each GPU once"),
+                        (["--device", "cuda:2", "--gpus", 1], "--gpus 1 begins with another GPU than --device cuda:2")):
+        assert_refused(asked(*more), words)
+
+
+@pytest.mark.parametrize("more, benchmark", [([], True), (["--seed", 0], False)])
+def test_a_seed_asks_for_repeatable_convolutions(more, benchmark, data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(cudnn, "benchmark", not benchmark)
+    monkeypatch.setattr(cudnn, "deterministic", benchmark)
+    monkeypatch.setattr("main.fit", lambda *args, **options: None)
+    assert run(monkeypatch, capfd, "main", *flags(data, tmp_path, *more)).status == 0
+    assert (cudnn.benchmark, cudnn.deterministic) == (benchmark, not benchmark)

@@ -1,0 +1,109 @@
+"""main.py from other weights: resumed, published and bare checkpoints, fine-tuning, evaluation alone."""
+import pytest
+import torch
+
+import main
+import opts
+from ops.dataset_config import resolve_dataset
+from ops.evaluation.metrics import Predictions
+from ops.models import TSN
+from ops.spec import ModelSpec
+from ops.weights import save_checkpoint
+from tests.helpers.programs import assert_refused, make_somethingv2, run
+from tests.helpers.small_run import NAME, flags
+
+
+def test_a_finished_run_has_nothing_left_to_do(trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "--start-epoch", 1))
+    assert done.status == 0 and "nothing left to do: epoch 3 of 3" in done.err and not list(tmp_path.iterdir())
+    assert "--start-epoch has no effect: --resume" in done.err
+
+
+def test_a_published_checkpoint_is_resumed_in_its_directory(trained, data, tmp_path, monkeypatch, capfd):
+    """No settings in it, another dropout than the default, a log.csv of another form beside it."""
+    ours = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
+    name = NAME.replace("_e3_", "_e4_")
+    file = tmp_path / "model" / name / "ckpt.pth.tar"
+    file.parent.mkdir(parents=True)
+    torch.save({key: ours[key] for key in ("epoch", "arch", "state_dict", "optimizer", "best_prec1")}, file)
+    (tmp_path / "log" / name).mkdir(parents=True)
+    (tmp_path / "log" / name / "log.csv").write_text("Epoch: [0][0/3], lr: 0.01000\n")
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "--epochs", 4, "--dropout", 0.8,
+                                                  "--debug"))
+    assert done.status == 0 and "after epoch 3" in done.err and "log.csv.old" in done.err
+    assert (tmp_path / "log" / name / "log.csv.old").read_text().startswith("Epoch: [0]")
+    assert torch.load(file, weights_only=True)["epoch"] == 4
+
+
+def test_a_run_resumed_in_another_directory_has_its_own_best_checkpoint(trained, data, tmp_path, monkeypatch, capfd):
+    content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
+    torch.save({**content, "best_prec1": 100.5}, tmp_path / "start.pth.tar")
+    reached = iter([1, 3, 2])  # right answers of 5: 20%, 60%, 40%
+    monkeypatch.setattr("ops.training.loop.validate", lambda *more: Predictions(
+        torch.eye(2)[(torch.arange(5) >= next(reached)).long()], torch.zeros(5, dtype=torch.long)))
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", tmp_path / "start.pth.tar", "--epochs", 6,
+                                                  "--eval-freq", 1, "--debug"))
+    assert done.status == 0 and "best prec@1 so far: 100.500" in done.err
+    directory = tmp_path / "model" / NAME.replace("_e3_", "_e6_")
+    best, last = (torch.load(directory / f"{name}.pth.tar", weights_only=True) for name in ("ckpt.best", "ckpt"))
+    assert (best["epoch"], last["epoch"], last["best_prec1"]) == (5, 6, pytest.approx(60))
+
+
+def test_evaluation_needs_only_weights(trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    whole = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "-e"))
+    torch.save(torch.load(file, weights_only=True)["state_dict"], tmp_path / "weights.pth")
+    for more in (["--resume", tmp_path / "weights.pth", "--npb"], ["--tune_from", file]):
+        done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, *more, "-e"))
+        assert done.status == 0 and done.out.splitlines()[-1] == whole.out.splitlines()[-1]
+    other = tmp_path / "other"
+    make_somethingv2(other, classes=3)
+    assert_refused(run(monkeypatch, capfd, "main", *flags(other, tmp_path, "--tune_from", file, "-e")),
+                   "--evaluate: the classifier of", "other classes")
+
+
+def test_tune_from_keeps_the_classifier_of_the_same_classes(trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--tune_from", file, "--debug", "--epochs", 1))
+    assert done.status == 0 and "the classifier is kept" in done.err
+    other = tmp_path / "other"
+    make_somethingv2(other, classes=3)
+    done = run(monkeypatch, capfd, "main", *flags(other, tmp_path, "--tune_from", file, "--debug", "--epochs", 1))
+    assert done.status == 0 and "the classifier is new" in done.err
+
+
+def test_a_tuned_run_resumes_with_resume_added_to_its_command(trained, data, tmp_path, monkeypatch, capfd):
+    """A classifier that came along learns as slowly as the rest, before and after."""
+    first = trained / "model" / NAME / "ckpt.pth.tar"
+
+    def tuned(epochs, *more):
+        done = run(monkeypatch, capfd, "main",
+                   *flags(data, tmp_path, "--tune_from", first, "--debug", "--epochs", epochs, *more))
+        assert done.status == 0
+        path = tmp_path / "model" / NAME.replace("_e3_", f"_e{epochs}_") / "ckpt.pth.tar"
+        return path, torch.load(path, weights_only=True), done.err
+
+    _, whole, _ = tuned(2)
+    half, _, _ = tuned(1)
+    _, resumed, said = tuned(2, "--resume", half)
+    assert "is not loaded again" in said and resumed["epoch"] == 2
+    assert all(torch.equal(resumed["state_dict"][key], value) for key, value in whole["state_dict"].items())
+    groups = {group["name"]: len(group["params"]) for group in resumed["optimizer"]["param_groups"]}
+    assert groups["lr5_weight"] == groups["lr10_bias"] == 0
+
+
+def test_imagenet_weights_are_not_downloaded_to_be_overwritten(tmp_path, monkeypatch):
+    path = tmp_path / "ckpt.pth.tar"
+    model = TSN.from_spec(ModelSpec(4, 4, arch="resnet18", shift=True))
+    save_checkpoint({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+
+    def fetched(*args, **kwargs):
+        raise AssertionError("fetched image weights that a checkpoint replaces")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetched)
+    monkeypatch.setattr("ops.backbones.imagenet_file", fetched)
+    make_somethingv2(tmp_path)
+    args = opts.parse_train(["somethingv2", "RGB", "--arch", "resnet18", "--shift", "--tune_from", str(path)])
+    settings = ModelSpec(4, 4, arch="resnet18", shift=True)
+    built = main.build(args, settings, resolve_dataset("somethingv2", "RGB", str(tmp_path)), None)
+    assert torch.equal(built.state_dict()["base_model.conv1.weight"], model.state_dict()["base_model.conv1.weight"])

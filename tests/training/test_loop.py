@@ -1,0 +1,153 @@
+"""The training loop: steps against SGD written out by hand, epochs of a small network, what stops a run."""
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from ops.common.errors import UserError
+from ops.data.loader import make_loader
+from ops.data.tsn_dataset import BadVideo
+from ops.models import TSN
+from ops.spec import ModelSpec
+from ops.training.loop import LoopOptions, fit, train_step
+from ops.training.run_log import RunLog, read_log
+from ops.training.schedule import set_learning_rate
+from ops.training.state import TrainState
+from tests.helpers.golden_model import clip
+
+LR, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
+
+
+def hand_written_sgd(model, batches, partial_bn):
+    """Steps of the published recipe, spelled out from the groups' definition rather than from our code."""
+    velocity = {}
+    convs = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for frames, labels in batches:
+        model.train()
+        if partial_bn:
+            for norm in norms[1:]:
+                norm.eval()
+        for parameter in model.parameters():
+            parameter.grad = None
+        F.cross_entropy(model(frames), labels).backward()
+        with torch.no_grad():
+            for module in model.modules():
+                for name, p in module.named_parameters(recurse=False):
+                    if module in norms:
+                        if partial_bn and module is not norms[0]:
+                            continue
+                        rate, decay = LR, 0.0
+                    elif isinstance(module, torch.nn.Linear):
+                        rate, decay = (5 * LR, DECAY) if name == "weight" else (10 * LR, 0.0)
+                    else:
+                        assert module in convs
+                        rate, decay = (LR, DECAY) if name == "weight" else (2 * LR, 0.0)
+                    step = p.grad + decay * p
+                    velocity[p] = MOMENTUM * velocity[p] + step if p in velocity else step
+                    p -= rate * velocity[p]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+@pytest.mark.parametrize("partial_bn", [True, False])
+def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
+    torch.manual_seed(0)
+    settings = ModelSpec(5, 2, arch=arch, shift=True, dropout=0, input_size=32)
+    # float64: batch norm over this few values would turn float32 rounding into visible differences.
+    ours = TSN.from_spec(settings, partial_bn=partial_bn, fc_lr5=True).double()
+    theirs = copy.deepcopy(ours)
+    batches = [(clip(3, 2, 3, 32, seed=i).double(), torch.tensor([0, 3, 4])) for i in range(2)]
+    hand_written_sgd(theirs, batches, partial_bn)
+    optimizer = torch.optim.SGD(ours.get_optim_policies(), LR, momentum=MOMENTUM, weight_decay=DECAY)
+    set_learning_rate(optimizer, LR, DECAY)
+    state = TrainState(ours, optimizer)
+    for frames, labels in batches:
+        ours.train()
+        train_step(state, frames, labels)
+    for (key, a), b in zip(ours.state_dict().items(), theirs.state_dict().values()):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6), key
+
+
+# ---- epochs -------------------------------------------------------------------------------------------------
+
+class Clips(Dataset):
+    """Ten clips whose brightness is their label, with noise that depends on the epoch; clip 3 is unreadable if `bad`."""
+
+    def __init__(self, bad=False):
+        self.bad = bad
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, key):
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if self.bad and index == 3:
+            return BadVideo("video 3", "no frames")
+        noise = torch.Generator().manual_seed(100 * epoch + index)
+        return torch.randint(0, 60, (3, 4, 4), generator=noise, dtype=torch.uint8) + 60 * (index % 3), index % 3
+
+
+def new_state(seed=5):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 3))
+    groups = [{"params": list(model.parameters()), "name": "normal_weight", "lr_mult": 1, "decay_mult": 1}]
+    return TrainState(model, torch.optim.SGD(groups, 0.1, momentum=0.9), seed)
+
+
+def run_fit(directory, state, bad=False, **options):
+    """Train in `directory`; the predictions of each validation."""
+    run_log, validations = RunLog(directory, state.epoch), []
+    fit(state, make_loader(Clips(bad), 4, workers=0, train=True, seed=5),
+        make_loader(Clips(), 4, workers=0, train=False),
+        lambda clips: clips.float() / 255, LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}),
+        run_log=run_log, directory=directory, on_validation=validations.append)
+    run_log.close()
+    return validations
+
+
+def test_fit_validates_when_due_and_at_the_end(tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
+    validations = run_fit(tmp_path, new_state(), print_freq=2)
+    assert [bool(row["val_top1"]) for row in read_log(tmp_path / "log.csv")] == [False, True, True]
+    assert len(validations) == 2 and validations[1].logits.shape == (10, 3)
+    assert sum("[0/2]" in message for message in caplog.messages) == 3 and capsys.readouterr().out == ""
+    assert caplog.messages[-1] == f"best prec@1 {max(scores.top1 for scores in validations):.3f}"
+
+
+def test_a_resumed_fit_equals_an_uninterrupted_one(tmp_path):
+    whole = new_state()
+    run_fit(tmp_path / "whole", whole)
+    run_fit(tmp_path / "parts", new_state(), max_epochs=1)
+    resumed, file = new_state(), tmp_path / "parts" / "ckpt.pth.tar"
+    with torch.no_grad():
+        resumed.model[2].weight.zero_()
+    resumed.load_state_dict(torch.load(file, weights_only=True), file)
+    assert resumed.epoch == 1
+    run_fit(tmp_path / "parts", resumed)
+    assert torch.equal(resumed.model[2].weight, whole.model[2].weight)
+    assert [row["train_loss"] for row in read_log(tmp_path / "parts" / "log.csv")] == [
+        row["train_loss"] for row in read_log(tmp_path / "whole" / "log.csv")]
+
+
+def test_fit_lists_unreadable_videos(tmp_path, caplog):
+    run_fit(tmp_path, new_state(), bad=True, epochs=1)
+    assert (tmp_path / "skipped_videos.txt").read_text() == "video 3: no frames\n"
+    assert "unreadable videos left out of training: 1" in caplog.text
+
+
+def test_fit_stops_at_a_loss_that_is_not_finite(tmp_path):
+    state = new_state()
+    with torch.no_grad():
+        state.model[2].bias.fill_(float("nan"))
+    with pytest.raises(UserError, match="the loss is nan in epoch 0, step 0: .*last good checkpoint: none yet$") as info:
+        run_fit(tmp_path, state)
+    assert "lower --lr, or limit the gradient with --clip-gradient" in info.value.for_command_line()
+
+
+def test_options_of_the_loop():
+    options = LoopOptions.from_options({"epochs": 9, "lr": 0.1, "print_freq": 7, "arch": "resnet18"}, max_epochs=2)
+    assert (options.print_freq, options.lr_type, options.max_steps) == (7, "step", None)
+    assert [list(options.epochs_left(done)) for done in (0, 8, 9, 12)] == [[0, 1], [8], [], []]

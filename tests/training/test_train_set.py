@@ -1,0 +1,30 @@
+"""The clips of a run: mirrored flow and labels, as the published code got them wrong."""
+from PIL import Image
+
+from ops.dataset_config import resolve_dataset
+from ops.models import TSN
+from ops.spec import ModelSpec
+from ops.training.train_set import training_set
+from tests.helpers.programs import write_list
+
+
+def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
+    """The published code mirrored flow whatever the data set. Motion to the right is 200 here; mirrored it is 55."""
+    for name in ("a", "b"):
+        (tmp_path / "flow" / name).mkdir(parents=True)
+        for i in range(1, 7):
+            Image.merge("RGB", [Image.new("L", (40, 36), value) for value in (200, 100, 0)]).save(
+                tmp_path / "flow" / name / f"{i:06d}.jpg", quality=100, subsampling=0)
+    write_list(tmp_path / "list.txt", {"a": (6, 86), "b": (6, 87)})
+    data = resolve_dataset("somethingv2", "Flow", str(tmp_path), train_list=str(tmp_path / "list.txt"),
+                           root_path=str(tmp_path / "flow"))
+    settings = ModelSpec(174, 1, "Flow", arch="resnet18", input_size=32)
+    model = TSN.from_spec(settings)
+
+    def motions(flip):
+        videos = training_set(model, data, flip=flip)
+        items = [videos[epoch, index] for epoch in range(10) for index in range(2)]
+        assert all(abs(float(clip[1::2].float().mean()) - 100) < 3 for clip, _ in items)
+        return {(round(float(clip[::2].float().mean()), -1), label) for clip, label in items}
+    assert motions("none") == {(200, 86), (200, 87)}
+    assert motions("auto") == motions("labels") == {(200, 86), (200, 87), (60, 86), (60, 87)}
