@@ -57,21 +57,21 @@ SHIFT_POINTS = ("conv1", "conv2") + tuple(f"inception_{block.name}" for block in
 
 
 def shift_points(place: str) -> list[str]:
-    """The points that `--shift_place` names: for `block` all but the first, or where a 12-digit mask has a 1.
+    """The points that the option shift_place names: for `block` all but the first, or where a 12-digit mask has a 1.
 
     A mask's first digit is read as 0 whatever it is. Raises ValueError for anything else, and for a mask that
     shifts nothing.
     """
     if place == "blockres":
-        raise ValueError("--shift_place 'blockres' cannot work on BNInception, whose blocks put out another "
-                         "shape than they take in: choose block or a 12-digit mask of 0 and 1")
+        raise ValueError("shift_place 'blockres' does not work on BNInception, whose blocks change the shape of "
+                         "their input: choose block or a 12-digit mask of 0 and 1")
     mask = "1" * len(SHIFT_POINTS) if place == "block" else place
     if len(mask) != len(SHIFT_POINTS) or set(mask) - {"0", "1"}:
-        raise ValueError(f"--shift_place {place!r}: choose block or a 12-digit mask of 0 and 1 (BNInception)")
+        raise ValueError(f"shift_place {place!r}: choose block or a 12-digit mask of 0 and 1 (BNInception)")
     points = [point for point, digit in zip(SHIFT_POINTS[1:], mask[1:]) if digit == "1"]
     if not points:
-        raise ValueError(f"--shift_place {place!r} shifts nothing (the first digit always reads 0): "
-                         "choose block or another mask, or leave out --shift")
+        raise ValueError(f"shift_place {place!r} shifts nothing (the first digit always reads 0): "
+                         "choose block or another mask, or leave out shift")
     return points
 
 

@@ -74,6 +74,11 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.use_res_connect else self.conv(x)
 
 
+def is_expanded_residual(module: nn.Module) -> bool:
+    """Whether a module is one of the blocks that TSM shifts: with a shortcut and an expansion."""
+    return isinstance(module, InvertedResidual) and module.use_res_connect and len(module.conv) == 8
+
+
 class MobileNetV2(nn.Module):
     """Images (N, 3, H, W) of any size in, scores (N, n_class) out.
 

@@ -12,7 +12,7 @@ class SegmentConsensus(nn.Module):
     def __init__(self, consensus_type: str = "avg", dim: int = 1) -> None:
         super().__init__()
         if consensus_type not in CONSENSUS_TYPES:
-            raise UserError(f"--consensus_type {consensus_type!r}: choose {' or '.join(CONSENSUS_TYPES)}")
+            raise UserError(f"consensus_type {consensus_type!r}: choose {' or '.join(CONSENSUS_TYPES)}", "consensus_type")
         self.consensus_type = consensus_type
         self.dim = dim
 

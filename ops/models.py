@@ -5,25 +5,15 @@ from typing import Any, Optional
 from torch import Tensor, nn
 from torchvision import transforms
 
-from archs.bn_inception import BNInception
-from archs.mobilenet_v2 import InvertedResidual, MobileNetV2
-from ops.backbones import Backbone, build_backbone, find_backbone, inflate_first_conv
+from ops.backbones import Backbone, find_backbone
 from ops.basic_ops import ConsensusModule
-from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
 from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import frames_per_segment
 from ops.non_local import make_non_local
+from ops.pretrained import build_backbone, inflate_first_conv
 from ops.spec import ModelSpec
-from ops.temporal_shift import (
-    RESNET_PLACES,
-    StandaloneShift,
-    TemporalShift,
-    make_temporal_pool,
-    make_temporal_shift,
-    pooled_segments,
-    segments_per_layer,
-)
+from ops.temporal_shift import make_temporal_pool, pooled_segments, segments_per_layer
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +102,7 @@ class TSN(nn.Module):
                            spec.non_local_type)
         if spec.temporal_pool:
             make_temporal_pool(self.base_model, spec.num_segments)
-        self._replace_head(backbone.last_layer)
+        self._replace_head(backbone.head)
         self.consensus = ConsensusModule(spec.consensus_type)
         if print_spec:
             log.info("TSN: %s, %s, %d segments, %s consensus, dropout %g", spec.arch, spec.modality, spec.num_segments,
@@ -130,31 +120,19 @@ class TSN(nn.Module):
         return mean, std
 
     def _insert_shift(self, inplace: bool) -> None:
-        options: dict[str, Any] = {"n_div": self.shift_div, "inplace": inplace, "direction": self.shift_direction}
-        if isinstance(self.base_model, BNInception):
-            self._shift_between_blocks(self.base_model, options)
-            return
-        if self.base_model_name == "mobilenetv2":
-            make_mobilenet_shift(self.base_model, self.num_segments, self.shift_place, **options)
-        else:
-            make_temporal_shift(self.base_model, self.num_segments, place=self.shift_place,
-                                temporal_pool=self.temporal_pool, **options)
+        spec = self.spec
+        options: dict[str, Any] = {"n_div": spec.shift_div, "inplace": inplace, "direction": spec.shift_direction}
+        if spec.temporal_pool:
+            options["temporal_pool"] = True
+        find_backbone(spec.arch).shift.insert(self.base_model, spec.num_segments, spec.place, **options)
 
-    def _shift_between_blocks(self, net: BNInception, options: dict[str, Any]) -> None:
-        try:
-            net.install_shift(self.shift_place, lambda channels: StandaloneShift(channels, self.num_segments, **options))
-        except UserError:
-            raise
-        except ValueError as error:  # archs know nothing of our errors
-            raise UserError(str(error)) from None
-
-    def _replace_head(self, last_layer: str) -> None:
+    def _replace_head(self, head: str) -> None:
         """Dropout in the backbone and the classifier behind it, or, without dropout, the classifier inside."""
-        features = getattr(self.base_model, last_layer).in_features
+        features = getattr(self.base_model, head).in_features
         classifier = nn.Linear(features, self.num_class)
         nn.init.normal_(classifier.weight, 0, 0.001)
         nn.init.constant_(classifier.bias, 0)
-        setattr(self.base_model, last_layer, classifier if self.dropout == 0 else nn.Dropout(self.dropout))
+        setattr(self.base_model, head, classifier if self.dropout == 0 else nn.Dropout(self.dropout))
         self.new_fc = None if self.dropout == 0 else classifier
 
     # ---- partial BatchNorm (TSN, sec. 3.3) ----------------------------------------------------------------
@@ -243,22 +221,6 @@ class TSN(nn.Module):
         if flip:
             steps.append(GroupRandomHorizontalFlip(is_flow=self.modality == "Flow"))
         return transforms.Compose(steps)
-
-
-def make_mobilenet_shift(net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
-    """Insert the shift into the residual blocks with expansion (sec. 3.3), in place; options: of TemporalShift.
-
-    place "blockres": before conv[0], inside the residual branch. "block": before the whole block.
-    """
-    if place not in RESNET_PLACES:
-        raise UserError(f"--shift_place {place!r}: choose {' or '.join(RESNET_PLACES)}, or leave it unset")
-    assert isinstance(net, MobileNetV2)
-    for i, block in enumerate(net.features):
-        if isinstance(block, InvertedResidual) and block.use_res_connect and len(block.conv) == 8:
-            if place == "block":
-                net.features[i] = TemporalShift(block, n_segment, **options)
-            else:
-                block.conv[0] = TemporalShift(block.conv[0], n_segment, **options)
 
 
 # name: (multiplier of the learning rate, of the weight decay)

@@ -40,7 +40,7 @@ class NonLocalBlock3D(nn.Module):
     def __init__(self, in_channels: int, non_local_type: str = "embedded_gaussian") -> None:
         super().__init__()
         if non_local_type not in NON_LOCAL_TYPES:
-            raise UserError(f"--non_local_type {non_local_type!r}: choose {', '.join(NON_LOCAL_TYPES)}")
+            raise UserError(f"non_local_type {non_local_type!r}: choose {' or '.join(NON_LOCAL_TYPES)}", "non_local_type")
         self.non_local_type = non_local_type
         inner = max(1, in_channels // 2)
         self.g = nn.Sequential(nn.Conv3d(in_channels, inner, 1), SubSample())
@@ -136,7 +136,7 @@ def make_non_local(net: nn.Module, n_segment: Union[int, Sequence[int]],
     0, 8, 16; ResNet-152: 0, 4 and 0, 12, 24. Returns their names ("layer2.0", ...).
     """
     if not isinstance(net, ResNet):
-        raise UserError(f"--non_local is for ResNets (resnet18 to resnet152), not for {type(net).__name__}")
+        raise UserError(f"non_local works on ResNets, not on {type(net).__name__}: leave it out", "non_local")
     segments = _per_layer(n_segment)
     names = []
     for stage_name, at_most in _STAGES:

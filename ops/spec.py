@@ -77,7 +77,7 @@ class ModelSpec:
     @property
     def place(self) -> str:
         """The shift place: the backbone's default unless `shift_place` names one."""
-        return self.shift_place or find_backbone(self.arch).default_place
+        return self.shift_place or find_backbone(self.arch).shift.default
 
     @property
     def segment_length(self) -> int:
@@ -94,7 +94,7 @@ class ModelSpec:
     def check(self) -> None:
         """UserError for an option, or a pair of them, that cannot work. What only the layers know (whether a fold
         fits their channels) is checked when they are built."""
-        find_backbone(self.arch)
+        backbone = find_backbone(self.arch)
         if self.num_class < 1:
             raise UserError(f"{self.num_class} classes: a model needs at least one")
         self._at_least("num_segments", 1, "frames per clip (published: 8 or 16)")
@@ -107,6 +107,11 @@ class ModelSpec:
             self._one_of("consensus_type", CONSENSUS_TYPES)
         self._one_of("shift_direction", DIRECTIONS)
         self._one_of("non_local_type", NON_LOCAL_TYPES)
+        if self.shift:
+            backbone.shift.check(self.place)
+        for option in ("temporal_pool", "non_local"):
+            if getattr(self, option) and not backbone.stages:
+                raise UserError(f"{option} works on ResNets, not on {self.arch}: leave it out", option)
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout}: choose 0 (none) to below 1", "dropout")
         if not self.before_softmax and self.consensus_type != "avg":

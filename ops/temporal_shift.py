@@ -18,7 +18,7 @@ from ops.common.errors import UserError
 log = logging.getLogger(__name__)
 
 DIRECTIONS = ("bidirectional", "unidirectional")
-RESNET_PLACES = ("block", "blockres")
+BLOCK_PLACES = ("block", "blockres")
 Moves = tuple[tuple[int, int, int], ...]
 
 
@@ -29,11 +29,11 @@ def make_moves(channels: int, fold_div: int, direction: str = "bidirectional") -
     fold 0 from the previous frame (online). Raises UserError when a fold is empty or two do not fit.
     """
     if direction not in DIRECTIONS:
-        raise UserError(f"--shift_direction {direction!r}: choose {' or '.join(DIRECTIONS)}")
+        raise UserError(f"shift_direction {direction!r}: choose {' or '.join(DIRECTIONS)}", "shift_direction")
     least = 2 if direction == "bidirectional" else 1
     if not least <= fold_div <= channels:
-        raise UserError(f"--shift_div {fold_div} does not fit {channels} channels: choose {least} to {channels}"
-                        " (the published value is 8)")
+        raise UserError(f"shift_div {fold_div} does not fit {channels} channels: choose {least} to {channels}"
+                        " (the published value is 8)", "shift_div")
     return _fold_moves(channels // fold_div, direction)
 
 
@@ -259,6 +259,12 @@ def segments_per_layer(n_segment: int, temporal_pool: bool) -> list[int]:
     return [n_segment, later, later, later]
 
 
+def check_place(place: str) -> None:
+    """UserError for a place that networks of residual blocks do not have."""
+    if place not in BLOCK_PLACES:
+        raise UserError(f"shift_place {place!r}: choose {' or '.join(BLOCK_PLACES)}, or leave it unset", "shift_place")
+
+
 def make_temporal_shift(net: nn.Module, n_segment: int, n_div: int = 8, place: str = "blockres",
                         temporal_pool: bool = False, inplace: bool = False,
                         direction: str = "bidirectional") -> None:
@@ -268,8 +274,7 @@ def make_temporal_shift(net: nn.Module, n_segment: int, n_div: int = 8, place: s
     survive in the shortcut; every second block where layer3 has 23 blocks or more. "block": before each whole
     block. temporal_pool: T is halved from layer2 on. Raises UserError for another net or place.
     """
-    if place not in RESNET_PLACES:
-        raise UserError(f"--shift_place {place!r}: choose {' or '.join(RESNET_PLACES)} (ResNet), or leave it unset")
+    check_place(place)
     if not isinstance(net, torchvision.models.ResNet):
         raise UserError(f"make_temporal_shift works on torchvision ResNets, not on {type(net).__name__}:"
                         " build other backbones through ops.models.TSN")
@@ -289,7 +294,7 @@ def _stages(net: torchvision.models.ResNet) -> Sequence[nn.Sequential]:
 def make_temporal_pool(net: nn.Module, n_segment: int) -> None:
     """Put a TemporalPool in front of layer2 of a torchvision ResNet, in place; once, however often it is called."""
     if not isinstance(net, torchvision.models.ResNet):
-        raise UserError(f"temporal pooling works on ResNets, not on {type(net).__name__}: leave out --temporal_pool")
+        raise UserError(f"temporal_pool works on ResNets, not on {type(net).__name__}: leave it out", "temporal_pool")
     if not isinstance(net.layer2, TemporalPool):
         net.layer2 = TemporalPool(net.layer2, n_segment)
 

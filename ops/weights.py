@@ -1,49 +1,54 @@
-"""Files of weights: written whole, read without running code in them, compared key by key."""
+"""Weight files: written whole, read without running code in them, and compared with a model key by key."""
 import logging
 import pickle
 import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from ops.backbones import HEADS
 from ops.common.errors import UserError
 from ops.common.files import CannotWrite, whole_file
 
 log = logging.getLogger(__name__)
 
-# What torch.load raises for a file that is no checkpoint, or a damaged one (found by fuzzing it).
+# What torch.load raises for a file that is not a checkpoint, or is damaged (found by fuzzing it).
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
               struct.error, zipfile.BadZipFile)
 
+_SHIFTED_CONV = re.compile(r"\.net\.(weight|bias)$")
+_POOLED = re.compile(r"\.net(\.\d)")
+_HEAD = re.compile(rf"^(new_fc|base_model\.({'|'.join(map(re.escape, HEADS))}))\.(?=(weight|bias)$)")
+
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write under a temporary name, then rename: a kill leaves the old file or the new one, never half of one.
+    """Write under a temporary name, then rename: a killed program leaves the old file or the new one, never a part.
 
-    Raises CannotWrite, a UserError, when the disk does not take it.
+    Raises CannotWrite, a UserError, if the disk refuses the file.
     """
     with whole_file(path) as temporary:
         try:
             torch.save(dict(content), temporary)
-        except RuntimeError as error:  # so torch's own writer says what the disk said
+        except RuntimeError as error:  # torch's own writer reports the disk's error this way
             raise CannotWrite(path, str(error).splitlines()[0]) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, tensors on the CPU, without running any code in it (weights_only).
 
-    UserError when there is no such file, it is no checkpoint, or it holds more than plain values and tensors.
+    UserError if the file does not exist, is not a checkpoint, or holds more than plain values and tensors.
     """
     path = Path(path)
     if not path.is_file():
-        released = ": the released ones come by tools/download_weights.py" if path.name.startswith("TSM_") else ""
-        raise UserError(f"no such checkpoint: {path}{released}")
+        remedy = ": tools/download_weights.py downloads the released ones" if path.name.startswith("TSM_") else ""
+        raise UserError(f"no such checkpoint: {path}{remedy}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's own text advises to turn the safety off
+    except pickle.UnpicklingError:  # torch's own message advises to turn the safety off
         raise UserError(f"{path} is not a checkpoint that can be read safely: it was not written by torch.save, or holds"
                         " more than tensors and plain values") from None
     except UNREADABLE as error:
@@ -54,13 +59,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def strip_prefix(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Keys without DataParallel's `module.`."""
-    return {key.removeprefix("module."): value for key, value in state_dict.items()}
-
-
 def find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint, wrapped or bare, without `module.`. UserError when there are none."""
+    """The weights in a checkpoint, wrapped or bare, without DataParallel's `module.`. UserError if it has none."""
     wrapped = content.get("state_dict", content)
     if not isinstance(wrapped, Mapping):
         wrapped = {}
@@ -71,38 +71,58 @@ def find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]
     return strip_prefix(weights)
 
 
-def shift_in_keys(weights: Mapping[str, Any]) -> str:
-    """Where the `.net` in a ResNet's or MobileNetV2's keys says that it shifts: blockres, block, or "" (nothing says).
+def strip_prefix(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Keys without DataParallel's `module.`."""
+    return {key.removeprefix("module."): value for key, value in state_dict.items()}
 
-    BNInception's shift has no key; files about without `.net` may be of either kind.
+
+# ---- what keys show -----------------------------------------------------------------------------------------
+
+def shift_in_keys(keys: Iterable[str]) -> str:
+    """The place of the shift that the keys show: "blockres", "block", or "" if they show none.
+
+    A `TemporalShift` adds `.net` to the keys of what it wraps: one convolution ("blockres": `conv1.net.weight`) or a
+    whole block ("block": `layer1.0.net.conv1.weight`). A file without `.net` may still be of a network that shifts:
+    other code leaves it out, and BNInception's shift wraps nothing.
     """
-    keys = [key.replace(".block.", ".").replace("layer2.net.", "layer2.") for key in weights]
-    if any(re.search(r"\.(conv1|conv\.0)\.net\.", key) for key in keys):
+    shifted = [key for key in (_POOLED.sub(r"\1", key) for key in keys) if ".net." in key]
+    if any(_SHIFTED_CONV.search(key) for key in shifted):
         return "blockres"
-    return "block" if any(".net." in key for key in keys) else ""
+    return "block" if shifted else ""
 
+
+def pool_in_keys(keys: Iterable[str]) -> bool:
+    """Whether the keys show a `TemporalPool`: its `.net` is a stage, whose blocks are numbered."""
+    return any(_POOLED.search(key) for key in keys)
+
+
+def head_keys(keys: Iterable[str]) -> list[str]:
+    """A TSN's classifier among its keys: `new_fc`, or with dropout 0 the backbone's own head."""
+    return [key for key in keys if _HEAD.match(key)]
+
+
+# ---- fitting a file to a model ------------------------------------------------------------------------------
 
 def fit_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str = "the file") -> dict[str, Tensor]:
-    """Rename keys to the model's where the only difference is a shift's `.net`, or where the head is kept.
+    """Rename keys to the model's if they differ only in a shift's `.net`, or in the head's name (`head_keys`).
 
-    The head is `new_fc`, or with dropout 0 the backbone's own last layer (`fc`, `classifier`). Warns where weights
-    that shifted lose their shift by it, or get it elsewhere.
+    Warns if the weights were trained with a shift that the model lacks or has at another place.
     """
     theirs, ours = shift_in_keys(weights), shift_in_keys(own)
     if theirs and theirs != ours:
-        log.warning("warning: %s: its keys say that it was trained with a shift (%s), this model has %s: --shift with"
-                    " --shift_place %s would fit it", what, theirs, f"another ({ours})" if ours else "none", theirs)
-    by_plain = {_plain(key): key for key in own}
-    return {by_plain.get(_plain(key), key): value for key, value in weights.items()}
+        log.warning("warning: %s: its keys show that it was trained with a shift (%s), but this model has %s: the options"
+                    " shift and shift_place %s would fit", what, theirs, f"another ({ours})" if ours else "none", theirs)
+    renamed = {_plain_name(key): key for key in own}
+    return {renamed.get(_plain_name(key), key): value for key, value in weights.items()}
 
 
-def _plain(key: str) -> str:
-    key = key.replace(".net.", ".")
-    return re.sub(r"^base_model\.(fc|classifier)\.(?=(weight|bias)$)", "new_fc.", key)
+def _plain_name(key: str) -> str:
+    """The key as it would be without a shift, in a model with dropout."""
+    return _HEAD.sub("new_fc.", key.replace(".net.", "."))
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Load every key into the model; UserError that names keys and shapes when they do not fit exactly."""
+    """Load every key into the model; UserError that names keys and shapes if they do not fit exactly."""
     own = model.state_dict()
     fitted = fit_names(weights, own, what)
     # Counters do not change what a network computes; files older than torch 0.4.1 lack them.
@@ -111,8 +131,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
     model.load_state_dict(fitted)
 
 
-def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
-    """UserError that names which keys and shapes disagree, if any do."""
+def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str, *options: str) -> None:
+    """UserError that names the keys and shapes that disagree, if any do. options: those that `what` mentions."""
     missing = [key for key in own if key not in weights]
     surplus = [key for key in weights if key not in own]
     shapes = [f"{key} is {tuple(weights[key].shape)}, the model's is {tuple(own[key].shape)}"
@@ -121,4 +141,4 @@ def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: st
              for title, rows in (("shapes differ", shapes), ("keys missing", missing), ("keys unknown", surplus))
              if rows]
     if found:
-        raise UserError(f"{what}: the weights do not fit this model: {'; '.join(found)}")
+        raise UserError(f"{what}: the weights do not fit this model: {'; '.join(found)}", *options)

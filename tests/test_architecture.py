@@ -9,7 +9,8 @@ from tests.conftest import ROOT
 # A room may import from rooms on lower floors; rooms on one floor do not know each other.
 FLOORS = (("common",), ("video",), ("data",), ("network", "prepare", "recipes"), ("dataset_config",), ("checkpoints",),
           ("evaluation",), ("training", "streaming"), ("runtimes",))
-NETWORK = ("models", "temporal_shift", "non_local", "basic_ops", "backbones", "spec", "weights", "flops")
+NETWORK = ("models", "temporal_shift", "non_local", "basic_ops", "backbones", "shift_places",
+           "pretrained", "spec", "weights", "flops")
 FACES = {"dataset": "data", "transforms": "data", "utils": "common"}  # published import paths, a few lines each
 FILES = sorted((ROOT / "ops").rglob("*.py"))
 

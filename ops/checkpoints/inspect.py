@@ -9,13 +9,14 @@ from typing import Any, Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from ops.backbones import BACKBONES, load_imagenet
+from ops.backbones import BACKBONES
 from ops.checkpoints.checkpoint import DEFAULT_SEGMENTS, METADATA, RELEASED_ONLINE, Checkpoint, load_checkpoint
 from ops.checkpoints.online_format import load_streamable
 from ops.checkpoints.store_name import parse_name
 from ops.checkpoints.tensors import IMAGE, ONLINE, count_classes, read_tensors, recognize
 from ops.common.errors import UserError
 from ops.models import TSN
+from ops.pretrained import load_imagenet
 from ops.spec import ModelSpec
 from ops.weights import load_weights
 

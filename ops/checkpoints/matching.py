@@ -1,15 +1,14 @@
 """Whether a checkpoint's classes are a data set's, and how a model for another task starts from its weights."""
 import logging
-import re
 from pathlib import Path
 from typing import Optional
 
-from ops.backbones import inflate_kernel
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ops.common.errors import UserError
 from ops.dataset_config import DatasetPaths
 from ops.models import TSN
-from ops.weights import fit_names, load_weights
+from ops.pretrained import inflate_kernel
+from ops.weights import fit_names, head_keys, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[s
     found = load_checkpoint(path)
     own = model.state_dict()
     weights = fit_names(found.weights, own, str(path))
-    head = [key for key in own if re.search(r"(^new_fc|^base_model\.(fc|classifier))\.(weight|bias)$", key)]
+    head = head_keys(own)
     kept = same_classes(found, dataset, class_names) and all(
         key in weights and weights[key].shape == own[key].shape for key in head)
     if not kept:

@@ -11,14 +11,14 @@ from typing import Any, Mapping, Optional
 import torch
 from torch import Tensor
 
-from ops.backbones import BACKBONES
+from ops.backbones import BACKBONES, HEADS
 from ops.common.errors import UserError
-from ops.weights import shift_in_keys
+from ops.weights import head_keys, pool_in_keys, shift_in_keys
 
 # The kinds of weight file: a TSN, a TSN under its streaming form's names, a backbone alone.
 CLIP, ONLINE, IMAGE = "clip", "online", "image"
 
-_HEADS = ("new_fc", "fc", "classifier", "classifier.1", "last_linear")
+_HEADS = ("new_fc", *HEADS, "classifier.1", "last_linear")  # the last two: in image weight files
 _IMAGENET_CLASSES = 1000
 _MODALITIES = {3: "RGB", 10: "Flow", 15: "RGBDiff"}  # by the first convolution's input channels
 _ENOUGH = 0.5  # share of an architecture's tensors that a file must have to be taken for one
@@ -52,8 +52,8 @@ def count_classes(weights: Mapping[str, Tensor], path: Path) -> int:
     """The classifier's number of outputs. UserError when the file has no classifier."""
     count = find_class_count(weights)
     if count is None:
-        raise UserError(f"{path} has no classifier: none of its keys is new_fc.weight, base_model.fc.weight or"
-                        " base_model.classifier.weight")
+        names = ", ".join(f"base_model.{head}.weight" for head in HEADS)
+        raise UserError(f"{path} has no classifier: none of its keys is new_fc.weight, {names}")
     return count
 
 
@@ -65,7 +65,7 @@ def find_class_count(weights: Mapping[str, Tensor]) -> Optional[int]:
 
 def head_dropout(weights: Mapping[str, Tensor]) -> float:
     """0 where the classifier is in the backbone, which is how a model without dropout stores it; else the default."""
-    return 0.0 if any(key.startswith(("base_model.fc.", "base_model.classifier.")) for key in weights) else 0.5
+    return 0.0 if any(key.startswith("base_model.") for key in head_keys(weights)) else 0.5
 
 
 # ---- the network ----------------------------------------------------------------------------------------------
@@ -124,13 +124,13 @@ def read_tensors(weights: Mapping[str, Tensor], kind: str, arch: str) -> dict[st
         options["modality"] = _MODALITIES[first.shape[1]]
     if kind != CLIP:
         return options
-    options["temporal_pool"] = any(key.startswith("base_model.layer2.net.") for key in weights)
+    options["temporal_pool"] = pool_in_keys(weights)
     options["non_local"] = any(".nl." in key for key in weights)
     if options["non_local"] and not any(".nl.theta." in key for key in weights):
         options["non_local_type"] = "gaussian"
     if "new_fc.weight" not in weights:
         options["dropout"] = 0.0
-    if arch != "BNInception":
+    if BACKBONES[arch].shift.in_keys:
         place = shift_in_keys(weights)
         options |= {"shift": True, "shift_place": place} if place else {"shift": False}
     return options

@@ -220,7 +220,7 @@ def test_block_is_every_point_but_the_image():
 
 
 @pytest.mark.parametrize("place, message", [
-    ("blockres", "cannot work on BNInception.*choose block or a 12-digit mask"),
+    ("blockres", "does not work on BNInception.*choose block or a 12-digit mask"),
     ("foo", "'foo': choose block or a 12-digit mask"),
     ("1" * 11, "choose block or a 12-digit mask"),
     ("1" * 13, "choose block or a 12-digit mask"),

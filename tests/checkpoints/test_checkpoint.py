@@ -292,7 +292,7 @@ def test_cut_and_damaged_files_are_refused(tmp_path):
 
 def test_missing_files_and_directories(tmp_path):
     assert refusal(read_checkpoint, tmp_path / "gone.pth") == f"no such checkpoint: {tmp_path / 'gone.pth'}"
-    assert refusal(read_checkpoint, tmp_path / "TSM_x.pth").endswith("come by tools/download_weights.py")
+    assert refusal(read_checkpoint, tmp_path / "TSM_x.pth").endswith("tools/download_weights.py downloads the released ones")
     assert str(tmp_path) in refusal(read_checkpoint, tmp_path)
 
 

@@ -208,7 +208,7 @@ def test_moves(channels, div, direction, wanted):
 
 
 @pytest.mark.parametrize("channels, div, direction, words", [
-    (8, 9, TWO_WAYS, "--shift_div 9 does not fit 8 channels: choose 2 to 8"),
+    (8, 9, TWO_WAYS, "shift_div 9 does not fit 8 channels: choose 2 to 8"),
     (8, 1, TWO_WAYS, "choose 2 to 8"),
     (8, 0, ONE_WAY, "choose 1 to 8"),
     (8, -8, TWO_WAYS, "choose 2 to 8"),
@@ -342,7 +342,7 @@ def test_in_place_module_refuses_an_input_that_changed():
 
 
 def test_module_refuses_a_fold_that_does_not_fit_when_it_is_built():
-    with pytest.raises(UserError, match="--shift_div 16 does not fit 8 channels"):
+    with pytest.raises(UserError, match="shift_div 16 does not fit 8 channels"):
         TemporalShift(nn.Conv2d(8, 4, 3), 3, 16)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from archs import mobilenet_v2
 from online_demo.mobilenet_v2_tsm import MobileNetV2
-from ops.models import make_mobilenet_shift
+from ops.backbones import find_backbone
 from ops.streaming.online import OnlineTSM
 from tests.helpers.golden_model import clip, fill
 from tests.helpers.online import assert_equal_logits
@@ -50,7 +50,7 @@ def test_other_widths_divs_and_sizes(width, div, size):
     online.load_state_dict(fill(online.state_dict()))
     offline = mobilenet_v2.MobileNetV2(6, size, width).eval().requires_grad_(False)
     offline.load_state_dict(online.state_dict())
-    make_mobilenet_shift(offline, 3, "blockres", n_div=div, direction="unidirectional")
+    find_backbone("mobilenetv2").shift.insert(offline, 3, "blockres", n_div=div, direction="unidirectional")
     clips, buffers, total = clip(2, 3, 3, size), online.initial_buffers(batch=2), 0
     for t in range(3):
         logits, *new_buffers = online(clips[:, 3 * t:3 * t + 3], *buffers)

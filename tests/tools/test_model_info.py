@@ -150,7 +150,7 @@ def test_wrong_options_are_refused(monkeypatch, capfd, argv, words):
 
 
 def test_the_table_in_the_document_is_true():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text().split("## What a view costs")[1]
+    text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text().split("## Cost per view")[1]
     rows = re.findall(r"^\| (\S+?)(, non-local)? \| (\d+) \| ([\d,]+) \| ([\d.]+) G \|$", text, re.M)
     assert len(rows) == 8
     for name, non_local, layers, parameters, multiply_adds in rows:

@@ -1,4 +1,4 @@
-"""--pretrain: a file, the torch hub cache, and what is said where neither can be had."""
+"""ImageNet weights: from a file, from the torch hub cache, and errors that say where to put the file."""
 import urllib.error
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import torch
 import torchvision
 from torch import nn
 
-from ops import backbones
-from ops.backbones import build_backbone, find_backbone, imagenet_file
+from ops.backbones import BACKBONES, find_backbone
 from ops.common.errors import UserError
 from ops.models import TSN
+from ops.pretrained import build_backbone, imagenet_file, inflate_first_conv
 from tests.helpers.golden_model import clip, fill
 
 TORCHVISION = {"resnet18": "resnet18", "mobilenetv2": "mobilenet_v2"}
@@ -74,7 +74,7 @@ def test_pretrain_from_a_file(arch, form, theirs, tmp_path):
         weights = {f"module.{key}": value for key, value in weights.items()}
     path = save({"epoch": 3, "state_dict": weights} if form == "wrapped" else weights, tmp_path / "my weights.pth")
     net = build_backbone(arch, str(path))
-    last = find_backbone(arch).last_layer
+    last = find_backbone(arch).head
     if form in ("without head", "other head"):  # the features are what counts
         assert getattr(net, last).out_features == 1000
         setattr(net, last, nn.Identity())
@@ -128,7 +128,7 @@ def test_imagenet_is_fetched_once(theirs, hub, monkeypatch):
 def test_offline_is_one_line_that_says_which_file_goes_where(arch, hub):
     message = refusal(arch, "imagenet")
     for words in (f"https://download.pytorch.org/models/{FILES[arch]}", str(hub / FILES[arch]), "no route to host",
-                  "--pretrain PATH", "--pretrain none"):
+                  "pretrain PATH", "pretrain none"):
         assert words in message
     assert not (hub / FILES[arch]).exists()
 
@@ -149,7 +149,7 @@ def test_a_cache_that_cannot_be_made(hub, tmp_path):
 
 
 def test_every_backbone_knows_its_file(hub):
-    for arch in backbones.BACKBONES:
+    for arch in BACKBONES:
         path = hub / find_backbone(arch).weights_url.rsplit("/", 1)[-1]
         save({}, path)
         assert imagenet_file(arch) == path
@@ -171,7 +171,7 @@ def test_misfit_names_keys_and_shapes(theirs, tmp_path):
     weights["conv1.weight"] = torch.zeros(64, 3, 3, 3)
     path = save(weights, tmp_path / "odd.pth")
     message = refusal("resnet18", path)
-    for words in (f"--pretrain {path}", "conv1.weight is (64, 3, 3, 3), the model's is (64, 3, 7, 7)",
+    for words in (f"pretrain {path}", "conv1.weight is (64, 3, 3, 3), the model's is (64, 3, 7, 7)",
                   "1 keys missing: layer1.0.conv1.weight", "1 keys unknown: layer9.weight"):
         assert words in message
 
@@ -211,7 +211,7 @@ def test_pretrain_files_that_are_none(content, words, tmp_path):
 
 
 def test_unknown_backbone():
-    with pytest.raises(UserError, match="--arch 'resnet19': choose one of resnet18, "):
+    with pytest.raises(UserError, match="arch 'resnet19': choose one of resnet18, "):
         find_backbone("resnet19")
 
 
@@ -235,7 +235,7 @@ def test_the_first_layer_reads_more_channels_with_the_mean_kernel(arch, first):
     net = build_backbone(arch, "none")
     before = net.get_submodule(first)
     assert sum(isinstance(module, nn.Conv2d) and module is before for module in net.modules()) == 1
-    backbones.inflate_first_conv(net, 10)
+    inflate_first_conv(net, 10)
     after = net.get_submodule(first)
     assert after.weight.shape == (before.out_channels, 10, *before.kernel_size)
     gray = clip(2, 1, 1, 32)

@@ -1,0 +1,71 @@
+"""The places where a backbone can shift, and how the shift is put there."""
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from torch import nn
+
+from archs.bn_inception import BNInception, shift_points
+from ops.common.errors import UserError
+from ops.temporal_shift import StandaloneShift, TemporalShift, check_place, make_temporal_shift
+
+
+class ShiftPlaces(ABC):
+    """The places that a backbone offers to the option `shift_place`.
+
+    default: the place unless another is named. in_keys: whether state-dict keys show where the network shifts.
+    """
+    default = "blockres"
+    in_keys = True
+
+    def check(self, place: str) -> None:
+        """UserError for a place that this backbone does not offer."""
+        check_place(place)
+
+    @abstractmethod
+    def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        """Put the shift into `net`, in place. n_segment: T. options: of `TemporalShift`; a ResNet's temporal_pool."""
+
+
+class ResNetPlaces(ShiftPlaces):
+    """torchvision ResNets: see `ops.temporal_shift.make_temporal_shift`."""
+
+    def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        make_temporal_shift(net, n_segment, place=place, **options)
+
+
+@dataclass
+class BlockPlaces(ShiftPlaces):
+    """Other networks of residual blocks (TSM, sec. 3.3).
+
+    shifts: whether a module is a block that shifts. conv: name, inside a block, of the convolution that begins its
+    residual branch. "blockres" shifts the input of that convolution, so that the shortcut keeps the frame's own features;
+    "block" shifts the input of the whole block.
+    """
+    shifts: Callable[[nn.Module], bool]
+    conv: str
+
+    def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        self.check(place)
+        blocks = [name for name, module in net.named_modules() if self.shifts(module)]
+        for name in blocks if place == "block" else [f"{block}.{self.conv}" for block in blocks]:
+            holder, _, attribute = name.rpartition(".")
+            shift = TemporalShift(net.get_submodule(name), n_segment, **options)
+            setattr(net.get_submodule(holder), attribute, shift)
+
+
+class BNInceptionPlaces(ShiftPlaces):
+    """BNInception: between its blocks, which have no shortcut. Its shift has no weights and no keys."""
+    default = "block"
+    in_keys = False
+
+    def check(self, place: str) -> None:
+        try:
+            shift_points(place)
+        except ValueError as error:  # archs know nothing of our errors
+            raise UserError(str(error), "shift_place", "shift") from None
+
+    def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        assert isinstance(net, BNInception)
+        self.check(place)
+        net.install_shift(place, lambda channels: StandaloneShift(channels, n_segment, **options))
