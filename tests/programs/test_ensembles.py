@@ -96,14 +96,14 @@ def test_a_file_without_metadata_or_name_is_read_by_its_keys(tmp_path, scored, c
     assert "warning" not in said
     still, said = scored(nameless, *flags, "--no-shift")
     assert not np.allclose(still, wanted, atol=1e-3)
-    assert "its keys say that it was trained with a shift (block), this model has none" in said
+    assert "its keys show that it was trained with a shift (block), but this model has none" in said
     _, said = scored(bare(tmp_path / "tsn.pth", member(tmp_path / "plain.pth.tar")), *flags)
     assert "nothing says whether it shifts" in said
 
     with torch.device("meta"):
         plain = TSN.from_spec(ModelSpec(4, 3, arch="resnet18"))
     tune_from(plain.to_empty(device="cpu"), nameless, "somethingv2", None)
-    assert f"{nameless}: its keys say that it was trained with a shift (block)" in capfd.readouterr().err
+    assert f"{nameless}: its keys show that it was trained with a shift (block)" in capfd.readouterr().err
 
 
 def test_every_setting_has_a_flag(tmp_path, scored):
