@@ -16,7 +16,7 @@ def small(**options):
 
 
 def test_tune_from_decides_by_classes_not_by_substring(tmp_path):
-    """`something` in `somethingv2` is true, and their classes still are not the same."""
+    """`something` in `somethingv2` is true, but their classes differ."""
     directory = tmp_path / "temporal-shift-module" / "somethingv2"
     directory.mkdir(parents=True)
     path = directory / "TSM_something_RGB_resnet18_shift8_blockres_avg_segment4_e45.pth"

@@ -47,4 +47,4 @@ def test_workers_do_not_share_one_random_state(tmp_path):
             return self.drawn
     data = Indices(tmp_path, tmp_path / "list.txt", 4, image_tmpl="{:06d}.jpg")
     rows = [tuple(row) for batch in make_loader(data, 1, workers=2, train=True) for row in batch.clips.tolist()]
-    assert len(set(rows)) >= 7  # equal states would give each pair of workers equal rows
+    assert len(set(rows)) >= 7  # with one shared state, the two workers would draw equal rows

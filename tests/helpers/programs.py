@@ -1,4 +1,4 @@
-"""Running the programs in this process: fast enough to try every wrong input, faithful in status and output."""
+"""Run the programs in this process, with the status and output of a process of their own, and small data for them."""
 import importlib
 import logging
 import sys
@@ -31,7 +31,7 @@ def run(monkeypatch, capfd, program: str, *argv) -> Done:
 
 
 def assert_refused(done: Done, *words: str) -> None:
-    """Status 2, and one line on standard error that tells the error, the last, with all of `words`; no traceback."""
+    """Status 2, no traceback, and a single error line, the last on standard error, that contains all of `words`."""
     assert done.status == 2, done
     assert "Traceback" not in done.err
     lines = done.err.strip().splitlines()
@@ -42,7 +42,7 @@ def assert_refused(done: Done, *words: str) -> None:
 
 
 def make_frames(root: Path, videos: dict[str, tuple[int, int]], size=(48, 40), seed=0) -> None:
-    """Frame directories of JPEGs: name -> (number of frames, class); a class is a color, so that it can be learnt."""
+    """Frame directories of JPEGs: name -> (number of frames, class); each class has a color, so that it can be learnt."""
     rng = np.random.default_rng(seed)
     for name, (count, label) in videos.items():
         (root / name).mkdir(parents=True)
@@ -59,7 +59,7 @@ def write_list(path: Path, videos: dict[str, tuple[int, int]]) -> Path:
 
 
 def make_somethingv2(root: Path, train: int = 12, val: int = 7, classes: int = 4) -> None:
-    """A small data set where the table looks for somethingv2; its names hold spaces."""
+    """A small data set in the place of somethingv2; its names contain spaces."""
     base = root / "something" / "v2"
     videos = {f"clip {i}": (3 + 5 * i % 11, i % classes) for i in range(train + val)}
     make_frames(base / "20bn-something-something-v2-frames", videos)

@@ -1,4 +1,4 @@
-"""One small run of main.py that several test files share: somethingv2's stand-in, ResNet-18, 3 frames, 3 epochs."""
+"""One small run of main.py that several test files share: a small somethingv2, ResNet-18, 3 frames, 3 epochs."""
 import csv
 
 import torch
@@ -16,7 +16,7 @@ def flags(data, out, *more):
 
 
 def rows(out):
-    """log.csv without the columns of times."""
+    """The rows of log.csv without the two columns of seconds."""
     with open(out / "log" / NAME / "log.csv", newline="") as f:
         return [{k: v for k, v in row.items() if k not in SECONDS} for row in csv.DictReader(f)]
 

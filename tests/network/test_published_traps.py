@@ -26,7 +26,7 @@ def test_inplace_shift_does_not_change_the_residuals_input():
 
 
 def test_unidirectional_shifts_from_the_past_not_the_future():
-    x = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 8, 1, 1).contiguous()  # every channel holds the frame's number
+    x = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 8, 1, 1).contiguous()  # every channel contains the frame's number
     shifted = TemporalShift.shift(x, 4, 8, direction="unidirectional")
     assert shifted[:, 0, 0, 0].tolist() == [0, 0, 1, 2]
     assert torch.equal(shifted[:, 1:], x[:, 1:])

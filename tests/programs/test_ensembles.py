@@ -1,4 +1,4 @@
-"""test_models.py's members: each one's settings by flags, metadata, name or keys, and the mean of their scores."""
+"""Ensembles of test_models.py: the settings of each member (by flags, metadata, name or keys) and the mean of the scores."""
 import json
 
 import numpy as np
@@ -15,7 +15,7 @@ from tests.helpers.programs import assert_refused, make_somethingv2, run
 
 @pytest.fixture
 def scored(tmp_path, monkeypatch, capfd):
-    """scored(weights, *flags) -> (scores (7, 4), standard error) of somethingv2's small stand-in."""
+    """scored(weights, *flags) -> (scores (7, 4), standard error) of the small somethingv2."""
     make_somethingv2(tmp_path)
 
     def start(weights, *flags):
@@ -64,7 +64,7 @@ def test_ensembles_with_different_lists_are_refused(tmp_path, monkeypatch, capfd
 
 @pytest.mark.parametrize("name", ["plain.pth.tar", "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment3_e1.pth"])
 def test_flags_win_over_metadata_and_names(name, tmp_path, monkeypatch, capfd):
-    """A TSM scored as the TSN that its flags make of it, with another div, and as a network that it is not."""
+    """A TSM is scored without its shift, with another div, and with its own settings given as flags."""
     make_somethingv2(tmp_path)
     file = member(tmp_path / name, shift=True)
     if name.startswith("TSM_"):  # a released file: nothing but weights and the name
@@ -75,7 +75,7 @@ def test_flags_win_over_metadata_and_names(name, tmp_path, monkeypatch, capfd):
                    "-j", 0, "--batch_size", 7, "--out", tmp_path / "out", "--input_size", 32, *more)
         assert done.status == 0, done.err
         return np.load(tmp_path / "out" / "scores.npy")
-    member(tmp_path / "x" / name, shift=False)  # the same weights: the seed is the name's length
+    member(tmp_path / "x" / name, shift=False)  # the same weights: the seed is the length of the name
     argv = ["test_models", "somethingv2", "--weights", tmp_path / "x" / name, "--root_dataset", tmp_path, "-j", 0,
             "--batch_size", 7, "--out", tmp_path / "tsn"]
     assert run(monkeypatch, capfd, *argv).status == 0
@@ -91,14 +91,14 @@ def test_a_file_without_metadata_or_name_is_read_by_its_keys(tmp_path, scored, c
     nameless = bare(tmp_path / "found.pth", named)
     flags = ["--arch", "resnet18", "--modality", "RGB", "--shift_div", 4]
     wanted, _ = scored(named)
-    found, said = scored(nameless, *flags)
-    assert np.array_equal(found, wanted) and "shift 1/4 block (by its keys and the flags)" in said
-    assert "warning" not in said
-    still, said = scored(nameless, *flags, "--no-shift")
+    found, err = scored(nameless, *flags)
+    assert np.array_equal(found, wanted) and "shift 1/4 block (by its keys and the flags)" in err
+    assert "warning" not in err
+    still, err = scored(nameless, *flags, "--no-shift")
     assert not np.allclose(still, wanted, atol=1e-3)
-    assert "its keys show that it was trained with a shift (block), but this model has none" in said
-    _, said = scored(bare(tmp_path / "tsn.pth", member(tmp_path / "plain.pth.tar")), *flags)
-    assert "nothing says whether it shifts" in said
+    assert "its keys show that it was trained with a shift (block), but this model has none" in err
+    _, err = scored(bare(tmp_path / "tsn.pth", member(tmp_path / "plain.pth.tar")), *flags)
+    assert "nothing says whether it shifts" in err
 
     with torch.device("meta"):
         plain = TSN.from_spec(ModelSpec(4, 3, arch="resnet18"))
@@ -122,17 +122,17 @@ def test_flags_with_commas_are_each_members_own(tmp_path, scored, monkeypatch, c
     nameless = [bare(tmp_path / f"{i}.pth", named) for i, named in enumerate(members)]
     wanted, _ = scored(",".join(map(str, members)))
     weights = ",".join(map(str, nameless))
-    found, said = scored(weights, "--arch", "resnet18,mobilenetv2", "--modality", "RGB", "--shift_div", "4,8",
-                         "--shift_place", "blockres,block", "--shift_direction", "bidirectional")
+    found, err = scored(weights, "--arch", "resnet18,mobilenetv2", "--modality", "RGB", "--shift_div", "4,8",
+                        "--shift_place", "blockres,block", "--shift_direction", "bidirectional")
     assert np.array_equal(found, wanted)
-    assert "resnet18 RGB, 3 segments, shift 1/4 blockres" in said and "mobilenetv2 RGB, 3 segments, shift 1/8 block" in said
+    assert "resnet18 RGB, 3 segments, shift 1/4 blockres" in err and "mobilenetv2 RGB, 3 segments, shift 1/8 block" in err
     for flag, values in (("--arch", "resnet18,resnet18,resnet34"), ("--shift_div", "4,4,4")):
         assert_refused(run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", weights, flag, values),
                        f"{flag} has 3 values for 2 checkpoints")
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path, monkeypatch, capfd):
-    """something's and somethingv2's 174 classes are not the same, whether names or the file's name tell."""
+    """The 174 classes of something and somethingv2 differ, by their names or by the name of the file."""
     make_somethingv2(tmp_path)
     named = member(tmp_path / "a.pth.tar")
     content = torch.load(named, weights_only=True)

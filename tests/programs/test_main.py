@@ -1,4 +1,4 @@
-"""A run of main.py: the files it writes, the same numbers however it runs, unreadable videos, diverging losses."""
+"""A run of main.py: its files, equal numbers with and without workers or a kill, unreadable videos, diverging losses."""
 import os
 import signal
 import struct
@@ -22,10 +22,10 @@ from tests.helpers.programs import assert_refused, make_somethingv2, run
 from tests.helpers.small_run import NAME, flags, rows, weights
 
 
-def test_a_run_leaves_what_it_should(trained):
+def test_a_run_writes_its_log_and_its_checkpoints(trained):
     log = rows(trained)
     assert [row["epoch"] for row in log] == ["0", "1", "2"]
-    assert [bool(row["val_top1"]) for row in log] == [False, True, True]  # every second epoch, and at the end
+    assert [bool(row["val_top1"]) for row in log] == [False, True, True]  # every second epoch and the last
     assert all(np.isfinite(float(row["train_loss"])) for row in log)
     args = (trained / "log" / NAME / "args.txt").read_text()
     assert "num_segments: 3\n" in args and "command: main.py somethingv2 RGB" in args
@@ -40,7 +40,7 @@ def test_a_run_leaves_what_it_should(trained):
 def test_tensorboard_holds_the_curves(trained):
     raw = next((trained / "log" / NAME).glob("events.*")).read_bytes()
     found = {}
-    while raw:  # records of: length (8), its checksum (4), an Event, its checksum (4)
+    while raw:  # a record: length (8 bytes), its checksum (4), an Event, its checksum (4)
         length, = struct.unpack("<Q", raw[:8])
         event = Event.FromString(raw[12:12 + length])
         for value in event.summary.value:
@@ -53,7 +53,7 @@ def test_tensorboard_holds_the_curves(trained):
 
 
 def test_workers_change_nothing(trained, data, tmp_path, monkeypatch, capfd):
-    assert run(monkeypatch, capfd, "main", *flags(data, tmp_path)).status == 0  # no worker process at all
+    assert run(monkeypatch, capfd, "main", *flags(data, tmp_path)).status == 0  # no worker processes
     assert rows(tmp_path) == rows(trained)
     assert all(torch.equal(value, weights(trained)[key]) for key, value in weights(tmp_path).items())
 
@@ -83,7 +83,7 @@ def test_debug_runs_two_steps_per_phase(data, tmp_path, monkeypatch, capfd):
 
 
 def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, data):
-    """`python main.py somethingv2 RGB --shift`: ResNet-50, 8 segments, blockres, and one line on the recipe."""
+    """`python main.py somethingv2 RGB --shift`: ResNet-50, 8 segments, blockres, and one line about the recipe."""
     monkeypatch.setenv("TSM_ROOT", str(data))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -97,7 +97,7 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
     assert "no_partialbn off (on)" in done.err
 
 
-def test_model_settings_rebuild_the_model(trained):
+def test_the_settings_in_a_checkpoint_rebuild_its_model(trained):
     found = load_checkpoint(trained / "model" / NAME / "ckpt.pth.tar")
     assert isinstance(found.spec, ModelSpec) and found.spec.place == "blockres"
     assert TSN.from_spec(found.spec).state_dict().keys() == found.weights.keys()
@@ -118,7 +118,7 @@ def test_skip_bad_leaves_broken_videos_out_and_lists_them(tmp_path, monkeypatch,
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path, monkeypatch, capfd):
-    """Named is only what this run wrote or goes on from, not what another has left in its directory."""
+    """The message names a checkpoint of this run, or the one it resumed, but not one that an earlier run left there."""
     run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--debug", "--epochs", 3))
     before = {key: value.clone() for key, value in weights(tmp_path).items()}
     argv = flags(data, tmp_path, "--lr", 1e30, "--eval-freq", 1)
@@ -131,13 +131,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path
 
 
 def test_a_last_step_that_ruins_the_weights_keeps_the_checkpoint(data, tmp_path, monkeypatch, capfd):
-    """The loss of the last step is finite, its gradient is not: no later loss would tell before the file is written."""
+    """The last step has a finite loss but a gradient that is not: no later loss shows it before the file is written."""
     step, losses = loop.train_step, []
 
     def ruinous(state, *more):
         loss, output = step(state, *more)
         losses.append(loss)
-        if len(losses) == 4:  # the second of the second epoch
+        if len(losses) == 4:  # the second step of the second epoch
             next(state.model.parameters()).data[0] = float("nan")
         return loss, output
     monkeypatch.setattr(loop, "train_step", ruinous)

@@ -1,4 +1,4 @@
-"""main.py from other weights: resumed, published and bare checkpoints, fine-tuning, evaluation alone."""
+"""main.py starting from other weights: resumed, published and bare checkpoints, fine-tuning, evaluation alone."""
 import pytest
 import torch
 
@@ -21,7 +21,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained, data, tmp_path, monkeypa
 
 
 def test_a_published_checkpoint_is_resumed_in_its_directory(trained, data, tmp_path, monkeypatch, capfd):
-    """No settings in it, another dropout than the default, a log.csv of another form beside it."""
+    """The checkpoint has no settings and a dropout other than the default; its log.csv has the published format."""
     ours = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     name = NAME.replace("_e3_", "_e4_")
     file = tmp_path / "model" / name / "ckpt.pth.tar"
@@ -39,7 +39,7 @@ def test_a_published_checkpoint_is_resumed_in_its_directory(trained, data, tmp_p
 def test_a_run_resumed_in_another_directory_has_its_own_best_checkpoint(trained, data, tmp_path, monkeypatch, capfd):
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     torch.save({**content, "best_prec1": 100.5}, tmp_path / "start.pth.tar")
-    reached = iter([1, 3, 2])  # right answers of 5: 20%, 60%, 40%
+    reached = iter([1, 3, 2])  # correct answers out of 5: 20%, 60%, 40%
     monkeypatch.setattr("ops.training.loop.validate", lambda *more: Predictions(
         torch.eye(2)[(torch.arange(5) >= next(reached)).long()], torch.zeros(5, dtype=torch.long)))
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", tmp_path / "start.pth.tar", "--epochs", 6,
@@ -74,7 +74,7 @@ def test_tune_from_keeps_the_classifier_of_the_same_classes(trained, data, tmp_p
 
 
 def test_a_tuned_run_resumes_with_resume_added_to_its_command(trained, data, tmp_path, monkeypatch, capfd):
-    """A classifier that came along learns as slowly as the rest, before and after."""
+    """A classifier taken over from the checkpoint learns as slowly as the other layers, before and after the resume."""
     first = trained / "model" / NAME / "ckpt.pth.tar"
 
     def tuned(epochs, *more):
@@ -86,8 +86,8 @@ def test_a_tuned_run_resumes_with_resume_added_to_its_command(trained, data, tmp
 
     _, whole, _ = tuned(2)
     half, _, _ = tuned(1)
-    _, resumed, said = tuned(2, "--resume", half)
-    assert "is not loaded again" in said and resumed["epoch"] == 2
+    _, resumed, err = tuned(2, "--resume", half)
+    assert "is not loaded again" in err and resumed["epoch"] == 2
     assert all(torch.equal(resumed["state_dict"][key], value) for key, value in whole["state_dict"].items())
     groups = {group["name"]: len(group["params"]) for group in resumed["optimizer"]["param_groups"]}
     assert groups["lr5_weight"] == groups["lr10_bias"] == 0

@@ -71,7 +71,7 @@ def test_dead_flags_warn_once_and_are_hidden(data, tmp_path, monkeypatch, capfd)
 
 
 def test_the_published_command_without_data_or_weights_is_one_line(monkeypatch, capfd, tmp_path):
-    """Told of the lists at once, not after a download of 100 MB."""
+    """The error about the lists comes at once, not after a download of 100 MB."""
     monkeypatch.setenv("TSM_ROOT", str(tmp_path / "none"))
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *args, **kwargs: pytest.fail("fetched weights first"))
     done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift")

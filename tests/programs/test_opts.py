@@ -51,7 +51,7 @@ def test_numbers_of_test_models_have_limits(flag):
         assert refusal(opts.parse_test, [*TEST, flag, HUGE]).startswith(f"{flag} {HUGE}: choose ")
 
 
-def test_every_number_has_a_limit():
+def test_every_number_has_limits():
     """gpus and test_crops are checked against the machine and the protocols (pick_gpus, TestProtocol)."""
     for parser in (opts.train_parser(), opts.test_parser()):
         plain = {action.dest for action in parser._actions if action.type in (int, float)}
@@ -88,7 +88,7 @@ def test_debug_stops_after_one_epoch_unless_epochs_are_given():
     assert opts.parse_train([*TRAIN, "--debug", "--epochs", "3"]).run_epochs is None
 
 
-def test_flags_without_effect_are_said(caplog):
+def test_flags_without_effect_are_warned_about(caplog):
     opts.parse_train([*TRAIN, "--shift_div", "4", "--inplace", "--non_local_type", "gaussian", "--lr_type", "cos",
                       "--lr_steps", "3", "--resume", "x", "--start-epoch", "2", "--k", "1"])
     assert caplog.messages == [

@@ -1,4 +1,4 @@
-"""The scripts of scripts/: their command lines parse, agree with the data sets' table, and give the published names."""
+"""The recipes in scripts/: they parse, agree with `ops.recipes`, and give runs their published names."""
 import os
 import re
 import shlex
@@ -21,7 +21,7 @@ from ops.spec import ModelSpec
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TRAINING = [name for name in RECIPES if name != "quickstart"]
 TESTING = ["test_tsm_kinetics_rgb_8f", "test_two_stream_something"]
-PUBLISHED_NAMES = {  # where the released file's name tells the whole recipe
+PUBLISHED_NAMES = {  # recipes that the name of the released file describes completely
     "train_tsm_kinetics_rgb_8f": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50",
     "train_tsm_kinetics_rgb_16f": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment16_e50",
     "train_tsm_kinetics_rgb_8f_dense": "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense",
@@ -32,7 +32,7 @@ PUBLISHED_NAMES = {  # where the released file's name tells the whole recipe
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """command(script, *more): the argv that it starts python with; run from elsewhere, in a directory with a space."""
+    """command(script, *more): the arguments that the script passes to python, when run from a directory with a space."""
     directory = tmp_path_factory.mktemp("some where")
     stub = directory / "a python"
     stub.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
@@ -69,7 +69,7 @@ def test_training_recipes_parse_and_build(script, tmp_path, training_args):
     assert name == PUBLISHED_NAMES.get(script, name)
     if script in PUBLISHED_NAMES:
         find_model(name)
-    if settings.num_segments == 8:  # the others differ in T alone
+    if settings.num_segments == 8:  # the others differ only in T
         with torch.device("meta"):
             assert TSN.from_spec(settings).num_class == settings.num_class
 
@@ -88,7 +88,7 @@ def test_training_recipes_hold_the_published_numbers(script, training_args):
 
 
 @pytest.mark.parametrize("script", TRAINING + TESTING)
-def test_recipes_say_what_to_expect_and_how_to_scale(script):
+def test_recipes_give_the_expected_result_and_how_to_scale(script):
     text = (SCRIPTS / f"{script}.sh").read_text()
     comment = [line for line in text.splitlines()[1:] if line.startswith("#")]
     assert text.startswith("#!/usr/bin/env bash\n# ") and "\nset -eu\n" in text and text.endswith('    "$@"\n')
@@ -102,7 +102,7 @@ def test_recipes_say_what_to_expect_and_how_to_scale(script):
         assert all(float(lr) / int(size) == pytest.approx(rate / batch) for size, lr in scaled)
 
 
-def test_what_is_passed_on_wins(training_args):
+def test_flags_given_to_a_script_win(training_args):
     more = ("--lr", "0.04", "--batch-size", "256", "--suffix", "a b")
     args = training_args("train_tsm_kinetics_rgb_8f", *more)
     assert (args.lr, args.batch_size, args.suffix) == (0.04, 256, "a b")
@@ -174,7 +174,7 @@ def test_testing_recipes_parse(tmp_path, command, training_args):
 # ---- docs/models.md ------------------------------------------------------------------------------------------
 
 def documented():
-    """(published accuracy or "", the command's words) of every command in docs/models.md."""
+    """(published accuracy or "", the words of the command) for every command in docs/models.md."""
     text = (SCRIPTS.parent / "docs" / "models.md").read_text()
     for block in re.findall(r"```bash\n(.*?)```", text, re.S):
         lines = re.sub(r"\\\n\s*", "", block).splitlines()
@@ -201,10 +201,10 @@ def test_every_published_accuracy_has_its_command():
                  for row in MODEL_ZOO for score in row.scores}
     assert found == published and len(found) == 20
     assert own == {("something", False): 20.5, ("ucf101", False): 91.7, ("ucf101", True): 95.9, ("hmdb51", False): 64.7,
-                   ("hmdb51", True): 73.5, ("jester", False): 83.9, ("jester", True): 97.0}  # of the paper's table 1
+                   ("hmdb51", True): 73.5, ("jester", False): 83.9, ("jester", True): 97.0}  # table 1 of the paper
 
 
-def test_checkpoints_in_the_document_are_those_that_its_recipes_leave(tmp_path, training_args):
+def test_checkpoints_in_the_document_are_those_that_its_recipes_write(tmp_path, training_args):
     names = set()
     for _, words in documented():
         if words and (re.match(r"scripts/(train|finetune)", words[0]) or words[:2] == ["python", "main.py"]):

@@ -33,14 +33,14 @@ def test_evaluate_and_test_models_agree(trained, data, tmp_path, monkeypatch, ca
     assert confusion.sum() == 7 and 100 * np.trace(confusion) / 7 == pytest.approx(result["top1"])
     assert Image.open(tmp_path / "report" / "confusion.png").size[0] > 100
     table = (tmp_path / "out.csv").read_text().splitlines()
-    assert len(table) == 7 and table[0].startswith("clip 12;") and table[0].count(";") == 4  # four classes, all ranked
+    assert len(table) == 7 and table[0].startswith("clip 12;") and table[0].count(";") == 4  # all four classes
 
 
 @pytest.mark.parametrize("protocol, views", [
     (["--test_crops", 3, "--full_res"], 3), (["--test_crops", 5], 5), (["--test_crops", 10], 10),
     (["--twice_sample"], 2), (["--dense_sample"], 10), (["--test_crops", 3, "--twice_sample"], 6)])
 def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tmp_path, monkeypatch, capfd):
-    """The mean over views, computed again here clip by clip from the data set's own items."""
+    """The mean over views equals one computed view by view from the items of the data set."""
     file = trained / "model" / NAME / "ckpt.pth.tar"
     kept = {}
     monkeypatch.setattr(test_models, "write_report", lambda scores, *rest: kept.update(scores=scores))
@@ -78,7 +78,7 @@ def test_a_named_protocol_is_described_and_excludes_its_flags(tmp_path, monkeypa
 
 
 def test_mirrored_crops_swap_the_scores_of_left_and_right(tmp_path, monkeypatch, capfd):
-    """Ten crops of clips that are their own mirror images: the scores of twin classes must come out equal."""
+    """Ten crops of clips that are their own mirror images: left and right classes must get equal scores."""
     base = tmp_path / "something" / "v2"
     directory = base / "20bn-something-something-v2-frames" / "a"
     directory.mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_ten_crops_need_to_know_which_labels_a_mirror_swaps(tmp_path, monkeypatc
     assert tested(["Left", "Right", "Up", "Down"], 10).status == 0
 
 
-def test_csv_files_are_the_leaderboards(tmp_path, monkeypatch, capfd):
+def test_csv_files_have_the_form_of_the_leaderboards(tmp_path, monkeypatch, capfd):
     make_somethingv2(tmp_path, classes=6)
     (tmp_path / "something" / "v1").mkdir()
     (tmp_path / "something" / "v1" / "category.txt").write_text("".join(f"Acting {i}\n" for i in range(6)))

@@ -12,7 +12,7 @@ from ops.streaming.stream import frame_transform
 
 
 def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
-    """OpenCV's images are BGR. A red scene must reach the network with its first channel the highest."""
+    """OpenCV's images are BGR. When a red scene reaches the network, its first channel must be the highest."""
     class RedCamera:
         def __init__(self, *args):
             self.left = 3
@@ -44,7 +44,7 @@ def test_the_demo_feeds_rgb_to_an_rgb_model(tmp_path, monkeypatch):
 
 
 def test_the_demo_does_not_start_from_uninitialised_buffers():
-    """Memory that held NaN before must not be in the first frame's answer: every buffer is zeros."""
+    """Every buffer starts as zeros: NaN in reused memory must not reach the answer for the first frame."""
     poison = [torch.full(shape, float("nan")) for shape in MobileNetV2(3, 32).buffer_shapes()]
     del poison
     published = MobileNetV2(3, 32).eval()

@@ -22,7 +22,7 @@ LR, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
 
 
 def hand_written_sgd(model, batches, partial_bn):
-    """Steps of the published recipe, spelled out from the groups' definition rather than from our code."""
+    """Steps of the published recipe, written from the definition of the parameter groups and not from our code."""
     velocity = {}
     convs = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
@@ -56,7 +56,7 @@ def hand_written_sgd(model, batches, partial_bn):
 def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
     torch.manual_seed(0)
     settings = ModelSpec(5, 2, arch=arch, shift=True, dropout=0, input_size=32)
-    # float64: batch norm over this few values would turn float32 rounding into visible differences.
+    # float64: batch norm over so few values would amplify the rounding of float32.
     ours = TSN.from_spec(settings, partial_bn=partial_bn, fc_lr5=True).double()
     theirs = copy.deepcopy(ours)
     batches = [(clip(3, 2, 3, 32, seed=i).double(), torch.tensor([0, 3, 4])) for i in range(2)]

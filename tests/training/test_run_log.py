@@ -1,4 +1,4 @@
-"""log.csv of resumed runs, and in a directory of the published program."""
+"""log.csv: kept when a run is resumed, renamed when the published program wrote it."""
 import pytest
 
 from ops.training.run_log import RunLog, read_log

@@ -1,4 +1,4 @@
-"""The clips of a run: mirrored flow and labels, as the published code got them wrong."""
+"""The clips of a run: mirrored flow and its labels, which the published code got wrong."""
 from PIL import Image
 
 from ops.dataset_config import resolve_dataset
@@ -9,7 +9,7 @@ from tests.helpers.programs import write_list
 
 
 def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
-    """The published code mirrored flow whatever the data set. Motion to the right is 200 here; mirrored it is 55."""
+    """The published code mirrored flow in every data set. Here, motion to the right has the value 200, mirrored 55."""
     for name in ("a", "b"):
         (tmp_path / "flow" / name).mkdir(parents=True)
         for i in range(1, 7):

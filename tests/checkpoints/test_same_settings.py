@@ -1,4 +1,4 @@
-"""A checkpoint that is resumed must hold the same model as the options describe."""
+"""A checkpoint can only be resumed with the options of its own model."""
 import pytest
 import torch
 
@@ -26,14 +26,14 @@ def saved(content, path):
 
 
 def refusal(function, *args):
-    """The message of the UserError that a call ends in: one line."""
+    """The message of the UserError that a call raises, which must be one line."""
     with pytest.raises(UserError) as info:
         function(*args)
     assert "\n" not in str(info.value)
     return str(info.value)
 
 
-def test_other_settings_are_refused_by_name(weights, tmp_path):
+def test_different_settings_are_refused_by_name(weights, tmp_path):
     found = described(weights, tmp_path)
     check_same_settings(found, SETTINGS)
     check_same_settings(found, SETTINGS.with_(shift_place="blockres"))  # the default, spelled out
@@ -43,13 +43,13 @@ def test_other_settings_are_refused_by_name(weights, tmp_path):
         assert next(iter(change)) in refusal(check_same_settings, found, SETTINGS.with_(**change))
 
 
-def test_how_to_shift_says_nothing_where_nothing_shifts(weights, tmp_path):
+def test_shift_options_are_not_compared_without_a_shift(weights, tmp_path):
     still = SETTINGS.with_(shift=False)
     check_same_settings(described(weights, tmp_path, still), still.with_(shift_div=16))
 
 
-def test_a_published_file_is_judged_by_what_its_name_tells(weights, tmp_path):
-    """Its dropout, input size and the kind of non-local block are nowhere: nothing is said against the flags."""
+def test_a_published_file_is_compared_by_what_its_name_gives(weights, tmp_path):
+    """The name does not give dropout, input size or the type of the non-local blocks: any option for them is accepted."""
     found = saved({"state_dict": weights}, tmp_path / RELEASED)
     assert found.source == "file name"
     check_same_settings(found, SETTINGS.with_(dropout=0.8, input_size=64, non_local_type="dot_product",
@@ -59,7 +59,7 @@ def test_a_published_file_is_judged_by_what_its_name_tells(weights, tmp_path):
         assert next(iter(change)) in refusal(check_same_settings, found, SETTINGS.with_(**change))
 
 
-def test_a_dimension_that_no_layer_has_is_not_compared(weights, tmp_path):
+def test_the_unused_feature_dimension_is_not_compared(weights, tmp_path):
     found = described(weights, tmp_path)
     check_same_settings(found, SETTINGS.with_(img_feature_dim=512))
     assert "input_size 224 there, 64 here" in refusal(check_same_settings, found, SETTINGS.with_(input_size=64))
