@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from archs import bn_inception, mobilenet_v2
+from archs import bn_inception, mobilenet_v2, regnet
 from ops.common.errors import UserError
 from ops.shift_places import BlockPlaces, BNInceptionPlaces, ResNetPlaces, ShiftPlaces
 
@@ -62,18 +62,19 @@ def _from_torchvision(weights: Weights) -> Weights:
     return mobilenet_v2.from_torchvision({**weights, **head} if theirs and not fits else weights)
 
 
-def _torchvision_row(name: str, shift: ShiftPlaces, stages: bool = False) -> Backbone:
-    """A torchvision network whose classifier is called fc."""
+def _resnet(name: str) -> Backbone:
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
-    return Backbone(lambda: torchvision.models.get_model(name, weights=None), "fc", weights.url, shift, stages=stages)
+    return Backbone(lambda: torchvision.models.get_model(name, weights=None), "fc", weights.url, ResNetPlaces(), stages=True)
 
 
 BACKBONES: dict[str, Backbone] = {
-    **{name: _torchvision_row(name, ResNetPlaces(), stages=True)
-       for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
+    **{name: _resnet(name) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
     "mobilenetv2": Backbone(
         mobilenet_v2.mobilenet_v2, "classifier", torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url,
         BlockPlaces(mobilenet_v2.is_expanded_residual, "conv.0"), convert=_from_torchvision),
+    "regnety400mf": Backbone(
+        regnet.regnet_y_400mf, "fc", torchvision.models.RegNet_Y_400MF_Weights.IMAGENET1K_V1.url,
+        BlockPlaces(regnet.is_block, "f.a.0")),
     "BNInception": Backbone(
         bn_inception.bninception, "fc", BNINCEPTION_URL, BNInceptionPlaces(), mean=bn_inception.INPUT_MEAN,
         std=bn_inception.INPUT_STD, color=bn_inception.INPUT_SPACE, value_range=bn_inception.INPUT_RANGE[1],

@@ -203,7 +203,7 @@ def test_the_released_online_file(tmp_path, golden):
                               "shift_direction": "unidirectional"}
 
 
-@pytest.mark.parametrize("arch", ["mobilenetv2", "resnet18"])
+@pytest.mark.parametrize("arch", ["mobilenetv2", "resnet18", "regnety400mf"])
 def test_our_online_files(tmp_path, arch):
     settings = ModelSpec(5, 8, arch=arch, shift=True, shift_direction="unidirectional")
     content = ours(settings, online=True, state_dict=to_online_names(weights(settings), settings))
@@ -212,11 +212,12 @@ def test_our_online_files(tmp_path, arch):
     assert report.facts["arch"].source == "metadata and tensors"
 
 
-@pytest.mark.parametrize("arch, model", [("resnet34", "resnet34"), ("mobilenetv2", "mobilenet_v2")])
+@pytest.mark.parametrize("arch, model", [("resnet34", "resnet34"), ("mobilenetv2", "mobilenet_v2"),
+                                         ("regnety400mf", "regnet_y_400mf")])
 def test_imagenet_files_of_torchvision(tmp_path, arch, model):
     with torch.device("meta"):
-        image_network = torchvision.models.get_model(model, weights=None)
-    state = flat(image_network)
+        network = BACKBONES[arch].build() if "regnet" in arch else torchvision.models.get_model(model, weights=None)
+    state = flat(network)
     report = inspect_file(saved(tmp_path / "image.pth", state))
     assert (report.kind, values(report)["arch"], values(report)["num_class"]) == (IMAGE, arch, 1000)
     assert report.loads and loads_into(report) == f"main.py --arch {arch} --pretrain"

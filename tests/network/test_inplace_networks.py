@@ -15,7 +15,8 @@ from ops.models import TSN
 from tests.helpers.programs import make_somethingv2, run
 from tests.network.test_temporal_shift import gradients, noise, same, shifts_of
 
-NETWORKS = [("resnet18", "blockres"), ("resnet18", "block"), ("mobilenetv2", "blockres"), ("BNInception", "block")]
+NETWORKS = [("resnet18", "blockres"), ("resnet18", "block"), ("mobilenetv2", "blockres"), ("BNInception", "block"),
+            ("regnety400mf", "blockres")]
 T = 3
 
 
@@ -45,7 +46,8 @@ def remember_nothing(model):
         net.shift.update({f"inception_{block.name}": nn.Identity() for block in BLOCKS})
         net._block = lambda block, x: recomputed(lambda x: own(block, shifts[f"inception_{block.name}"](x)))(x)
         return
-    stages = [net.layer1, net.layer2, net.layer3, net.layer4] if hasattr(net, "layer1") else [net.features]
+    stages = ([net.layer1, net.layer2, net.layer3, net.layer4] if hasattr(net, "layer1") else
+              net.trunk_output if hasattr(net, "trunk_output") else [net.features])
     for block in (block for stage in stages for block in stage):
         block.forward = recomputed(block.forward)
 
@@ -135,14 +137,14 @@ def kept_for_backward(model, frames):
 
 @pytest.mark.parametrize("arch, place", NETWORKS)
 def test_in_place_keeps_what_a_network_without_shift_keeps(arch, place, twins):
-    """Of MobileNetV2 and BNInception even the plain shift does: nothing but the shifted copy is needed later."""
+    """So does the plain shift of MobileNetV2 and BNInception, where only the shifted copy is needed later."""
     frames = noise(2, T * 3, 32, 32)
     (plain, sizes), (inplace, _), (without, _) = (
         kept_for_backward(model, frames)
         for model in (*twins(arch, place), make_tsn(arch, place, False, is_shift=False)))
     assert inplace == without
-    # The first shift of a ResNet reads the max pool's output, which nothing else keeps; the others read a ReLU's.
-    assert plain - without == (sum(sizes[1:]) if arch == "resnet18" else 0)
+    # A ReLU's output is kept anyway, so the shift's copy comes on top. The first shift of a ResNet reads a max pool's.
+    assert plain - without == {"resnet18": sum(sizes[1:]), "regnety400mf": sum(sizes)}.get(arch, 0)
 
 
 @pytest.mark.parametrize("arch, place", NETWORKS)

@@ -13,8 +13,9 @@ from ops.models import TSN
 from ops.pretrained import build_backbone, imagenet_file, inflate_first_conv
 from tests.helpers.golden_model import clip, fill
 
-TORCHVISION = {"resnet18": "resnet18", "mobilenetv2": "mobilenet_v2"}
-FILES = {"resnet18": "resnet18-f37072fd.pth", "mobilenetv2": "mobilenet_v2-b0353104.pth"}
+TORCHVISION = {"resnet18": "resnet18", "mobilenetv2": "mobilenet_v2", "regnety400mf": "regnet_y_400mf"}
+FILES = {"resnet18": "resnet18-f37072fd.pth", "mobilenetv2": "mobilenet_v2-b0353104.pth",
+         "regnety400mf": "regnet_y_400mf-c65dace8.pth"}
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +211,6 @@ def test_pretrain_files_that_are_none(content, words, tmp_path):
     assert str(path) in message and words in message
 
 
-def test_unknown_backbone():
-    with pytest.raises(UserError, match="arch 'resnet19': choose one of resnet18, "):
-        find_backbone("resnet19")
-
-
 # ---- BNInception ----------------------------------------------------------------------------------------------
 
 def test_bninception_reads_the_public_files_form(tmp_path):
@@ -230,7 +226,7 @@ def test_bninception_reads_the_public_files_form(tmp_path):
 # ---- other inputs than RGB ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("arch, first", [("resnet18", "conv1"), ("mobilenetv2", "features.0.0"),
-                                         ("BNInception", "conv1_7x7_s2")])
+                                         ("BNInception", "conv1_7x7_s2"), ("regnety400mf", "stem.0")])
 def test_the_first_layer_reads_more_channels_with_the_mean_kernel(arch, first):
     net = build_backbone(arch, "none")
     before = net.get_submodule(first)

@@ -42,10 +42,13 @@ CASES = [
     ("mobilenetv2", "blockres", 8, 96, 8, {}),
     ("mobilenetv2", "block", 3, 64, 3, {}),
     ("BNInception", "block", 3, 64, 3, {}),
+    ("regnety400mf", "blockres", 8, 64, 3, {}),
+    ("regnety400mf", "block", 4, 50, 2, {}),
     ("BNInception", "010101010101", 8, 71, 2, {}),
 ]
 SHIFTS = {("resnet18", "block"): 8, ("resnet18", "blockres"): 8, ("resnet50", "blockres"): 16,
           ("resnet101", "blockres"): 18, ("mobilenetv2", "blockres"): 10, ("mobilenetv2", "block"): 10,
+          ("regnety400mf", "blockres"): 16, ("regnety400mf", "block"): 16,
           ("BNInception", "block"): 11, ("BNInception", "010101010101"): 6}
 
 

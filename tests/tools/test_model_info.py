@@ -65,7 +65,7 @@ def test_resnet50_stem_and_head_by_hand():
     assert count_multiply_adds(model.new_fc, (8, 2048)) == head
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet101", "mobilenetv2", "BNInception"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet101", "mobilenetv2", "BNInception", "regnety400mf"])
 def test_the_shift_adds_exactly_nothing(arch):
     tsn, tsm = on_meta(400, 8, arch=arch), on_meta(400, 8, arch=arch, shift=True)
     assert count_parameters(tsm) == count_parameters(tsn)
@@ -78,6 +78,7 @@ def test_the_shift_adds_exactly_nothing(arch):
     dict(arch="resnet18", shift=True, temporal_pool=True),
     dict(arch="resnet18", non_local=True), dict(arch="resnet18", non_local=True, non_local_type="gaussian"),
     dict(arch="mobilenetv2", shift=True, dropout=0.0), dict(arch="BNInception", modality="Flow"),
+    dict(arch="regnety400mf", shift=True),
     dict(arch="resnet18", modality="RGBDiff", consensus_type="identity"),
 ])
 def test_the_count_is_that_of_every_layer_by_hand(options):
@@ -152,9 +153,9 @@ def test_wrong_options_are_refused(monkeypatch, capfd, argv, words):
 def test_the_table_in_the_document_is_true():
     text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text().split("## Cost per view")[1]
     rows = re.findall(r"^\| (\S+?)(, non-local)? \| (\d+) \| ([\d,]+) \| ([\d.]+) G \|$", text, re.M)
-    assert len(rows) == 8
+    assert len(rows) == 9
     for name, non_local, layers, parameters, multiply_adds in rows:
-        arch = {"MobileNetV2": "mobilenetv2", "BNInception": "BNInception"}.get(name, name.lower().replace("-", ""))
+        arch = {"BNInception": "BNInception"}.get(name, name.lower().replace("-", ""))
         model = on_meta(400, 8, arch=arch, shift=True, non_local=bool(non_local))
         assert len(list(shift_layers(model))) == int(layers)
         assert f"{count_parameters(model):,}" == parameters
