@@ -62,7 +62,7 @@ def main() -> None:
         resume(state, model, resumed, weights_only=args.evaluate)
     val_loader = validation_loader(args, model, data)
     if args.evaluate:
-        report(validate(state, val_loader, prepare, options))
+        report(validate(state, val_loader, options))
         return
     train_loader = training_loader(args, model, data)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable

@@ -5,7 +5,6 @@ python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops
 import argparse
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -24,10 +23,12 @@ from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import DatasetPaths, mirror_labels, resolve_dataset
+from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
 from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import count_frames, score_online, trained_stride, write_online_report
 
@@ -36,12 +37,16 @@ log = logging.getLogger("test_models")
 
 @dataclass
 class Member:
-    """One checkpoint of the ensemble, with a spec of its own. mirror: see `mirror_labels`."""
+    """One checkpoint of the ensemble, the runtime that computes it, and its videos. mirror: see `mirror_labels`."""
     found: Checkpoint
-    model: TSN
+    runtime: ClipRuntime
     data: DatasetPaths
     coeff: float
     mirror: Optional[list[int]]
+
+    @property
+    def class_names(self) -> Optional[list[str]]:
+        return self.data.class_names or self.found.class_names
 
 
 def main() -> None:
@@ -49,12 +54,8 @@ def main() -> None:
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
     device = torch.device("cuda", gpus[0]) if gpus else device
-    protocol: TestProtocol = args.protocol
-    members = [build(args, i) for i in range(len(args.weights))]
-    for member in members:
-        s = member.found.spec
-        log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, s.arch, s.modality, s.num_segments,
-                 f"1/{s.shift_div} {s.place}" if s.shift else "none", member.found.source)
+    members = [build(args, i, device, gpus) for i in range(len(args.weights))]
+    log_members(members)
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     for output in filter(None, (directory / "results.json", args.csv_file)):
         check_writable(Path(output))
@@ -62,19 +63,20 @@ def main() -> None:
         warn_no_effect(args)
         stream(members[0], args, device, directory)
         return
-    log_protocol(protocol, members)
-    scored = [run(member, protocol, args, device, gpus) for member in members]
-    total = combine(scored, [member.coeff for member in members])
-    names = members[0].data.class_names or members[0].found.class_names
-    write_report(total, directory, names, {
+    log_protocol(args.protocol, members)
+    scores = combine([run(member, args) for member in members], [member.coeff for member in members])
+    names = members[0].class_names
+    write_report(scores, directory, names, {
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
-        "segments": [m.found.spec.num_segments for m in members], "views": protocol.views})
+        "segments": [m.runtime.spec.num_segments for m in members], "views": args.protocol.views})
     if args.csv_file:
-        write_csv(Path(args.csv_file), args.dataset, members[0], total, names)
-    print_results(total, names, directory)
+        write_csv(Path(args.csv_file), args.dataset, members[0], scores)
+    print_results(scores, names, directory)
 
 
-def build(args: argparse.Namespace, i: int) -> Member:
+# ---- build ----------------------------------------------------------------------------------------------------
+
+def build(args: argparse.Namespace, i: int, device: torch.device, gpus: Sequence[int] = ()) -> Member:
     """The i-th member of the ensemble."""
     found = load_checkpoint(Path(args.weights[i]), **opts.overrides(args, i), num_segments=args.test_segments[i])
     data = resolve_dataset(args.dataset, found.spec.modality, args.root_dataset, val_list=args.test_list[i],
@@ -85,54 +87,44 @@ def build(args: argparse.Namespace, i: int) -> Member:
         raise UserError(f"--test_crops {args.protocol.crops} averages mirrored crops, which needs class names to know which"
                         f" labels swap; {data.name} has none: give the data set its file of class names, or use"
                         " --test_crops 5")
-    return Member(found, found.build(), data, args.coeff[i], mirror)
+    model = found.build().to(device)
+    network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
+    return Member(found, TorchClip(network, data.class_names or found.class_names), data, args.coeff[i], mirror)
 
 
-def video_list(member: Member, protocol: TestProtocol, args: argparse.Namespace) -> TSNDataSet:
+def video_list(member: Member, args: argparse.Namespace) -> TSNDataSet:
     """The member's list with the protocol's frames and views, cut at --max_num."""
-    s, model = member.found.spec, member.model
-    videos = TSNDataSet(member.data.frames, member.data.val_list, s.num_segments, model.new_length, s.modality,
-                        member.data.template, protocol.transform(model.preprocessing),
-                        test_mode=True, dense_sample=protocol.dense, twice_sample=protocol.twice,
-                        num_class=s.num_class, data_format=args.data_format)
+    spec, data, protocol = member.runtime.spec, member.data, args.protocol
+    videos = TSNDataSet(data.frames, data.val_list, spec.num_segments, spec.segment_length, spec.modality, data.template,
+                        protocol.transform(member.runtime.preprocessing), test_mode=True, dense_sample=protocol.dense,
+                        twice_sample=protocol.twice, num_class=spec.num_class, data_format=args.data_format)
     if args.max_num > 0:
         videos.video_list = videos.video_list[:args.max_num]
     return videos
 
 
-def run(member: Member, protocol: TestProtocol, args: argparse.Namespace, device: torch.device,
-        gpus: list[int]) -> Predictions:
-    """One member's scores of its whole list."""
-    model = member.model.to(device)
-    videos = video_list(member, protocol, args)
-    loader = make_loader(videos, args.batch_size, workers=args.workers, train=False)
-    prepare = partial(model.preprocessing.apply, device=device)
-    network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
-    return evaluate(network, loader, prepare, protocol.mirrored, member.mirror, args.softmax,
-                    desc=member.found.path.name)
+# ---- loop -----------------------------------------------------------------------------------------------------
+
+def run(member: Member, args: argparse.Namespace) -> Predictions:
+    """One member's predictions for its whole list."""
+    loader = make_loader(video_list(member, args), args.batch_size, workers=args.workers, train=False)
+    return evaluate(member.runtime, loader, mirrored=args.protocol.mirrored, mirror_labels=member.mirror,
+                    softmax=args.softmax, desc=member.found.path.name)
 
 
 def stream(member: Member, args: argparse.Namespace, device: torch.device, directory: Path) -> None:
     """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
-    videos = video_list(member, args.protocol, args)
+    videos = video_list(member, args)
     dense = bool(member.found.content.get("train", {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
-    result = score_online(OnlineTSM(member.model).to(device), videos, stride, streams=args.batch_size,
+    result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
                           workers=args.workers)
-    names = member.data.class_names or member.found.class_names
-    write_report(result.scores, directory, names, {"dataset": args.dataset, "weights": [str(member.found.path)],
-                                                   "online_stride": stride, "online_top1": result.top1.tolist()})
+    write_report(result.scores, directory, member.class_names, {
+        "dataset": args.dataset, "weights": [str(member.found.path)], "online_stride": stride,
+        "online_top1": result.top1.tolist()})
     write_online_report(result, directory)
     print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
-    print_results(result.scores, names, directory)
-
-
-def warn_no_effect(args: argparse.Namespace) -> None:
-    """A warning for each flag that --online takes no notice of."""
-    for flag, given, why in (("softmax", args.softmax, "it is for ensembles"), ("gpus", args.gpus, "see --device"),
-                             ("coeff", args.coeff != [1.0], "it is for ensembles")):
-        if given:
-            log.warning("warning: --%s has no effect with --online: %s", flag, why)
+    print_results(result.scores, member.class_names, directory)
 
 
 def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Predictions:
@@ -144,16 +136,34 @@ def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Prediction
     return Predictions(torch.as_tensor(logits), labels, scored[0].probabilities)
 
 
+# ---- report ---------------------------------------------------------------------------------------------------
+
+def log_members(members: Sequence[Member]) -> None:
+    """What each checkpoint is, and how that is known."""
+    for member in members:
+        spec = member.found.spec
+        log.info("%s: %s %s, %d segments, shift %s (by its %s)", member.found.path, spec.arch, spec.modality,
+                 spec.num_segments, f"1/{spec.shift_div} {spec.place}" if spec.shift else "none", member.found.source)
+
+
+def warn_no_effect(args: argparse.Namespace) -> None:
+    """Warn of each flag that --online ignores."""
+    for flag, given, why in (("softmax", args.softmax, "it is for ensembles"), ("gpus", args.gpus, "see --device"),
+                             ("coeff", args.coeff != [1.0], "it is for ensembles")):
+        if given:
+            log.warning("warning: --%s has no effect with --online: %s", flag, why)
+
+
 def run_name(path: Path) -> str:
-    """What to call a checkpoint: its directory's name where the file is ckpt.best.pth.tar."""
+    """The name of a checkpoint's run: the name of its directory for ckpt*.pth.tar, else of the file."""
     if path.name.startswith("ckpt") and parse_name(path):
         return path.absolute().parent.name
     return path.name.split(".")[0]
 
 
-def write_csv(path: Path, dataset: str, member: Member, scores: Predictions, names: Sequence[str] | None) -> None:
+def write_csv(path: Path, dataset: str, member: Member, scores: Predictions) -> None:
     """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form)."""
-    labels = names_or_numbers(names, scores.logits.shape[1])
+    labels = names_or_numbers(member.class_names, scores.logits.shape[1])
     videos = TSNDataSet(member.data.frames, member.data.val_list).video_list
     best = scores.logits.topk(min(5, scores.logits.shape[1])).indices.tolist()
     with atomic_write(path) as f:
@@ -163,14 +173,20 @@ def write_csv(path: Path, dataset: str, member: Member, scores: Predictions, nam
 
 
 def log_protocol(protocol: TestProtocol, members: Sequence[Member]) -> None:
-    """What is about to be spent on each video."""
-    cost = sum(gflops_per_view(m.model, protocol.size(m.model.preprocessing)) for m in members)
+    """The work that each video takes."""
+    cost = sum(gflops_per_view(empty_model(m.runtime.spec), protocol.size(m.runtime.preprocessing)) for m in members)
     log.info("protocol: %s = %d views per video, %.1f GFLOPs per video (multiply-adds of convolutions and classifier)",
              protocol.words, protocol.views, cost * protocol.views)
 
 
+def empty_model(spec: ModelSpec) -> TSN:
+    """A model without values, for its shapes."""
+    with torch.device("meta"):
+        return TSN.from_spec(spec)
+
+
 def print_results(scores: Predictions, names: Sequence[str] | None, directory: Path) -> None:
-    """Per-class accuracies, where the report lies, and the two published last lines."""
+    """Per-class accuracies, the report's directory, and the two published last lines."""
     labels = names_or_numbers(names, scores.logits.shape[1])
     for name, value in zip(labels, scores.class_accuracies()):
         print(f"{value:6.2f}% {name}" if value == value else f"   none {name}")

@@ -5,7 +5,6 @@ The frames, the preprocessing and the averaging are those of test_models.py, so 
 import glob
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, Union
 
@@ -22,6 +21,7 @@ from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import collate
 from ops.dataset_config import DATASETS, dataset_root, read_categories
+from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
 from ops.models import TSN
@@ -276,8 +276,8 @@ def classify_clip(classifier: Classifier, video: Video, clip: Tensor) -> Tensor:
 
 
 def _scores(classifier: Classifier, video: Video, batches: Any) -> Tensor:
-    prepare = partial(classifier.model.preprocessing.apply, device=classifier.device)
-    logits = evaluate(classifier.model, batches, prepare, classifier.protocol.mirrored, desc=Path(video.name).name).logits
+    runtime = TorchClip(classifier.model)
+    logits = evaluate(runtime, batches, mirrored=classifier.protocol.mirrored, desc=Path(video.name).name).logits
     if not bool(logits.isfinite().all()):
         raise UserError(f"the network's scores of {video.name} are not finite: its weights are damaged")
     return logits

@@ -16,13 +16,16 @@ from ops.common.meters import AverageMeter, accuracy
 from ops.data.augment import Mix
 from ops.data.loader import first_batches, set_epoch
 from ops.data.tsn_dataset import BadVideo
-from ops.evaluation.evaluate import Preprocessor, clip_scores, evaluate
+from ops.evaluation.clip_runtime import TorchClip, mean_over_segments
+from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions
 from ops.training.run_log import RunLog
 from ops.training.schedule import learning_rate, set_learning_rate
 from ops.training.state import BEST, TrainState
 
 log = logging.getLogger(__name__)
+
+Preprocessor = Callable[[Tensor], Tensor]  # a batch's uint8 clips (N, T*C, H, W) -> the network's input, on its device
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, pre
             raise UserError(f"{error}; this run's last good checkpoint: {last_good}", *error.options) from None
         run_log.list_skipped(trained.bad)
         due = (epoch + 1) % options.eval_freq == 0 or epoch + 1 == epochs.stop
-        scores = validate(state, val_loader, prepare, options) if due else None
+        scores = validate(state, val_loader, options) if due else None
         is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
         run_log.add(_log_row(epoch, lr, trained, scores), state.best_prec1)
         last_good = str(state.save(directory, is_best))
@@ -111,9 +114,9 @@ def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
         state.best_prec1 = 0.0
 
 
-def validate(state: TrainState, loader: DataLoader, prepare: Preprocessor, options: LoopOptions) -> Predictions:
+def validate(state: TrainState, loader: DataLoader, options: LoopOptions) -> Predictions:
     """Predictions for the validation list."""
-    return evaluate(state.model, loader, prepare, max_steps=options.max_steps, desc="validate")
+    return evaluate(TorchClip(state.model), loader, max_steps=options.max_steps, desc="validate")
 
 
 def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predictions]) -> dict[str, Any]:
@@ -176,7 +179,7 @@ def train_step(state: TrainState, clips: Tensor, labels: Tensor, clip_gradient: 
         if clip_gradient is not None:
             nn.utils.clip_grad_norm_(state.model.parameters(), clip_gradient)
         state.optimizer.step()
-    return value, clip_scores(output.detach())
+    return value, mean_over_segments(output.detach())
 
 
 def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     assert done.status == 0 and f"= {views} views" in done.err
     args = test_models.opts.parse_test(["somethingv2", "--weights", str(file), "--root_dataset", str(data),
                                         *map(str, protocol)])
-    member = test_models.build(args, 0)
+    member = test_models.build(args, 0, torch.device("cpu"))
     p = args.protocol
-    model = member.model.eval()
+    model = member.runtime.network.eval()
     videos = test_models.TSNDataSet(
         member.data.frames, member.data.val_list, 3, image_tmpl=member.data.template, test_mode=True,
         dense_sample=p.dense, twice_sample=p.twice, transform=p.transform(model.preprocessing))
