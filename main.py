@@ -20,6 +20,7 @@ from ops.common.files import check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
 from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
+from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -57,12 +58,12 @@ def main() -> None:
         channels_last(model)
     state = TrainState(parallel(model.to(device), gpus), optimizer, args.seed, args.start_epoch,
                        metadata=describe_run(model, data, vars(args)))
-    prepare = partial(model.preprocessing.apply, device=device)
+    prepare, runtime = partial(model.preprocessing.apply, device=device), TorchClip(state.model, data.class_names)
     if resumed:
         resume(state, model, resumed, weights_only=args.evaluate)
     val_loader = validation_loader(args, model, data)
     if args.evaluate:
-        report(validate(state, val_loader, options))
+        report(validate(runtime, val_loader, options))
         return
     train_loader = training_loader(args, model, data)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
@@ -74,7 +75,7 @@ def main() -> None:
     write_args(log_directory / "args.txt", {**vars(args), "command": opts.command_line(),
                                             "commit": state.metadata["commit"]})
     run_log = RunLog(log_directory, state.epoch)
-    fit(state, train_loader, val_loader, prepare, options, run_log=run_log, directory=model_directory,
+    fit(state, train_loader, val_loader, prepare, options, runtime=runtime, run_log=run_log, directory=model_directory,
         mix=make_mix(data.num_class, args.mixup, args.cutmix), resumed_from=args.resume, on_validation=report)
     run_log.close()
 

@@ -16,7 +16,7 @@ from ops.common.meters import AverageMeter, accuracy
 from ops.data.augment import Mix
 from ops.data.loader import first_batches, set_epoch
 from ops.data.tsn_dataset import BadVideo
-from ops.evaluation.clip_runtime import TorchClip, mean_over_segments
+from ops.evaluation.clip_runtime import ClipRuntime, mean_over_segments
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions
 from ops.training.run_log import RunLog
@@ -76,12 +76,12 @@ class NonFiniteLoss(UserError):
 # ---- epochs -------------------------------------------------------------------------------------------------
 
 def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, prepare: Preprocessor,
-        options: LoopOptions, *, run_log: RunLog, directory: Path, mix: Optional[Mix] = None, resumed_from: str = "",
-        on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
+        options: LoopOptions, *, runtime: ClipRuntime, run_log: RunLog, directory: Path, mix: Optional[Mix] = None,
+        resumed_from: str = "", on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
     """Train the epochs that are left: each is logged and saved to `directory`, and validated when due.
 
-    mix: mixup or cutmix. resumed_from: checkpoint that the run resumes. on_validation: called with each validation's
-    predictions. Raises UserError, with the last good checkpoint, when the loss or a weight is not finite.
+    runtime: the state's model, for validation. mix: mixup or cutmix. resumed_from: checkpoint that the run resumes.
+    on_validation: called with each validation's predictions. Raises UserError, with the last good checkpoint, when the loss or a weight is not finite.
     """
     last_good = resumed_from or "none yet"
     forget_best_elsewhere(state, directory)
@@ -97,7 +97,7 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, pre
             raise UserError(f"{error}; this run's last good checkpoint: {last_good}", *error.options) from None
         run_log.list_skipped(trained.bad)
         due = (epoch + 1) % options.eval_freq == 0 or epoch + 1 == epochs.stop
-        scores = validate(state, val_loader, options) if due else None
+        scores = validate(runtime, val_loader, options) if due else None
         is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
         run_log.add(_log_row(epoch, lr, trained, scores), state.best_prec1)
         last_good = str(state.save(directory, is_best))
@@ -114,9 +114,9 @@ def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
         state.best_prec1 = 0.0
 
 
-def validate(state: TrainState, loader: DataLoader, options: LoopOptions) -> Predictions:
+def validate(runtime: ClipRuntime, loader: DataLoader, options: LoopOptions) -> Predictions:
     """Predictions for the validation list."""
-    return evaluate(TorchClip(state.model), loader, max_steps=options.max_steps, desc="validate")
+    return evaluate(runtime, loader, max_steps=options.max_steps, desc="validate")
 
 
 def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predictions]) -> dict[str, Any]:

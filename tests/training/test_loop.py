@@ -100,10 +100,15 @@ def new_state(seed=5):
 def run_fit(directory, state, bad=False, **options):
     """Train in `directory`; the predictions of each validation."""
     run_log, validations = RunLog(directory, state.epoch), []
+
+    @torch.no_grad()
+    def runtime(clips):
+        return state.model.eval()(clips.float() / 255)
+
     fit(state, make_loader(Clips(bad), 4, workers=0, train=True, seed=5),
         make_loader(Clips(), 4, workers=0, train=False),
         lambda clips: clips.float() / 255, LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}),
-        run_log=run_log, directory=directory, on_validation=validations.append)
+        runtime=runtime, run_log=run_log, directory=directory, on_validation=validations.append)
     run_log.close()
     return validations
 
