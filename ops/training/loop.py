@@ -81,7 +81,8 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, pre
     """Train the epochs that are left: each is logged and saved to `directory`, and validated when due.
 
     runtime: the state's model, for validation. mix: mixup or cutmix. resumed_from: checkpoint that the run resumes.
-    on_validation: called with each validation's predictions. Raises UserError, with the last good checkpoint, when the loss or a weight is not finite.
+    on_validation: called with each validation's predictions. Raises UserError, with the last good checkpoint, when the
+    loss or a weight is not finite.
     """
     last_good = resumed_from or "none yet"
     forget_best_elsewhere(state, directory)

@@ -101,7 +101,7 @@ def test_imagenet_weights_are_not_downloaded_to_be_overwritten(tmp_path, monkeyp
     def fetched(*args, **kwargs):
         raise AssertionError("fetched image weights that a checkpoint replaces")
     monkeypatch.setattr(torch.hub, "download_url_to_file", fetched)
-    monkeypatch.setattr("ops.backbones.imagenet_file", fetched)
+    monkeypatch.setattr("ops.pretrained.imagenet_file", fetched)
     make_somethingv2(tmp_path)
     args = opts.parse_train(["somethingv2", "RGB", "--arch", "resnet18", "--shift", "--tune_from", str(path)])
     settings = ModelSpec(4, 4, arch="resnet18", shift=True)
