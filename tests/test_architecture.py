@@ -1,5 +1,6 @@
 """The floors of docs/architecture.md: imports inside `ops` point down, no circles, and the library never takes the stage."""
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,16 @@ def test_messages_of_the_library_name_no_flags():
                   if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in not_messages
                   and any(word.startswith("--") and word[2:3].isalpha() for word in node.value.replace("(", " ").split())]
     assert not wrong
+
+
+def test_the_page_names_files_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:ops|archs|tools|tests|scripts|online_demo)/[\w/]*[\w/.]+)`", text))
+    missing = sorted(name for name in named if "NAME" not in name and not (ROOT / name).exists())
+    assert len(named) > 30 and not missing
+
+
+def test_the_page_names_every_room():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = [path.name for path in (ROOT / "ops").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert all(f"`ops/{room}/`" in text for room in rooms)

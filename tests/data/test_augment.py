@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from ops.backbones import find_backbone
 from ops.common.errors import UserError
@@ -179,3 +180,13 @@ def test_wrong_flags(flags, words, tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "tools.show_batch", "somethingv2", "RGB", "--root_dataset", tmp_path, *flags)
     assert_refused(done, *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_augmentation_is_one_row(monkeypatch):
+    """The example of docs/architecture.md: blur, alike in all frames of a clip."""
+    monkeypatch.setitem(AUGMENTATIONS, "blur", lambda: v2.GaussianBlur(5))
+    frames = torch.zeros(3, 3, 17, 17, dtype=torch.uint8)
+    frames[:, :, 8, 8] = 255
+    blurred = ClipAugment("blur")(frames)
+    assert 0 < blurred[0, 0, 8, 8] < 255 and blurred[0, 0, 8, 9] > 0
+    assert (blurred == blurred[0, 0]).all()
