@@ -33,7 +33,7 @@ def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
     dtype = next((value.dtype for value in meta.values() if value.is_floating_point()), torch.float32)
     training = [module for module in model.modules() if module.training]
     try:
-        for module in training:  # not model.eval(): a TSN's partial batch norm would follow
+        for module in training:  # one by one, so that the modes can be restored
             module.training = False
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             functional_call(model, meta, (torch.empty(tuple(input_shape), dtype=dtype, device="meta"),))

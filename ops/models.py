@@ -89,7 +89,8 @@ class TSN(nn.Module):
     def _build(self, spec: ModelSpec, pretrain: Optional[str], partial_bn: bool, fc_lr5: bool, inplace: bool,
                print_spec: bool) -> None:
         spec.check()
-        self.spec, self.pretrain, self.fc_lr5, self._enable_pbn = spec, pretrain, fc_lr5, partial_bn
+        self.spec, self.pretrain, self.fc_lr5 = spec, pretrain, fc_lr5
+        self._frozen: set[str] = set()  # keys in base_model of what partialBN froze
         backbone = find_backbone(spec.arch)
         self.input_mean, self.input_std = self._input_statistics(backbone)
         self.base_model = build_backbone(spec.arch, pretrain)
@@ -104,6 +105,7 @@ class TSN(nn.Module):
             make_temporal_pool(self.base_model, spec.num_segments)
         self._replace_head(backbone.head)
         self.consensus = ConsensusModule(spec.consensus_type)
+        self.partialBN(partial_bn)
         if print_spec:
             log.info("TSN: %s, %s, %d segments, %s consensus, dropout %g", spec.arch, spec.modality, spec.num_segments,
                      spec.consensus_type, spec.dropout)
@@ -138,15 +140,31 @@ class TSN(nn.Module):
     # ---- partial BatchNorm (TSN, sec. 3.3) ----------------------------------------------------------------
 
     def partialBN(self, enable: bool) -> None:
-        """Freeze (True) or train (False) every BatchNorm2d but the first, from the next call of train() on."""
+        """Freeze (True) or train (False) every BatchNorm2d but the first.
+
+        Weights and biases freeze and thaw at once; statistics follow at the next `train()`, which never touches
+        requires_grad: DistributedDataParallel must know what learns when it wraps the model. Only what this method
+        froze is thawed again, so norms that the caller froze stay frozen.
+        """
         self._enable_pbn = enable
+        for name, norm in self._partial_norms():
+            for key, parameter in norm.named_parameters(prefix=name):
+                if enable and parameter.requires_grad:
+                    self._frozen.add(key)
+                    parameter.requires_grad_(False)
+                elif not enable and key in self._frozen:
+                    self._frozen.remove(key)
+                    parameter.requires_grad_(True)
+
+    def _partial_norms(self) -> list[tuple[str, nn.BatchNorm2d]]:
+        norms = [(name, module) for name, module in self.base_model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        return norms[1:]
 
     def train(self, mode: bool = True) -> "TSN":
         super().train(mode)
-        norms = [m for m in self.base_model.modules() if isinstance(m, nn.BatchNorm2d)]
-        for norm in norms[1:]:
-            norm.train(mode and not self._enable_pbn)
-            norm.requires_grad_(not self._enable_pbn)
+        if self._enable_pbn:
+            for _, norm in self._partial_norms():
+                norm.eval()
         return self
 
     def get_optim_policies(self) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
 """TSN against the published implementation's numbers, and what the constructor refuses."""
+import copy
 import logging
 
 import pytest
@@ -105,18 +106,82 @@ def test_softmax_before_consensus_averages_probabilities():
         assert torch.allclose(model(frames)[0], wanted, atol=1e-6)
 
 
+# ---- partial BN ------------------------------------------------------------------------------------------------
+
+def later_norms(model):
+    return [module for module in model.base_model.modules() if isinstance(module, nn.BatchNorm2d)][1:]
+
+
+def learns(modules):
+    return [parameter.requires_grad for module in modules for parameter in module.parameters()]
+
+
 def test_partial_bn_freezes_all_but_the_first_and_thaws():
     model = make(base_model="resnet18", partial_bn=True)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    first, later = model.base_model.bn1, later_norms(model)
+    assert not any(learns(later)) and all(learns([first, model.base_model.conv1])), "from the beginning"
     model.train()
-    assert [m.training for m in norms] == [True] + [False] * (len(norms) - 1)
-    assert [m.weight.requires_grad for m in norms] == [True] + [False] * (len(norms) - 1)
+    assert first.training and not any(norm.training for norm in later)
+    model.eval()
+    assert not first.training and not any(learns(later)) and all(learns([first]))
+    model.partialBN(False)
+    assert all(learns(later))
+    model.train()
+    assert all(norm.training for norm in [first, *later])
+    model.eval()
+    assert not any(norm.training for norm in [first, *later]) and all(learns([first, *later]))
+    model.partialBN(True)
+    model.train()
+    assert not any(norm.training for norm in later) and not any(learns(later))
+
+
+@pytest.mark.parametrize("partial_bn", [True, False])
+def test_norms_that_the_caller_froze_stay_frozen(partial_bn):
+    model = make(base_model="resnet18", partial_bn=False)
+    theirs = model.base_model.layer3[0].bn1.requires_grad_(False)
+    model.partialBN(partial_bn)
+    for mode in (True, False, True):
+        model.train(mode)
+        assert not any(learns([theirs]))
     model.partialBN(False)
     model.train()
-    assert all(m.training and m.weight.requires_grad and m.bias.requires_grad for m in norms)
-    model.eval()
-    assert not any(m.training for m in norms)
+    assert not any(learns([theirs])) and all(learns(norm for norm in later_norms(model) if norm is not theirs))
 
+
+def test_a_copy_thaws_what_the_original_froze():
+    model = copy.deepcopy(make(base_model="resnet18", partial_bn=True))
+    model.partialBN(False)
+    assert all(learns(later_norms(model)))
+
+
+def distributed_steps(rank, directory):
+    """One of two processes: two steps of a model that is wrapped before train() is called."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{directory}/rendezvous", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = make(base_model="resnet18", num_segments=2, partial_bn=True)
+    parallel = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.get_optim_policies(), lr=0.01)
+    for step in range(2):
+        parallel.eval()
+        parallel.train()
+        loss = nn.functional.cross_entropy(parallel(clip(2, 2, 3, 32, seed=10 * rank + step)), torch.tensor([rank, 2]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.save(model.state_dict(), f"{directory}/{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_a_model_with_partial_bn(tmp_path):
+    """DistributedDataParallel notes what learns when it wraps a model; a later change would stop its second step."""
+    torch.multiprocessing.spawn(distributed_steps, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(2))
+    learnt = dict(make(base_model="resnet18", num_segments=2).named_parameters())
+    assert all(torch.equal(first[name], second[name]) for name in learnt)
+
+
+# ---- what the model tells ----------------------------------------------------------------------------------------
 
 def test_sizes_follow_the_input_size():
     assert (empty(base_model="resnet18").crop_size, empty(base_model="resnet18").scale_size) == (224, 256)
