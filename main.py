@@ -16,7 +16,7 @@ from ops.checkpoints.store_name import store_name
 from ops.common import cli
 from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
 from ops.common.errors import UserError
-from ops.common.files import check_writable
+from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
 from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
@@ -27,7 +27,7 @@ from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.loop import LoopOptions, fit, validate
 from ops.training.run_log import RunLog, write_args
-from ops.training.state import LAST, TrainState, describe_run, head_learns_faster
+from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.train_set import training_set, validation_set
 from ops.weights import load_weights, read_checkpoint
 
@@ -47,6 +47,8 @@ def main() -> None:
                            needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
     spec = ModelSpec.from_options(vars(args), num_class=data.num_class)
     name = store_name(spec, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
+    for file in () if args.evaluate else (LAST, BEST):
+        check_not_an_input(Path(args.root_model) / name / file, [args.tune_from, args.pretrain])
     seed_everything(args.seed)
     model = build(args, spec, data, resumed)
     announce(args, name, device, model, data)

@@ -18,7 +18,7 @@ from ops.checkpoints.store_name import parse_name
 from ops.common import cli
 from ops.common.device import pick_device, pick_gpus
 from ops.common.errors import UserError
-from ops.common.files import atomic_write, check_writable
+from ops.common.files import atomic_write, check_not_an_input, check_writable
 from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
@@ -59,6 +59,8 @@ def main() -> None:
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     for output in filter(None, (directory / "results.json", args.csv_file)):
         check_writable(Path(output))
+        check_not_an_input(output, [path for m in members for path in (m.found.path, m.data.val_list)],
+                           "csv_file" if output == args.csv_file else "out")
     if args.online:
         warn_no_effect(args)
         stream(members[0], args, device, directory)

@@ -23,6 +23,7 @@ from ops.checkpoints.model_zoo import ONLINE_JESTER, cached_file
 from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
 from ops.common.cli import Parser, add_device_flag, number, one_of, run
 from ops.common.errors import UserError
+from ops.common.files import check_not_an_input
 from ops.runtimes.base import PRECISIONS
 from ops.runtimes.registry import BACKENDS, open_runtime
 from ops.streaming.online import OnlineTSM
@@ -38,8 +39,9 @@ SMOOTH_FROM = 6.0  # model frames per second, at which the published average of 
 
 def main() -> Optional[int]:
     args = build_parser().parse_args()
-    check_output(args)
     weights = find_weights(args.weights)
+    if args.output:
+        check_not_an_input(args.output, [args.source, weights], "output")
     source = open_source(args.source, args.folder_rate or FRAME_RATE)
     online = OnlineTSM(weights)
     if args.weights == "demo":
@@ -101,11 +103,6 @@ def build_parser() -> Parser:
     add("--folder_rate", type=number(float, above=0), metavar="FPS",
         help=f"frames per second of a directory of frames (default: {FRAME_RATE:g})")
     return parser
-
-
-def check_output(args: Namespace) -> None:
-    if args.output and args.output.resolve() == Path(args.source).resolve():
-        raise UserError(f"--output {args.output} is the source itself: name another file")
 
 
 def warn_ignored(args: Namespace, source: Source, window: Optional[Window]) -> None:

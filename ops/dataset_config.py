@@ -5,11 +5,12 @@ Users register their own data sets in a `datasets.yaml` instead (`ops.prepare.us
 import logging
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
 from ops.data.list_files import read_list
 from ops.prepare.user_file import UserDataSet, read_dataset_file
 from ops.recipes import RECIPES, Recipe
@@ -188,9 +189,15 @@ def _own_entry(own: UserDataSet) -> DataSet:
 # ---- classes ------------------------------------------------------------------------------------------------
 
 def read_categories(path: Path) -> Optional[list[str]]:
-    """The class names in a category file, one per line, without UCF101's numbers (`1 ApplyEyeMakeup`). None: no file."""
+    """The class names in a category file, one per line, in label order. None: no file.
+
+    A file called classInd*.txt is in UCF101's form, `1 ApplyEyeMakeup`, and its names come without the numbers. In any
+    other file the whole line is the name: `1 finger`, `2 fingers`. UserError for an empty file, and for names that occur
+    twice or differ only in how Unicode spells an accent.
+    """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
     except FileNotFoundError:
         log.info("no class names: there is no %s", path)
         return None
@@ -198,8 +205,13 @@ def read_categories(path: Path) -> Optional[list[str]]:
         raise UserError(f"cannot read the class names in {path}: {error}") from None
     if not lines:
         raise UserError(f"the file of class names {path} is empty: make it again with tools/gen_label_*.py")
-    numbered = all(line.split()[0] == str(i) and len(line.split()) > 1 for i, line in enumerate(lines, 1))
-    return [line.split(maxsplit=1)[1] for line in lines] if numbered else lines
+    numbered = (path.name.lower().startswith("classind")
+                and all(line.split()[0] == str(i) and len(line.split()) > 1 for i, line in enumerate(lines, 1)))
+    names = [line.split(maxsplit=1)[1] for line in lines] if numbered else lines
+    if len(set(names)) < len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise UserError(f"the file of class names {path} has {shown(twice)!r} twice: every class needs a name of its own")
+    return names
 
 
 def mirror_labels(data: DatasetPaths, trained: Optional[list[str]] = None) -> Optional[list[int]]:

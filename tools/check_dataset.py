@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import NotAllowed, Parser, add_dataset_flags, add_workers_flag, number, run, warn_unused
 from ops.common.errors import UserError
-from ops.common.files import check_writable
+from ops.common.files import check_not_an_input, check_writable
 from ops.common.pool import cores
 from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
 from ops.prepare.check import (
@@ -51,7 +51,9 @@ def main() -> int:
         raise UserError(f"shards in {rules.root}: only the frame directories they were made from can be checked: set"
                         " --root_path to those")
     for name in files if args.fix else ():
-        check_writable(clean_list(args.fix, name, len(files)))
+        clean = clean_list(args.fix, name, len(files))
+        check_writable(clean)
+        check_not_an_input(clean, [*files.values(), args.categories, args.dataset_file], "fix")
     report = check_lists(files, rules, args.workers or cores())
     report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
     print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(text_report(report)))

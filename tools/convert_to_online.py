@@ -24,6 +24,7 @@ from ops.checkpoints.online_format import (
 from ops.checkpoints.tensors import ONLINE
 from ops.common import cli
 from ops.common.errors import UserError
+from ops.common.files import check_not_an_input
 from ops.temporal_shift import DIRECTIONS
 from ops.weights import save_checkpoint
 
@@ -60,8 +61,7 @@ def main() -> None:
         raise UserError("--bare and --to_clip exclude each other: a clip checkpoint always carries its metadata")
     if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
         raise UserError(f"--frame_rate {args.frame_rate}: choose a number of frames per second above 0")
-    if args.output.resolve() == args.checkpoint.resolve():
-        raise UserError(f"-o {args.output} is the checkpoint itself: name another file")
+    check_not_an_input(args.output, [args.checkpoint], "output")
     found = load_streamable(args.checkpoint, args.force, **{option: getattr(args, option) for option in OVERRIDES})
     if args.frame_rate:
         found = replace(found, content={**found.content, "frame_rate": args.frame_rate})

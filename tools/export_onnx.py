@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
 from ops.common import cli
 from ops.common.errors import UserError
+from ops.common.files import check_not_an_input
 from ops.runtimes.export import export_step
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.step_file import exported_path, write_exported
@@ -52,8 +53,7 @@ def main() -> None:
     args = parser().parse_args()
     check(args)
     output = args.output or exported_path(args.checkpoint, "int8" if args.int8 else "float32")
-    if output.resolve() == args.checkpoint.resolve():
-        raise UserError(f"-o {output} is the checkpoint itself: name another file")
+    check_not_an_input(output, [args.checkpoint, *(args.int8 or ())], "output")
     online = OnlineTSM(args.checkpoint, args.force)
     exported = export_step(online, args.height, args.width)
     if args.int8:

@@ -14,17 +14,22 @@ exit status is then 2.
 import sys
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, number, one_of, run
+from ops.common.errors import UserError
+from ops.common.files import check_not_an_input, check_writable
 from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
+from ops.video.discovery import is_video_name
 from tools.shared.extraction import add_extraction_flags, report
 
 
 def main() -> int:
     args = build_parser().parse_args()
+    check_lists(args.list)
     status = report(extract_flow_directory(
         args.src, args.dst, frames=args.frames, by_class=args.by_class, template=args.template, extensions=args.ext,
         workers=args.workers, layout=args.layout, method=args.method, bound=args.bound, height=args.height,
@@ -36,6 +41,18 @@ def main() -> int:
         print(f"list: {out}")
         status = 2 if missing else status
     return status
+
+
+def check_lists(lists: Sequence[tuple[Path, Path]]) -> None:
+    """Refuse, before hours of work, a list that would replace a list that is read, a video, or another new list."""
+    outputs: set[Path] = set()
+    for rgb_list, out in lists:
+        check_writable(out)
+        check_not_an_input(out, [*(other for other, _ in lists), *filter(lambda file: is_video_name(file.name), [out])],
+                           "list")
+        if out.resolve() in outputs:
+            raise UserError(f"--list {rgb_list} {out}: {out} is written twice: choose another file")
+        outputs.add(out.resolve())
 
 
 def build_parser() -> Parser:

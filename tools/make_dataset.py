@@ -26,11 +26,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import NotAllowed, Parser, add_seed_flag, add_workers_flag, number, one_of, run, warn_unused
 from ops.common.errors import UserError
-from ops.common.files import check_writable
+from ops.common.files import check_not_an_input, check_writable
 from ops.common.pool import cores
 from ops.dataset_config import DATASET_FILE, DATASETS
 from ops.prepare.labeled_videos import LabeledVideo, find_labeled_videos, read_csv
-from ops.prepare.own_dataset import UsableVideos, check_videos, class_table, extract_videos, list_path, write_dataset
+from ops.prepare.own_dataset import (
+    UsableVideos,
+    check_videos,
+    class_table,
+    dataset_files,
+    extract_videos,
+    list_path,
+    write_dataset,
+)
 from ops.prepare.splitting import WAYS, shared_sources, split_videos
 from ops.prepare.user_file import check_name, register
 from ops.video.discovery import is_video_name
@@ -100,6 +108,8 @@ def check_arguments(args: Namespace, out: Path) -> None:
             check_writable(path)
         except UserError as error:
             raise UserError(f"{error}: choose another --{flag}") from None
+    for path in dataset_files(out):
+        check_not_an_input(path, [args.csv], "out")
 
 
 def warn_without_effect(parser: Parser, args: Namespace, videos: list[LabeledVideo]) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, add_workers_flag, number, run
+from ops.common.files import check_not_an_input
 from ops.data.list_files import read_list
-from ops.video.shards import PER_SHARD, pack
+from ops.video.shards import INDEX, PER_SHARD, pack
 
 
 def main() -> int:
@@ -29,6 +30,7 @@ def main() -> int:
     add("--videos_per_shard", type=number(int, 1), default=PER_SHARD, metavar="N", help="(default: %(default)s)")
     add_workers_flag(parser)
     args = parser.parse_args()
+    check_not_an_input(args.shards / INDEX, args.list or [])
     videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
     summary = pack(args.frames, args.shards, videos=videos, per_shard=args.videos_per_shard, workers=args.workers)
     for video, reason in summary.failures:

@@ -23,7 +23,7 @@ import opts
 from ops.common.cli import Parser, run, warn_unused
 from ops.common.device import pick_device
 from ops.common.errors import UserError, shown
-from ops.common.files import check_writable
+from ops.common.files import check_not_an_input, check_writable
 from ops.common.plots import draw_timelines, save_png
 from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation.predict import (
@@ -47,6 +47,10 @@ def main() -> int:
     args = parser.parse_args()
     check_arguments(args)
     args.weights = args.weights or default_weights()
+    found = {name: videos_of(name) for name in args.video}
+    paths = [path for paths in found.values() if not isinstance(paths, UserError) for path in paths]
+    if args.plot is not None:
+        check_not_an_input(args.plot, [args.weights, args.categories, *paths], "plot")
     classifier = load_classifier(args.weights, pick_device(args.device), PROTOCOLS[args.protocol],
                                  categories=args.categories, root=args.root_dataset,
                                  **opts.overrides(args), num_segments=args.test_segments)
@@ -54,8 +58,7 @@ def main() -> int:
         print(f"{args.weights} has no class names, classes are numbers: name a file of them with --categories",
               file=sys.stderr)
     results = []
-    found = {name: videos_of(name) for name in args.video}
-    tell_no_effect(parser, args, [path for paths in found.values() if not isinstance(paths, UserError) for path in paths])
+    tell_no_effect(parser, args, paths)
     for result in answers(args, classifier, found):
         results.append(result)
         if "error" in result:

@@ -8,6 +8,7 @@ One row per clip, its frames from left to right; a .gif shows the clips as movie
 import argparse
 import logging
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Optional
 
@@ -20,7 +21,7 @@ import opts
 from ops.common.cli import NotAllowed, Parser, number, run
 from ops.common.device import seed_everything
 from ops.common.errors import UserError
-from ops.common.files import atomic_write
+from ops.common.files import atomic_write, check_not_an_input
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader, set_epoch
 from ops.dataset_config import resolve_dataset
@@ -42,6 +43,8 @@ def main() -> Optional[int]:
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
+    frames = (data.frames / video.path for video in videos.video_list)
+    check_not_an_input(own.out, chain([data.train_list, data.val_list], frames), "out")
     loader = make_loader(videos, min(own.clips, len(videos)), workers=args.workers, train=True, seed=args.seed)
     set_epoch(loader, own.epoch)
     batch = next(iter(loader))

@@ -121,6 +121,25 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(path, f"nothing can be written into {directory}")
 
 
+def check_not_an_input(output: Union[str, Path], inputs: Iterable[Union[str, Path, None]], option: str = "") -> None:
+    """UserError when writing `output` would replace one of `inputs`, or a file inside an input that is a directory.
+
+    Compares files, not names: links, hard links and, where the file system ignores case, other spellings are found.
+    option: the option that names the output. Inputs that are None or do not exist are skipped.
+    """
+    if not os.path.exists(output):  # then nothing can be replaced
+        return
+    above = Path(os.path.realpath(output)).parents
+    for path in inputs:
+        if path is None or not os.path.exists(path):
+            continue
+        inside = os.path.isdir(path) and any(os.path.samefile(path, directory) for directory in above)
+        if inside or os.path.samefile(path, output):
+            what = f"a file in the input directory {path}" if inside else f"the input {path}"
+            raise UserError(f"{option} {output} would overwrite {what}: choose another file".lstrip(),
+                            *filter(None, [option]))
+
+
 # ---- one run at a time --------------------------------------------------------------------------------------------
 
 @contextmanager

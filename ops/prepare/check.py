@@ -223,7 +223,7 @@ def write_clean(report: DatasetReport, out: Path) -> dict[str, tuple[Path, int]]
 
 def clean_list(out: Path, name: str, lists: int) -> Path:
     """The file that `write_clean` writes for the list `name`, one of `lists` lists."""
-    return out if lists == 1 else out.with_name(f"{out.stem}_{name}{out.suffix}")
+    return out if lists == 1 else out.with_name(f"{out.stem}_{name.replace('/', '_')}{out.suffix}")
 
 
 def summary(report: DatasetReport, name: str) -> dict[str, Any]:

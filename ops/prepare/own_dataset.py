@@ -18,6 +18,8 @@ from ops.prepare.splitting import SPLITS, group_by_source
 from ops.prepare.user_file import UserDataSet
 from ops.video.discovery import TEMPLATE, frame_names, is_video_name
 
+CATEGORIES, UNREADABLE = "category.txt", "unreadable.txt"
+
 
 @dataclass
 class UsableVideos:
@@ -143,7 +145,7 @@ def write_dataset(name: str, usable: UsableVideos, splits: dict[str, list[Labele
                             " spaces at its ends")
     numbers = {label: number for number, label in enumerate(classes)}
     counts = {video.path: count for video, count in usable.counts.items()}
-    files = {out / "category.txt": classes, out / "unreadable.txt": [f"{path}\t{reason}" for path, reason in usable.bad]}
+    files = {out / CATEGORIES: classes, out / UNREADABLE: [f"{path}\t{reason}" for path, reason in usable.bad]}
     for split, videos in splits.items():
         files[list_path(out, split)] = [format_line(video.path, counts[video.path], numbers[video.label])
                                         for video in videos]
@@ -153,8 +155,13 @@ def write_dataset(name: str, usable: UsableVideos, splits: dict[str, list[Labele
         else:
             file.unlink(missing_ok=True)
     return UserDataSet(name, Path(os.path.abspath(usable.root)), list_path(out, "train"), list_path(out, "val"),
-                       Path(os.path.abspath(out), "category.txt"), template=usable.template,
+                       Path(os.path.abspath(out), CATEGORIES), template=usable.template,
                        test_list=list_path(out, "test") if splits["test"] else None)
+
+
+def dataset_files(out: Path) -> list[Path]:
+    """The files that `write_dataset` may write."""
+    return [out / CATEGORIES, out / UNREADABLE, *(list_path(out, split) for split in SPLITS)]
 
 
 def list_path(out: Path, split: str) -> Path:

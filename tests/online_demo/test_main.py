@@ -141,7 +141,7 @@ def test_a_truncated_file_is_played_to_its_end(tmp_path, play):
     ("VIDEO", ["--smooth", "more"], ["--smooth", "published", "none"]),
     ("VIDEO", ["--device", "tpu"], ["--device 'tpu'"]),
     ("VIDEO", ["--output", "out.avi"], ["only .mp4"]),
-    ("VIDEO", ["--output", "VIDEO"], ["is the source itself"]),
+    ("VIDEO", ["--output", "VIDEO"], ["--output", "would overwrite the input"]),
     ("VIDEO", ["--output", "no/such/out.mp4"], ["no/such is not a writable directory"]),
     ("VIDEO", ["--weights", "none.pth"], ["no such checkpoint"]),
     ("webcam:77", [], ["webcam:77 cannot be opened", "cameras of this machine"]),

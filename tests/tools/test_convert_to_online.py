@@ -263,7 +263,7 @@ def test_wrong_files_and_flags(tmp_path, monkeypatch, capfd):
     assert_refused(refused(tmp_path / "nowhere.pth", "-o", out), "no such checkpoint")
     assert_refused(refused(tmp_path / "text.pth.tar", "-o", out), "text.pth.tar is not a")
     assert_refused(refused(tmp_path / "half.pth.tar", "-o", out), "half.pth.tar is not a readable checkpoint")
-    assert_refused(refused(file, "-o", file), "is the checkpoint itself")
+    assert_refused(refused(file, "-o", file), "--output", "would overwrite the input")
     assert_refused(refused(file, "-o", tmp_path / "text.pth.tar" / "x.pth"), "cannot write")
     assert_refused(refused(file, "-o", out, "--to_clip"), "is a clip checkpoint already")
     assert_refused(refused(file, "-o", out, "--to_clip", "--bare"), "exclude each other")

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ops.common.cli import Parser, run
 from ops.common.errors import UserError
-from ops.common.files import atomic_write
+from ops.common.files import atomic_write, check_not_an_input
 from ops.common.plots import RIGHT, WRONG, draw_stream, draw_training, png_bytes
 from ops.data.list_files import VideoRecord, read_list
 from ops.data.sampling import ClipSampler
@@ -60,6 +60,8 @@ def main() -> None:
     runs = Path(args.runs)
     data = resolve_dataset("gestures", "RGB", args.root_dataset)
     class_names = data.class_names or [str(i) for i in range(data.num_class)]
+    if args.image:
+        check_not_an_input(args.image, [*runs.glob("*/*"), data.frames, data.val_list], "image")
     results = {model: json.loads(read_bytes(runs / model / "results.json")) for model in COLORS}
     logs = {TITLES[model]: read_training_log(runs, Path(results[model]["weights"][0])) for model in COLORS}
     examples = make_examples(data, class_names, {model: read_array(runs / model / "scores.npy") for model in COLORS})
