@@ -58,7 +58,7 @@ def main() -> None:
                                 weight_decay=args.weight_decay)
     if args.channels_last:
         channels_last(model)
-    state = TrainState(parallel(model.to(device), gpus), optimizer, args.seed, args.start_epoch,
+    state = TrainState(parallel(model.to(device), gpus), optimizer, seed=args.seed, epoch=args.start_epoch,
                        metadata=describe_run(model, data, vars(args)))
     prepare, runtime = partial(model.preprocessing.apply, device=device), TorchClip(state.model, data.class_names)
     if resumed:
@@ -77,15 +77,16 @@ def main() -> None:
     write_args(log_directory / "args.txt", {**vars(args), "command": opts.command_line(),
                                             "commit": state.metadata["commit"]})
     run_log = RunLog(log_directory, state.epoch)
-    fit(state, train_loader, val_loader, prepare, options, runtime=runtime, run_log=run_log, directory=model_directory,
-        mix=make_mix(data.num_class, args.mixup, args.cutmix), resumed_from=args.resume, on_validation=report)
+    fit(state, train_loader, val_loader, prepare=prepare, options=options, runtime=runtime, run_log=run_log,
+        directory=model_directory, mix=make_mix(data.num_class, args.mixup, args.cutmix), resumed_from=args.resume,
+        on_validation=report)
     run_log.close()
 
 
 # ---- build --------------------------------------------------------------------------------------------------
 
 def check_before_preparing(args: argparse.Namespace) -> None:
-    """Refuse options that cannot train on a data set before the minutes that its making takes on first use."""
+    """Refuse impossible options before a data set is generated on its first use, which takes minutes."""
     entry = DATASETS.get(args.dataset)
     if entry is None or entry.prepare is None:
         return
@@ -139,7 +140,7 @@ def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, weights_
     log.info("resumed %s after epoch %d", found.path, state.epoch)
 
 
-# ---- words --------------------------------------------------------------------------------------------------
+# ---- messages -----------------------------------------------------------------------------------------------
 
 def announce(args: argparse.Namespace, name: str, device: torch.device, model: TSN, data: DatasetPaths) -> None:
     """Log what is about to run."""

@@ -75,14 +75,14 @@ class NonFiniteLoss(UserError):
 
 # ---- epochs -------------------------------------------------------------------------------------------------
 
-def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, prepare: Preprocessor,
-        options: LoopOptions, *, runtime: ClipRuntime, run_log: RunLog, directory: Path, mix: Optional[Mix] = None,
+def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, prepare: Preprocessor,
+        options: LoopOptions, runtime: ClipRuntime, run_log: RunLog, directory: Path, mix: Optional[Mix] = None,
         resumed_from: str = "", on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
     """Train the epochs that are left: each is logged and saved to `directory`, and validated when due.
 
-    runtime: the state's model, for validation. mix: mixup or cutmix. resumed_from: checkpoint that the run resumes.
-    on_validation: called with each validation's predictions. Raises UserError, with the last good checkpoint, when the
-    loss or a weight is not finite.
+    prepare: from uint8 clips to the network's input. runtime: the state's model, for validation. mix: mixup or cutmix.
+    resumed_from: checkpoint that the run resumes. on_validation: called with the predictions of each validation.
+    Raises UserError, with the last good checkpoint, when the loss or a weight is not finite.
     """
     last_good = resumed_from or "none yet"
     forget_best_elsewhere(state, directory)
@@ -93,7 +93,7 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, pre
         lr = learning_rate(epoch, lr=options.lr, lr_type=options.lr_type, lr_steps=options.lr_steps, epochs=options.epochs)
         set_learning_rate(state.optimizer, lr, options.weight_decay)
         try:
-            trained = train_one_epoch(state, train_loader, prepare, options, mix=mix)
+            trained = train_one_epoch(state, train_loader, prepare=prepare, options=options, mix=mix)
         except NonFiniteLoss as error:
             raise UserError(f"{error}; this run's last good checkpoint: {last_good}", *error.options) from None
         run_log.list_skipped(trained.bad)
@@ -130,7 +130,7 @@ def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predi
 
 # ---- steps --------------------------------------------------------------------------------------------------
 
-def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Preprocessor, options: LoopOptions, *,
+def train_one_epoch(state: TrainState, loader: DataLoader, *, prepare: Preprocessor, options: LoopOptions,
                     mix: Optional[Mix] = None) -> EpochResult:
     """One pass of `loader` with cross-entropy and the state's optimizer.
 
@@ -148,7 +148,8 @@ def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Preprocessor
         if batch.clips is None:
             continue
         meters["data"].update(time.perf_counter() - end)
-        loss, output = train_step(state, prepare(batch.clips), batch.labels, options.clip_gradient, mix)
+        loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient=options.clip_gradient,
+                                  mix=mix)
         if not math.isfinite(loss):
             raise _not_finite(f"the loss is {loss} in epoch {state.epoch}, step {i}")
         top1, top5 = accuracy(output, batch.labels.to(output.device), topk=(1, 5))
@@ -165,7 +166,7 @@ def train_one_epoch(state: TrainState, loader: DataLoader, prepare: Preprocessor
                        meters["step"].avg, bad)
 
 
-def train_step(state: TrainState, clips: Tensor, labels: Tensor, clip_gradient: Optional[float] = None,
+def train_step(state: TrainState, clips: Tensor, labels: Tensor, *, clip_gradient: Optional[float] = None,
                mix: Optional[Mix] = None) -> tuple[float, Tensor]:
     """Forward, backward, one step of the optimizer (none if the loss is not finite): (loss, detached clip scores)."""
     labels = labels.to(clips.device, non_blocking=True)

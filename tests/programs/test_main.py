@@ -134,8 +134,8 @@ def test_a_last_step_that_ruins_the_weights_keeps_the_checkpoint(data, tmp_path,
     """The last step has a finite loss but a gradient that is not: no later loss shows it before the file is written."""
     step, losses = loop.train_step, []
 
-    def ruinous(state, *more):
-        loss, output = step(state, *more)
+    def ruinous(state, *clips_and_labels, **options):
+        loss, output = step(state, *clips_and_labels, **options)
         losses.append(loss)
         if len(losses) == 4:  # the second step of the second epoch
             next(state.model.parameters()).data[0] = float("nan")

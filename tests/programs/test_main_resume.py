@@ -40,7 +40,7 @@ def test_a_run_resumed_in_another_directory_has_its_own_best_checkpoint(trained,
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     torch.save({**content, "best_prec1": 100.5}, tmp_path / "start.pth.tar")
     reached = iter([1, 3, 2])  # correct answers out of 5: 20%, 60%, 40%
-    monkeypatch.setattr("ops.training.loop.validate", lambda *more: Predictions(
+    monkeypatch.setattr("ops.training.loop.validate", lambda *loader, **options: Predictions(
         torch.eye(2)[(torch.arange(5) >= next(reached)).long()], torch.zeros(5, dtype=torch.long)))
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", tmp_path / "start.pth.tar", "--epochs", 6,
                                                   "--eval-freq", 1, "--debug"))

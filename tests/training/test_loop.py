@@ -90,11 +90,11 @@ class Clips(Dataset):
         return torch.randint(0, 60, (3, 4, 4), generator=noise, dtype=torch.uint8) + 60 * (index % 3), index % 3
 
 
-def new_state(seed=5):
+def new_state():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 3))
     groups = [{"params": list(model.parameters()), "name": "normal_weight", "lr_mult": 1, "decay_mult": 1}]
-    return TrainState(model, torch.optim.SGD(groups, 0.1, momentum=0.9), seed)
+    return TrainState(model, torch.optim.SGD(groups, 0.1, momentum=0.9), seed=5)
 
 
 def run_fit(directory, state, bad=False, **options):
@@ -107,8 +107,8 @@ def run_fit(directory, state, bad=False, **options):
 
     fit(state, make_loader(Clips(bad), 4, workers=0, train=True, seed=5),
         make_loader(Clips(), 4, workers=0, train=False),
-        lambda clips: clips.float() / 255, LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}),
-        runtime=runtime, run_log=run_log, directory=directory, on_validation=validations.append)
+        prepare=lambda clips: clips.float() / 255, runtime=runtime, run_log=run_log, directory=directory,
+        options=LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}), on_validation=validations.append)
     run_log.close()
     return validations
 
