@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Optional
+from typing import IO, Any, Optional, Union
 
 from ops.common.cli import progress
 from ops.common.errors import UserError
@@ -100,6 +100,13 @@ def find_model(name: str) -> ZooModel:
     near = difflib.get_close_matches(name, [row.name for row in MODEL_ZOO], n=1, cutoff=0.4)
     raise UserError(f"no released model is called {name!r}: " + (f"did you mean {near[0]}?" if near else
                     "python tools/download_weights.py --list shows the names"))
+
+
+def find_weights(name: Union[str, Path]) -> Path:
+    """The file of a checkpoint given by its path, or by the name of a released model: that one is fetched."""
+    path = Path(name)
+    released = str(name) in {known for row in MODEL_ZOO for known in (row.name, row.name.split(".")[0])}
+    return fetch(str(name)) if released and not path.exists() else path
 
 
 # ---- the cache ----------------------------------------------------------------------------------------------

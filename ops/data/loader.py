@@ -1,7 +1,7 @@
 """From a data set to batches: order, worker processes, and randomness that depends on neither."""
 import time
 from functools import partial
-from typing import Any, Callable, Iterator, NamedTuple, Sized
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sized
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -102,7 +102,7 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
         loader.sampler.epoch = epoch
 
 
-def first_batches(loader: DataLoader, count: int) -> Iterator[Batch]:
+def first_batches(loader: Iterable[Any], count: int) -> Iterator[Batch]:
     """The first `count` batches of a pass."""
     for i, batch in enumerate(loader):
         assert isinstance(batch, Batch)

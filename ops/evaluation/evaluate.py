@@ -1,16 +1,17 @@
 """The evaluation loop: a network's predictions for a list of videos."""
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import torch
 from torch.utils.data import DataLoader
 
 from ops.common.cli import progress
 from ops.data.loader import first_batches
+from ops.data.tsn_dataset import Batch
 from ops.evaluation.clip_runtime import ClipRuntime
 from ops.evaluation.metrics import Predictions
 
 
-def evaluate(runtime: ClipRuntime, loader: DataLoader, *, mirrored: Sequence[bool] = (False,),
+def evaluate(runtime: ClipRuntime, loader: Union[DataLoader, Sequence[Batch]], *, mirrored: Sequence[bool] = (False,),
              mirror_labels: Optional[Sequence[int]] = None, softmax: bool = False, max_steps: Optional[int] = None,
              desc: str = "test") -> Predictions:
     """The predictions for every video of `loader`, in its order.

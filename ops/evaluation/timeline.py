@@ -1,6 +1,6 @@
 """The timeline of a long video: the part of it that each window's answer stands for, and the stretches of equal answers.
 
-timeline: the windows in order, as `ops.evaluation.predict.answer` returns them: `start` and `end` in seconds, and
+timeline: the windows in order, as `Predictor.report` gives them: `start` and `end` in seconds, and
 `predictions`, dicts of `class` and `probability`, best first.
 """
 from itertools import groupby
@@ -34,7 +34,7 @@ def spans(timeline: Timeline) -> list[tuple[float, float, str, float]]:
 def timeline_panel(result: dict[str, Any], most: int = SHOWN_CLASSES) -> Panel:
     """One video's panel for `ops.common.plots.draw_timelines`, with the `most` likeliest classes of its windows.
 
-    result: from `ops.evaluation.predict.answer`, with its timeline.
+    result: from `Predictor.report`, with its timeline.
     """
     timeline = result["timeline"]
     probabilities = [{row["class"]: row["probability"] for row in window["predictions"]} for window in timeline]

@@ -1,4 +1,5 @@
 """test_models.py: protocols and their views, mirrored crops, reports, csv files, wrong checkpoints."""
+import argparse
 import json
 from dataclasses import replace
 
@@ -165,3 +166,25 @@ def test_wrong_checkpoints(trained, data, tmp_path, monkeypatch, capfd):
     assert_refused(run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "--shift_div", 4)),
                    "shift_div 8 there, 4 here")
     assert not (tmp_path / "out").exists()
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(trained, data, tmp_path, monkeypatch, capfd):
+    (tmp_path / "file").write_text("in the way")
+    flags = ["somethingv2", "--weights", trained / "model" / NAME / "ckpt.pth.tar", "--root_dataset", data, "-j", 0,
+             "--max_num", 2]
+    for more in (["--out", tmp_path / "file"], ["--out", tmp_path / "report", "--csv_file", tmp_path / "file" / "x.csv"]):
+        done = run(monkeypatch, capfd, "test_models", *flags, *more)
+        assert_refused(done, "cannot write", "file is not a directory")
+        assert not done.out
+    # A fault that shows only while writing costs no scores: they are written first.
+    monkeypatch.setattr("ops.common.files.os.path.isdir", lambda path: False)
+    done = run(monkeypatch, capfd, "test_models", *flags, "--out", tmp_path / "report", "--csv_file", tmp_path)
+    assert_refused(done, "cannot write", str(tmp_path))
+    assert (tmp_path / "report" / "scores.npy").exists()
+
+
+def test_streaming_warns_of_flags_without_effect(caplog):
+    test_models.warn_no_effect(argparse.Namespace(softmax=True, gpus=None, coeff=[2.0]))
+    assert [record.message.split(" has")[0] for record in caplog.records] == ["warning: --softmax", "warning: --coeff"]
+    test_models.warn_no_effect(argparse.Namespace(softmax=False, gpus=None, coeff=[1.0]))
+    assert len(caplog.records) == 2
