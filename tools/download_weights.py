@@ -44,7 +44,8 @@ def build_parser() -> Parser:
 def describe(row: ZooModel, url: str | None) -> dict[str, Any]:
     path = cached_file(row.name)
     return {"name": row.name, "dataset": row.dataset, "model": row.model, "segments": row.segments,
-            "published": [vars(score) for score in row.scores], "url": f"{base_url(url)}/{row.name}",
+            "published": [{"protocol": score.protocol, "flags": "--{} {}".format(*score.option), "top1": score.top1,
+                           "top5": score.top5} for score in row.scores], "url": f"{base_url(url)}/{row.name}",
             "path": str(path), "downloaded": path.exists()}
 
 

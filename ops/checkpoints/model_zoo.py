@@ -32,9 +32,10 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Score:
-    """One published accuracy. protocol: the publisher's words for it; flags: test_models.py's for the same."""
+    """One published accuracy, in percent. protocol: as its publisher describes it; option: the same for test_models.py, as
+    (name, value)."""
     protocol: str
-    flags: str
+    option: tuple[str, str]
     top1: float
     top5: Optional[float] = None
 
@@ -50,18 +51,18 @@ class ZooModel:
 
 
 def _dense(top1: float) -> Score:
-    return Score("10 clips, full resolution", "--protocol kinetics-dense", top1)
+    return Score("10 clips, full resolution", ("protocol", "kinetics-dense"), top1)
 
 
 def _uniform(center: float, ten: float) -> tuple[Score, Score]:
-    return (Score("1 clip, center crop", "--protocol efficient", center),
-            Score("1 clip, 10 crops", "--test_crops 10", ten))
+    return (Score("1 clip, center crop", ("protocol", "efficient"), center),
+            Score("1 clip, 10 crops", ("test_crops", "10"), ten))
 
 
 def _something(efficient: Optional[float], accurate: float) -> tuple[Score, ...]:
-    two_clips = Score("2 clips, full resolution", "--protocol accurate", accurate)
+    two_clips = Score("2 clips, full resolution", ("protocol", "accurate"), accurate)
     return (two_clips,) if efficient is None else (
-        Score("1 clip, center crop", "--protocol efficient", efficient), two_clips)
+        Score("1 clip, center crop", ("protocol", "efficient"), efficient), two_clips)
 
 
 _KINETICS, _SHIFT = "TSM_kinetics_RGB_resnet50", "shift8_blockres_avg"
@@ -75,7 +76,7 @@ MODEL_ZOO: tuple[ZooModel, ...] = (
     ZooModel(f"{_KINETICS}_{_SHIFT}_segment8_e50.pth", "kinetics", "TSM ResNet50", 8, _uniform(71.2, 72.8)),
     ZooModel(f"{_KINETICS}_{_SHIFT}_segment16_e50.pth", "kinetics", "TSM ResNet50", 16, _uniform(72.6, 73.7)),
     ZooModel(f"TSM_kinetics_Flow_resnet50_{_SHIFT}_segment8_e50.pth", "kinetics", "TSM ResNet50 Flow", 8,
-             (Score("1 clip", "--protocol efficient", 55.7, 79.5),)),
+             (Score("1 clip", ("protocol", "efficient"), 55.7, 79.5),)),
     ZooModel(f"TSM_something_RGB_resnet50_{_SHIFT}_segment8_e45.pth", "something", "TSM ResNet50", 8,
              _something(45.6, 47.2)),
     ZooModel(f"TSM_something_RGB_resnet50_{_SHIFT}_segment16_e45.pth", "something", "TSM ResNet50", 16,
@@ -99,7 +100,7 @@ def find_model(name: str) -> ZooModel:
             return row
     near = difflib.get_close_matches(name, [row.name for row in MODEL_ZOO], n=1, cutoff=0.4)
     raise UserError(f"no released model is called {name!r}: " + (f"did you mean {near[0]}?" if near else
-                    "python tools/download_weights.py --list shows the names"))
+                    "docs/models.md lists the names"))
 
 
 def find_weights(name: Union[str, Path]) -> Path:
@@ -169,7 +170,7 @@ def _sha256(path: Path) -> str:
 
 
 def _otherwise(path: Path) -> str:
-    return f"got otherwise, the file may be put at {path}; a mirror may be named with --url or TSM_MODELS_URL"
+    return f"put a copy of the file at {path} yourself, or set TSM_MODELS_URL to a mirror"
 
 
 # ---- the download -------------------------------------------------------------------------------------------
