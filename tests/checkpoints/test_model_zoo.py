@@ -175,7 +175,7 @@ def test_offline_is_one_line_that_says_where_the_file_may_be_put(server, monkeyp
     server.shutdown()
     server.server_close()
     done = run(monkeypatch, capfd, "tools.download_weights", NAME, "--url", server.url)
-    assert_refused(done, "no connection", str(cached_file(NAME)), "--url")
+    assert_refused(done, "no connection", str(cached_file(NAME)), "TSM_MODELS_URL")
     assert files() == []
 
 
