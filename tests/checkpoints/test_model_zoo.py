@@ -217,7 +217,7 @@ def test_two_downloads_at_once_do_not_mix(server):
 @pytest.mark.parametrize("argv, words", [
     ([], ["--list"]),
     (["TSM_something_RGB_resnet50"], ["TSM_something_RGB_resnet50", "did you mean TSM_something"]),
-    (["xyz"], ["'xyz'", "--list"]),
+    (["xyz"], ["'xyz'", "docs/models.md"]),
     ([NAME, "--url", "no-address"], ["unknown url type"]),
 ])
 def test_wrong_names_and_addresses_are_refused(server, monkeypatch, capfd, argv, words):
