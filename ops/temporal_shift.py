@@ -1,11 +1,10 @@
 """The temporal shift (TSM, arXiv:1811.08383, sec. 3): a few channels move between neighbouring frames.
 
-Everything here works on (N*T, C, H, W), the T frames of a clip adjacent. A shift is a list of *moves*
-(first channel, end channel, offset): those channels of frame t come from frame t + offset, zeros where that
-frame does not exist. The gradient is the same list with the offsets negated.
+Everything here works on (N*T, C, H, W), the T frames of a clip adjacent. A shift is a tuple of *moves* (first channel,
+end channel, offset): these channels of frame t come from frame t + offset, or are zero if the clip has no such frame.
+The gradient is the same moves with negated offsets.
 """
-import logging
-from typing import Iterator, NamedTuple, Sequence, Union
+from typing import Iterator, NamedTuple, Union
 
 import torch
 import torchvision
@@ -15,18 +14,16 @@ from torch.nn import functional as F
 
 from ops.common.errors import UserError
 
-log = logging.getLogger(__name__)
-
 DIRECTIONS = ("bidirectional", "unidirectional")
 BLOCK_PLACES = ("block", "blockres")
 Moves = tuple[tuple[int, int, int], ...]
 
 
 def make_moves(channels: int, fold_div: int, direction: str = "bidirectional") -> Moves:
-    """Which channels come from where: C // fold_div of them each way, or only from the past.
+    """The moves of a shift, in folds of C // fold_div channels.
 
-    bidirectional: fold 0 from the next frame, fold 1 from the previous (sec. 3.2, offline). unidirectional:
-    fold 0 from the previous frame (online). Raises UserError when a fold is empty or two do not fit.
+    bidirectional: fold 0 comes from the next frame, fold 1 from the previous one (sec. 3.2, offline). unidirectional:
+    fold 0 comes from the previous frame (online). Raises UserError if a fold is empty or two do not fit.
     """
     if direction not in DIRECTIONS:
         raise UserError(f"shift_direction {direction!r}: choose {' or '.join(DIRECTIONS)}", "shift_direction")
@@ -42,7 +39,7 @@ def _fold_moves(fold: int, direction: str) -> Moves:
 
 
 def _clips(x: Tensor, n_segment: int) -> Tensor:
-    """(N*T, C, H, W) -> (N, T, C, H, W), a view whatever the memory format."""
+    """(N*T, C, H, W) -> (N, T, C, H, W), a view in any memory format."""
     if n_segment < 1 or x.shape[0] % n_segment:
         raise UserError(f"{x.shape[0]} frames do not divide into clips of {n_segment}: the batch must hold whole"
                         " clips of num_segments frames")
@@ -50,7 +47,7 @@ def _clips(x: Tensor, n_segment: int) -> Tensor:
 
 
 def _move(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
-    """A moved copy of x; each value is read and written once."""
+    """A copy of x with its channels moved; each value is read and written once."""
     out = torch.empty_like(x)
     source, target = _clips(x, n_segment), _clips(out, n_segment)
     for first, end, offset in moves:
@@ -66,7 +63,7 @@ def _move(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
 
 
 def _move_inplace(clips: Tensor, moves: Moves) -> None:
-    """Move within (N, T, C, H, W) frame by frame, so that no second copy of a fold exists at any time."""
+    """Move channels within (N, T, C, H, W), frame by frame, so that no fold is ever held twice."""
     frames = range(clips.shape[1])
     for first, end, offset in moves:
         for t in (frames if offset > 0 else reversed(frames)):
@@ -82,7 +79,7 @@ def _reverse(moves: Moves) -> Moves:
 
 
 class _Move(torch.autograd.Function):
-    """`_move` with its exact gradient in one pass (slice assignments would take one pass per slice)."""
+    """`_move` with its gradient in one pass; autograd of slice assignments would take one pass per slice."""
 
     @staticmethod
     def forward(ctx, x: Tensor, n_segment: int, moves: Moves) -> Tensor:
@@ -97,8 +94,8 @@ class _Move(torch.autograd.Function):
 class InplaceShift(torch.autograd.Function):
     """The shift of (N, T, C, H, W) in x's own memory: `InplaceShift.apply(x, fold[, direction])`.
 
-    fold: channels moved each way. x counts as changed: autograd refuses, by its version counter, any
-    gradient that would need the old values, so use it only where nothing else reads x.
+    fold: channels moved each way. Use it only if nothing else reads x: autograd refuses any gradient that needs the
+    values that x had before.
     """
 
     @staticmethod
@@ -119,12 +116,12 @@ class InplaceShift(torch.autograd.Function):
 class TemporalShift(nn.Module):
     """`net` behind a shift of its input: (N*T, C, H, W) -> net((N*T, C, H, W)).
 
-    n_segment: T. n_div: C // n_div channels move each way. direction: see `make_moves`.
-    inplace: keep no shifted copy for the backward pass. `net` then remembers the unshifted input, which the
-    layer before it keeps anyway, and the shift is done again when its gradient needs it. The input itself is
-    never written to, so a residual connection that also reads it (blockres) is safe by construction. Where others
-    decide what is kept (the compiler, gradient checkpointing, `save_on_cpu`), a plain copy is made and left to them.
-    channels: C, where `net` holds no convolution that tells it.
+    n_segment: T. n_div: C // n_div channels move each way. direction: see `make_moves`. channels: C, if `net` has no
+    convolution to read it from.
+    inplace: keep no shifted copy for the backward pass. Autograd then keeps the unshifted input, which the layer before
+    `net` keeps anyway, and shifts it again when a gradient needs it. The input itself is never written to, so a residual
+    connection may read it too (blockres). If something else decides what autograd keeps (the compiler, gradient
+    checkpointing, `save_on_cpu`), a plain copy is made and left to it.
     """
 
     def __init__(self, net: nn.Module, n_segment: int = 3, n_div: int = 8, inplace: bool = False,
@@ -136,7 +133,7 @@ class TemporalShift(nn.Module):
         self.inplace = inplace
         self.direction = direction
         self.channels = channels or input_channels(net)
-        if self.channels:  # refuse what cannot work when the model is built, not at its first batch
+        if self.channels:  # raises when the model is built, not at its first batch
             make_moves(self.channels, n_div, direction)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,11 +152,10 @@ class TemporalShift(nn.Module):
               direction: str = "bidirectional") -> Tensor:
         """Exchange channel folds between neighbouring frames (TSM, sec. 3.2).
 
-        x: (N*T, C, H, W). n_segment: T, must divide N*T. fold_div: C // fold_div channels move each way.
-        inplace: in x's own memory (x must not be needed elsewhere; a leaf that requires grad is copied,
-        because autograd allows nothing else). Returns (N*T, C, H, W): fold 0 from the next frame, fold 1
-        from the previous, zeros at the clip's ends. Raises UserError (a ValueError) when T does not divide
-        the batch or a fold would be empty.
+        x: (N*T, C, H, W). n_segment: T, must divide N*T. fold_div: C // fold_div channels move each way. inplace: in
+        x's own memory, which nothing else may read (a leaf that requires grad is copied: autograd demands it).
+        Returns (N*T, C, H, W): fold 0 from the next frame, fold 1 from the previous one, zeros at the clip's ends.
+        Raises UserError (a ValueError) if T does not divide the batch or a fold would be empty.
         """
         moves = make_moves(x.shape[1], fold_div, direction)
         if inplace and not (x.is_leaf and x.requires_grad):
@@ -170,8 +166,8 @@ class TemporalShift(nn.Module):
 class StandaloneShift(TemporalShift):
     """A shift whose input nothing else reads, such as BNInception's between its blocks: (N*T, C, H, W) -> same.
 
-    inplace: in the input's own memory, except where others decide what is kept: gradient checkpointing would start
-    its second forward pass from the input that the first one shifted.
+    inplace: in the input's own memory, unless something else decides what autograd keeps: gradient checkpointing would
+    start its second forward pass from the input that the first one shifted.
     """
 
     def __init__(self, channels: int, n_segment: int, n_div: int = 8, inplace: bool = False,
@@ -184,22 +180,21 @@ class StandaloneShift(TemporalShift):
 
 
 def _free_to_save() -> bool:
-    """Whether autograd saves tensors, and nobody but this module decides in what form."""
-    # The compiler decides by itself what to keep and what to do again.
+    """Whether autograd saves tensors and this module may decide in what form; the compiler decides by itself."""
     return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not _others_save()
 
 
 def _others_save() -> bool:
-    """Whether saved_tensors_hooks surround us. Of nested ones the innermost alone work: ours would switch them off."""
+    """Whether saved_tensors_hooks are active. Ours would switch them off: of nested hooks only the innermost work."""
     try:
-        with torch.autograd.graph.disable_saved_tensors_hooks("they are in use"):  # refused while any are
+        with torch.autograd.graph.disable_saved_tensors_hooks("they are in use"):  # raises if any are active
             return False
     except RuntimeError:
         return True
 
 
 class _Recompute(NamedTuple):
-    """What stands for a shifted tensor that was not kept: how to make it again."""
+    """How to make a shifted tensor that was not kept; autograd keeps this record in its place."""
     x: Tensor
     version: int
     n_segment: int
@@ -213,9 +208,9 @@ class _Recompute(NamedTuple):
 
 
 def _remember_unshifted(x: Tensor, shifted: Tensor, n_segment: int, moves: Moves):
-    """Within this context autograd keeps x wherever it would keep `shifted`."""
+    """A context in which autograd keeps x instead of `shifted`."""
     pointer, shape, strides, dtype = shifted.data_ptr(), shifted.shape, shifted.stride(), shifted.dtype
-    version = shifted._version  # once `net` has changed it in place, it is no longer what a shift of x gives
+    version = shifted._version  # if `net` changes it in place, it is no longer a shift of x
     again = _Recompute(x.detach(), x._version, n_segment, moves)
 
     def pack(tensor: Tensor) -> Union[Tensor, _Recompute]:
@@ -249,12 +244,12 @@ class TemporalPool(nn.Module):
 
 
 def pooled_segments(n_segment: int) -> int:
-    """Frames left of n_segment behind a TemporalPool."""
+    """T behind a TemporalPool, for n_segment frames in front of it."""
     return (n_segment + 1) // 2
 
 
 def segments_per_layer(n_segment: int, temporal_pool: bool) -> list[int]:
-    """T inside layer1..layer4 of a ResNet; the pool sits in front of layer2."""
+    """T in layer1 to layer4 of a ResNet; the pool is in front of layer2."""
     later = pooled_segments(n_segment) if temporal_pool else n_segment
     return [n_segment, later, later, later]
 
@@ -270,16 +265,17 @@ def make_temporal_shift(net: nn.Module, n_segment: int, n_div: int = 8, place: s
                         direction: str = "bidirectional") -> None:
     """Insert the shift into a torchvision ResNet, in place (sec. 3.3).
 
-    place "blockres": before conv1 of each block, inside the residual branch, so that the frame's own features
-    survive in the shortcut; every second block where layer3 has 23 blocks or more. "block": before each whole
-    block. temporal_pool: T is halved from layer2 on. Raises UserError for another net or place.
+    place: "blockres" shifts the input of each block's conv1, inside the residual branch, so that the shortcut keeps the
+    frame's own features; only of every second block if layer3 has 23 blocks or more. "block" shifts the input of each
+    whole block. temporal_pool: T is halved from layer2 on. Raises UserError for another net or place.
     """
     check_place(place)
     if not isinstance(net, torchvision.models.ResNet):
         raise UserError(f"make_temporal_shift works on torchvision ResNets, not on {type(net).__name__}:"
                         " build other backbones through ops.models.TSN")
     every = 2 if len(net.layer3) >= 23 else 1
-    for stage, segments in zip(_stages(net), segments_per_layer(n_segment, temporal_pool)):
+    stages = net.layer1, net.layer2, net.layer3, net.layer4
+    for stage, segments in zip(stages, segments_per_layer(n_segment, temporal_pool)):
         for i, block in enumerate(stage):
             if place == "block":
                 stage[i] = TemporalShift(block, segments, n_div, inplace, direction)
@@ -287,12 +283,8 @@ def make_temporal_shift(net: nn.Module, n_segment: int, n_div: int = 8, place: s
                 block.conv1 = TemporalShift(block.conv1, segments, n_div, inplace, direction)  # type: ignore[arg-type]
 
 
-def _stages(net: torchvision.models.ResNet) -> Sequence[nn.Sequential]:
-    return net.layer1, net.layer2, net.layer3, net.layer4
-
-
 def make_temporal_pool(net: nn.Module, n_segment: int) -> None:
-    """Put a TemporalPool in front of layer2 of a torchvision ResNet, in place; once, however often it is called."""
+    """Put a TemporalPool in front of layer2 of a torchvision ResNet, in place, unless it has one already."""
     if not isinstance(net, torchvision.models.ResNet):
         raise UserError(f"temporal_pool works on ResNets, not on {type(net).__name__}: leave it out", "temporal_pool")
     if not isinstance(net.layer2, TemporalPool):
@@ -300,7 +292,7 @@ def make_temporal_pool(net: nn.Module, n_segment: int) -> None:
 
 
 def input_channels(net: nn.Module) -> int:
-    """Channels that `net`'s first convolution reads; 0 where it has none."""
+    """Input channels of the first convolution in `net`; 0 if it has none."""
     return next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d)), 0)
 
 
