@@ -101,8 +101,8 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
           resumed: Optional[checkpoint.Checkpoint]) -> TSN:
     """The model with its first weights; image weights are not fetched if a checkpoint replaces them."""
     replaced = resumed or args.tune_from
-    model = TSN.from_spec(spec, "none" if replaced else args.pretrain, partial_bn=not args.no_partialbn, fc_lr5=True,
-                          inplace=args.inplace, print_spec=True)
+    model = TSN.from_spec(spec, pretrain="none" if replaced else args.pretrain, partial_bn=not args.no_partialbn,
+                          fc_lr5=True, inplace=args.inplace, print_spec=True)
     if args.tune_from:
         kept = tune_from(model, Path(args.tune_from), data.name, data.class_names)
         if args.evaluate and not kept:

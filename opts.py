@@ -60,18 +60,25 @@ def _add_model_flags(group: Flags) -> None:
     add = group.add_argument
     add("--arch", type=one_of(*BACKBONES), default="resnet50", metavar="NAME",
         help=f"{', '.join(BACKBONES)} (default: %(default)s)")
+    add_spec_flags(group)
+    add("--inplace", action="store_true", help="shift without a copy for the backward pass, which saves memory")
+    add("--pretrain", default="imagenet", metavar="NAME|FILE",
+        help="first weights of the backbone: imagenet, none (random), or a file of image weights (default: %(default)s)")
+    add("--tune_from", default=None, metavar="FILE", help="start from the weights of a checkpoint")
+    add("--loss_type", type=one_of("nll"), default="nll", metavar="NAME", help="nll: cross-entropy (default: %(default)s)")
+    add("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
+    add("--suffix", default=None, metavar="TEXT", help="appended to the name of the run")
+
+
+def add_spec_flags(group: Flags) -> None:
+    """The options of `ops.spec.ModelSpec` that have the same meaning in every program that builds a new network."""
+    add = group.add_argument
     frames = number(int, 1, words="1 or more frames per clip (published: 8 or 16)")
     add("--num_segments", type=frames, default=8, metavar="T", help="frames per clip (default: %(default)s)")
     add("--consensus_type", default="avg", metavar="NAME",
         help="avg: average the frames' scores; identity: one score per frame (default: %(default)s)")
     add("--dropout", "--do", type=number(float, 0, below=1, words="0 (none) to below 1"), default=0.5, metavar="P",
         help="dropout in front of the classifier; 0 for none (default: %(default)s)")
-    add("--loss_type", type=one_of("nll"), default="nll", metavar="NAME", help="nll: cross-entropy (default: %(default)s)")
-    add("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
-    add("--suffix", default=None, metavar="TEXT", help="appended to the name of the run")
-    add("--pretrain", default="imagenet", metavar="NAME|FILE",
-        help="first weights of the backbone: imagenet, none (random), or a file of image weights (default: %(default)s)")
-    add("--tune_from", default=None, metavar="FILE", help="start from the weights of a checkpoint")
     add("--shift", action="store_true", help="shift channels between frames (TSM); without it, the network is a TSN")
     add("--shift_div", type=number(int, 1), default=8, metavar="N",
         help="1/N of the channels shift in each direction (default: %(default)s)")
@@ -83,7 +90,6 @@ def _add_model_flags(group: Flags) -> None:
     add("--non_local", action="store_true", help="add non-local blocks (ResNet)")
     add("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=NON_LOCAL_TYPES[0], metavar="NAME",
         help=f"{', '.join(NON_LOCAL_TYPES)} (default: %(default)s)")
-    add("--inplace", action="store_true", help="shift without a copy for the backward pass, which saves memory")
 
 
 def _add_learning_flags(group: Flags) -> None:

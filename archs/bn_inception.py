@@ -1,8 +1,8 @@
 """BN-Inception (arXiv:1502.03167) with the state-dict keys of the published TSM and TSN weights.
 
-Every layer is a direct child named `inception_<block>_<layer>`; one table of widths yields the names in the
-published order. Input: **BGR** in 0-255, less the mean below, not scaled (`INPUT_*`). Shifts are put in from
-outside, at the places that `SHIFT_POINTS` names: this file knows nothing of time.
+Every layer is a direct child named `inception_<block>_<layer>`; a table of widths gives the names in the published
+order. Input: **BGR** in 0-255, minus the mean below, not scaled (`INPUT_*`). A caller inserts shifts at the points that
+`SHIFT_POINTS` lists: this file knows nothing of time.
 """
 from typing import Callable, NamedTuple, Optional
 
@@ -18,10 +18,9 @@ INPUT_SIZE = 224
 
 
 class Block(NamedTuple):
-    """Widths of one inception block: four branches over the same input, concatenated in this order.
+    """Widths of one inception block: four branches of the same input, concatenated in this order.
 
-    `one` and `proj` are 0 where the block halves the image: it has no 1x1 branch, and its pooled input is
-    passed on as it is.
+    `one` and `proj` are 0 in blocks that halve the image: they have no 1x1 branch and do not project the pooled input.
     """
 
     name: str
@@ -52,15 +51,14 @@ BLOCKS = (
     Block("5b", 352, (192, 320), (192, 224), "max", 128),
 )
 
-# The twelve digits of a shift mask, in order: the input of each of these. The first, the image, never shifts.
+# The points whose inputs can shift, in the order of the twelve digits of a mask. The first, the image, never shifts.
 SHIFT_POINTS = ("conv1", "conv2") + tuple(f"inception_{block.name}" for block in BLOCKS)
 
 
 def shift_points(place: str) -> list[str]:
-    """The points that the option shift_place names: for `block` all but the first, or where a 12-digit mask has a 1.
+    """The points that the option shift_place selects: all but the first for `block`, or the 1s of a 12-digit mask.
 
-    A mask's first digit is read as 0 whatever it is. Raises ValueError for anything else, and for a mask that
-    shifts nothing.
+    The first digit of a mask always counts as 0. Raises ValueError for anything else and for a mask that shifts nothing.
     """
     if place == "blockres":
         raise ValueError("shift_place 'blockres' does not work on BNInception, whose blocks change the shape of "
@@ -70,7 +68,7 @@ def shift_points(place: str) -> list[str]:
         raise ValueError(f"shift_place {place!r}: choose block or a 12-digit mask of 0 and 1 (BNInception)")
     points = [point for point, digit in zip(SHIFT_POINTS[1:], mask[1:]) if digit == "1"]
     if not points:
-        raise ValueError(f"shift_place {place!r} shifts nothing (the first digit always reads 0): "
+        raise ValueError(f"shift_place {place!r} shifts nothing (the first digit always counts as 0): "
                          "choose block or another mask, or leave out shift")
     return points
 
@@ -78,11 +76,9 @@ def shift_points(place: str) -> list[str]:
 class BNInception(nn.Module):
     """Images (N, 3, H, W) of any size in, scores (N, num_classes) out.
 
-    `shift` holds, by name in SHIFT_POINTS, the module through which that point's input goes: the identity
-    until `install_shift` replaces it. `shift_channels` tells how many channels pass there.
+    `shift` holds, for each point in SHIFT_POINTS, the module that its input passes through: the identity until
+    `install_shift` replaces it. `shift_channels` holds the number of channels there.
     """
-
-    last_layer_name = "fc"
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
@@ -100,7 +96,7 @@ class BNInception(nn.Module):
 
     def _add(self, name: str, inp: int, oup: int, kernel: int = 1, stride: int = 1) -> None:
         self.add_module(name, nn.Conv2d(inp, oup, kernel, stride, kernel // 2))
-        # published behaviour: momentum 0.9, so running statistics are mostly those of the latest batch.
+        # published behaviour: momentum 0.9, so the running statistics are mostly the latest batch's.
         self.add_module(f"{name}_bn", nn.BatchNorm2d(oup, momentum=0.9))
 
     def _add_block(self, block: Block, channels: int) -> None:
@@ -117,10 +113,10 @@ class BNInception(nn.Module):
             self._add(f"{name}_pool_proj", channels, block.proj)
 
     def install_shift(self, place: str, make_shift: Callable[[int], nn.Module]) -> list[tuple[str, int]]:
-        """Put make_shift(channels), a module without state that keeps the shape, at the points of `place`.
+        """Put make_shift(channels), a module without weights that keeps the shape, at the points of `place`.
 
-        Nothing else reads a point's input, so the module may work in place. Points outside `place` become the
-        identity again. Returns (point, channels) of those that shift, in order.
+        Nothing else reads a point's input, so the module may work in place. Other points become the identity again.
+        Returns (point, channels) of the points that shift, in order.
         """
         points = shift_points(place)
         for point in SHIFT_POINTS:
@@ -156,13 +152,13 @@ class BNInception(nn.Module):
 
 
 def _pool(x: Tensor, kind: str, stride: int) -> Tensor:
-    """The 3x3 pool of a block's last branch; its output is as large as that of the other branches."""
+    """The 3x3 pool of a block's last branch; its output has the size of the other branches."""
     if stride == 1:
         return F.avg_pool2d(x, 3, 1, 1) if kind == "avg" else F.max_pool2d(x, 3, 1, 1)
     height, width = x.shape[-2:]
     if height % 2 or width % 2:
-        # Halving an odd side, the published pool ends one short of the convolutions (at 224 every side is
-        # even). One more row or column of zeros settles it: x comes out of ReLUs, so a zero never wins.
+        # For an odd side, the published pool gives one row or column less than the convolutions (at 224 every side is
+        # even). A row or column of zeros makes up for it: x comes from ReLUs, so a zero is never the maximum.
         x = F.pad(x, (0, width % 2, 0, height % 2))
     return F.max_pool2d(x, 3, 2, ceil_mode=True)
 

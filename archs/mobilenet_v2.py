@@ -1,8 +1,7 @@
 """MobileNetV2 (arXiv:1801.04381) with the state-dict keys of the published TSM weights.
 
-Input: RGB in 0-1, normalised by mean 0.485/0.456/0.406 and std 0.229/0.224/0.225. At `width_mult` 1 keys and
-shapes are the published ones; at other widths channels are rounded as torchvision rounds them, so that its
-weights fit there too.
+Input: RGB in 0-1, normalized by mean 0.485/0.456/0.406 and std 0.229/0.224/0.225. At `width_mult` 1, keys and shapes are
+the published ones. Other widths round channels as torchvision does, so its weights fit there too.
 """
 from typing import Iterator, Mapping
 
@@ -22,20 +21,20 @@ STAGES: tuple[tuple[int, int, int, int], ...] = (
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
 
-# Where torchvision keeps the layers that lie at index i of our `InvertedResidual.conv`, which is flat (its
-# activations take an index too), while torchvision nests convolution, norm and activation.
+# torchvision's names of the layers at index i of our `InvertedResidual.conv`. Ours is flat (activations have an index
+# too); torchvision nests convolution, norm and activation.
 _TORCHVISION_PLAIN = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
 _TORCHVISION_EXPANDED = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, but at least 8 and never more than 10% below what was asked for."""
+    """The nearest multiple of 8, at least 8, and never more than 10% below `channels`."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def inverted_residuals(width_mult: float = 1.0) -> Iterator[tuple[int, int, int, int]]:
-    """(in channels, out channels, stride, expansion) of each of the 17 blocks, from the image on."""
+    """(in channels, out channels, stride, expansion) of each of the 17 blocks, from the image to the classifier."""
     channels = round_channels(STEM_CHANNELS * width_mult)
     for expansion, width, blocks, first_stride in STAGES:
         out_channels = round_channels(width * width_mult)
@@ -52,8 +51,8 @@ def _conv_norm(inp: int, oup: int, kernel: int, stride: int = 1, groups: int = 1
 class InvertedResidual(nn.Module):
     """Expand (1x1), filter each channel (3x3), project without activation (1x1).
 
-    `use_res_connect` tells whether the input is added to the output, which needs equal shapes. `conv` is the
-    flat list of layers: 8 of them with expansion, and then TSM shifts the input of `conv[0]`.
+    `use_res_connect`: whether the input is added to the output, which needs equal shapes. `conv`: the flat list of
+    layers, 8 in blocks with expansion, whose `conv[0]` TSM shifts.
     """
 
     def __init__(self, inp: int, oup: int, stride: int, expand_ratio: float) -> None:
@@ -82,10 +81,8 @@ def is_expanded_residual(module: nn.Module) -> bool:
 class MobileNetV2(nn.Module):
     """Images (N, 3, H, W) of any size in, scores (N, n_class) out.
 
-    `input_size` is what the caller means to feed and changes nothing: the last pooling adapts.
+    `input_size` changes nothing, because the last pooling adapts; the published class takes it.
     """
-
-    last_layer_name = "classifier"
 
     def __init__(self, n_class: int = 1000, input_size: int = 224, width_mult: float = 1.0) -> None:
         super().__init__()
@@ -125,8 +122,8 @@ def mobilenet_v2(pretrained: bool = False, n_class: int = 1000, input_size: int 
 def from_torchvision(state_dict: Mapping[str, Tensor], width_mult: float = 1.0) -> dict[str, Tensor]:
     """torchvision's MobileNetV2 weights under our keys, in our order; the tensors are shared, not copied.
 
-    The number of classes is the file's. Raises ValueError that names the first keys or shapes that do not fit
-    when `state_dict` is not exactly torchvision's MobileNetV2 of this width.
+    The number of classes is the file's. Raises ValueError with the first keys or shapes that do not fit if
+    `state_dict` is not exactly torchvision's MobileNetV2 of this width.
     """
     if "classifier.1.weight" not in state_dict:
         raise ValueError("these are not torchvision's MobileNetV2 weights: missing: classifier.1.weight")
@@ -134,7 +131,7 @@ def from_torchvision(state_dict: Mapping[str, Tensor], width_mult: float = 1.0) 
         ours = MobileNetV2(state_dict["classifier.1.weight"].shape[0], width_mult=width_mult).state_dict()
     theirs = {key: _torchvision_key(key) for key in ours}
     _compare(state_dict, {theirs[key]: value.shape for key, value in ours.items()}, width_mult)
-    # Files older than torch 0.4.1 have no batch counters; ours start at 0, which eval mode never reads.
+    # Files older than torch 0.4.1 have no batch counters; ours start at 0, and eval mode never reads them.
     return {key: state_dict.get(theirs[key], torch.zeros((), dtype=torch.long)) for key in ours}
 
 

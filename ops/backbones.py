@@ -46,14 +46,13 @@ class Backbone:
 
 
 def _from_caffe(weights: Weights) -> Weights:
-    """BNInception's public files: their classifier is called last_linear, their norms have shape (1, C)."""
+    """BNInception's public file calls the classifier last_linear and stores norms in shape (1, C)."""
     return {key.replace("last_linear.", "fc."): value.flatten() if "_bn." in key and value.dim() else value
             for key, value in weights.items()}
 
 
 def _from_torchvision(weights: Weights) -> Weights:
-    """torchvision's MobileNetV2 names to ours; a classifier that is absent or of another size becomes zeros, because
-    a TSN replaces it."""
+    """torchvision's MobileNetV2. A classifier that is absent or of another size becomes zeros: a TSN replaces it."""
     if "features.1.conv.0.weight" in weights:  # our names
         return weights
     head = {"classifier.1.weight": torch.zeros(1000, 1280), "classifier.1.bias": torch.zeros(1000)}

@@ -21,7 +21,7 @@ class SegmentConsensus(nn.Module):
 
 
 class ConsensusModule(SegmentConsensus):
-    """The consensus as TSN uses it; "rnn", which the published code names but never had, means "identity"."""
+    """The consensus of a TSN. "rnn", which the published code names but never implemented, means "identity"."""
 
     def __init__(self, consensus_type: str = "avg", dim: int = 1) -> None:
         super().__init__("identity" if consensus_type == "rnn" else consensus_type, dim)

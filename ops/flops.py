@@ -1,8 +1,8 @@
-"""Counting a model's parameters and multiply-adds, without weights and without computing anything.
+"""Count a model's parameters and multiply-adds, without its weights and without computing anything.
 
-One multiply-add counts as 1, which the papers' tables call a FLOP. Counted are convolutions, linear layers and matrix
-products (the attention of non-local blocks). Not counted: batch norm, activations, pooling, biases, the temporal shift,
-which multiplies and adds nothing, and the consensus.
+One multiply-add counts as 1; the papers' tables call it a FLOP. Counted are convolutions, linear layers and matrix
+products (the attention of non-local blocks). Batch norm, activations, pooling, biases and the consensus are not counted;
+the temporal shift multiplies and adds nothing.
 """
 from typing import Sequence
 
@@ -18,15 +18,15 @@ COUNTED = "convolutions, linear layers and the matrix products of non-local bloc
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Scalars that are learnt: batch norm's running statistics are none."""
+    """The number of learned scalars, so without batch norm's running statistics."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Multiply-adds of one forward pass of an input of that shape, in eval mode.
+    """Multiply-adds of one forward pass in eval mode, for an input of this shape.
 
-    The pass runs on shapes alone (torch's meta device), whatever the size and wherever the model is; the model
-    stays as it is. Raises what the model's forward raises for a shape that does not fit it.
+    The pass runs on shapes alone (torch's meta device) and leaves the model unchanged. Raises what the model's forward
+    raises for a shape that does not fit.
     """
     meta = {name: torch.empty_like(value, device="meta")
             for name, value in [*model.named_parameters(), *model.named_buffers()]}
@@ -44,7 +44,7 @@ def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
 
 
 def view_shape(model: TSN, size: int) -> tuple[int, int, int, int]:
-    """The input of one view, a clip of T segments in one crop of size x size pixels: (1, T*C, size, size)."""
+    """Shape of one view, a clip of T segments in one crop of size x size pixels: (1, T*C, size, size)."""
     planes = 2 if model.modality == "Flow" else 3
     return 1, model.num_segments * planes * frames_per_segment(model.modality, model.new_length), size, size
 

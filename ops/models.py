@@ -1,4 +1,4 @@
-"""TSN: an image network applied to every frame, a shift between frames, a consensus over frames."""
+"""TSN: an image network on every frame of a clip, a shift between the frames, a consensus over them."""
 import logging
 from typing import Any, Optional
 
@@ -26,14 +26,15 @@ def _of_spec(option: str) -> Any:
 class TSN(nn.Module):
     """Temporal Segment Network (arXiv:1608.00859) with the temporal shift of TSM (arXiv:1811.08383).
 
-    spec: every option that shapes the network (`ops.spec.ModelSpec`). `from_spec` builds a TSN from it; the published
-    constructor takes the options one by one under their published names (base_model is spec.arch, is_shift is
-    spec.shift). Both also take
-    pretrain: "imagenet", a weight file, or "none"/"" for random weights. partial_bn: freeze every BatchNorm2d but the
-    first. fc_lr5: the classifier learns 5 (weight) and 10 (bias) times as fast. inplace: see `ops.temporal_shift`.
-    print_spec: log what is built.
-    crop_num: kept for callers of the published class, which never used it either.
-    Raises UserError (a ValueError) for options that do not work together.
+    `from_spec` builds one from a `ModelSpec`, which has every option that shapes the network. The published constructor
+    takes the same options under their published names: base_model is spec.arch, is_shift is spec.shift. Both also take:
+
+    pretrain: "imagenet", a weight file, or "none" or "" for random weights. partial_bn: see `partialBN`. fc_lr5: the
+    classifier learns 5 (weight) and 10 (bias) times as fast. inplace: see `ops.temporal_shift`. print_spec: log the main
+    options. crop_num: accepted because the published class does; neither uses it.
+
+    Raises UserError (a ValueError) for options that do not work together. Attributes read the spec, under the published
+    names: change a model by building another.
     """
 
     num_class: int = _of_spec("num_class")
@@ -73,20 +74,21 @@ class TSN(nn.Module):
             shift_place=shift_place or "", shift_direction=shift_direction, consensus_type=consensus_type,
             dropout=dropout, img_feature_dim=img_feature_dim, temporal_pool=temporal_pool, non_local=non_local,
             non_local_type=non_local_type, input_size=input_size, new_length=new_length or None,
-            before_softmax=before_softmax), pretrain, partial_bn, fc_lr5, inplace, print_spec)
+            before_softmax=before_softmax),
+            pretrain=pretrain, partial_bn=partial_bn, fc_lr5=fc_lr5, inplace=inplace, print_spec=print_spec)
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec, pretrain: Optional[str] = "none", partial_bn: bool = False,
+    def from_spec(cls, spec: ModelSpec, *, pretrain: Optional[str] = "none", partial_bn: bool = False,
                   fc_lr5: bool = False, inplace: bool = False, print_spec: bool = False) -> "TSN":
-        """The network that `spec` describes, from random weights unless `pretrain` names some."""
+        """The network that `spec` describes; its weights are random unless `pretrain` names others."""
         model = cls.__new__(cls)
         nn.Module.__init__(model)
-        model._build(spec, pretrain, partial_bn, fc_lr5, inplace, print_spec)
+        model._build(spec, pretrain=pretrain, partial_bn=partial_bn, fc_lr5=fc_lr5, inplace=inplace, print_spec=print_spec)
         return model
 
     # ---- building -----------------------------------------------------------------------------------------
 
-    def _build(self, spec: ModelSpec, pretrain: Optional[str], partial_bn: bool, fc_lr5: bool, inplace: bool,
+    def _build(self, spec: ModelSpec, *, pretrain: Optional[str], partial_bn: bool, fc_lr5: bool, inplace: bool,
                print_spec: bool) -> None:
         spec.check()
         self.spec, self.pretrain, self.fc_lr5 = spec, pretrain, fc_lr5
@@ -111,7 +113,7 @@ class TSN(nn.Module):
                      spec.consensus_type, spec.dropout)
 
     def _input_statistics(self, backbone: Backbone) -> tuple[list[float], list[float]]:
-        """The published mean and std of the input's channels, in the frames' range (0-1 or 0-255)."""
+        """The published mean and std of the input's channels, in the backbone's value range."""
         mean, std = list(backbone.mean), list(backbone.std)
         if self.modality == "Flow":
             return ([128.0], std[:1]) if backbone.value_range == 255 else ([0.5], [sum(std) / len(std)])
@@ -129,7 +131,7 @@ class TSN(nn.Module):
         find_backbone(spec.arch).shift.insert(self.base_model, spec.num_segments, spec.place, **options)
 
     def _replace_head(self, head: str) -> None:
-        """Dropout in the backbone and the classifier behind it, or, without dropout, the classifier inside."""
+        """Put dropout in the head's place and the classifier behind the backbone; without dropout, the classifier there."""
         features = getattr(self.base_model, head).in_features
         classifier = nn.Linear(features, self.num_class)
         nn.init.normal_(classifier.weight, 0, 0.001)
@@ -142,9 +144,9 @@ class TSN(nn.Module):
     def partialBN(self, enable: bool) -> None:
         """Freeze (True) or train (False) every BatchNorm2d but the first.
 
-        Weights and biases freeze and thaw at once; statistics follow at the next `train()`, which never touches
-        requires_grad: DistributedDataParallel must know what learns when it wraps the model. Only what this method
-        froze is thawed again, so norms that the caller froze stay frozen.
+        Weights and biases freeze and thaw at once, running statistics at the next `train()`. `train()` itself leaves
+        requires_grad alone, because DistributedDataParallel notes what learns when it wraps the model. Only what this
+        method froze is thawed: norms that the caller froze stay frozen.
         """
         self._enable_pbn = enable
         for name, norm in self._partial_norms():
@@ -168,7 +170,7 @@ class TSN(nn.Module):
         return self
 
     def get_optim_policies(self) -> list[dict[str, Any]]:
-        """The published optimizer groups: `params`, `name`, and multipliers of learning rate and decay."""
+        """The published optimizer groups: `params`, `name`, and factors of the learning rate and the weight decay."""
         groups: dict[str, list] = {name: [] for name in _GROUPS}
         convs = norms = 0
         for module in self.modules():
@@ -184,11 +186,11 @@ class TSN(nn.Module):
             elif isinstance(module, nn.BatchNorm2d):
                 norms += 1
                 groups["BN scale/shift"].extend(own if norms == 1 or not self._enable_pbn else [])
-            elif isinstance(module, nn.BatchNorm3d):  # of non-local blocks: new, so partial BN must not freeze it
+            elif isinstance(module, nn.BatchNorm3d):  # in non-local blocks: new layers, which partial BN leaves out
                 groups["BN scale/shift"].extend(own)
             else:
                 assert not own, f"{type(module)} has parameters but no learning policy"
-        # A first layer that was inflated from RGB has the most to learn (published behaviour for Flow).
+        # published behaviour: a first layer inflated from RGB to flow has the most to learn.
         faster = 5 if self.modality == "Flow" else 1
         return [{"params": groups[name], "name": name, "lr_mult": lr * (faster if "first_conv" in name else 1),
                  "decay_mult": decay} for name, (lr, decay) in _GROUPS.items()]
@@ -198,7 +200,7 @@ class TSN(nn.Module):
     def forward(self, input: Tensor, no_reshape: bool = False) -> Tensor:
         """(N, T*C, H, W), (N, T, C, H, W) or (N*T, C, H, W) -> (N, num_class), for "identity" (N, T, num_class).
 
-        no_reshape: the input is (N*T, C, H, W) already and goes to the backbone as it is.
+        no_reshape: the input is (N*T, C, H, W) already and is passed to the backbone unchanged.
         """
         frames = input if no_reshape else self._to_frames(input)
         scores = self.base_model(frames)  # (N*T, num_class), or with dropout (N*T, features)
@@ -210,30 +212,30 @@ class TSN(nn.Module):
         return self.consensus(scores.unflatten(0, (-1, segments))).squeeze(1)
 
     def _to_frames(self, input: Tensor) -> Tensor:
-        """Any of forward's input forms -> (N*T, frame_channels, H, W)."""
+        """Any form of input that `forward` takes -> (N*T, frame_channels, H, W)."""
         size = tuple(input.shape[-2:])
         if self.modality != "RGBDiff":
             return input.reshape((-1, self.frame_channels) + size)
         images = input.reshape((-1, frames_per_segment(self.modality, self.new_length), 3) + size)
         return images.diff(dim=1).flatten(1, 2)
 
-    # ---- what the data path must know ---------------------------------------------------------------------
+    # ---- the input ----------------------------------------------------------------------------------------
 
     @property
     def scale_size(self) -> int:
-        """The frames' shorter side before cropping, pixels."""
+        """The shorter side of frames before the crop, pixels."""
         return self.input_size * 256 // 224
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What frames go through before `forward`. published behaviour: RGBDiff is not normalized at all."""
+        """From uint8 frames to the input of `forward`. published behaviour: RGBDiff is not normalized."""
         mean, std = ([0.0], [1.0]) if self.modality == "RGBDiff" else (self.input_mean, self.input_std)
         backbone = find_backbone(self.spec.arch)
         return Preprocessing(tuple(mean), tuple(std), backbone.color, backbone.value_range, self.scale_size,
                              self.crop_size)
 
     def get_augmentation(self, flip: bool = True) -> transforms.Compose:
-        """The published training augmentation: one multi-scale crop and, if `flip`, one coin toss per clip."""
+        """The published training augmentation: a multi-scale crop and, if `flip`, one draw per clip of its mirror image."""
         scales = [1, .875, .75, .66] if self.modality == "RGB" else [1, .875, .75]
         steps: list[Any] = [GroupMultiScaleCrop(self.input_size, scales)]
         if flip:
@@ -241,6 +243,6 @@ class TSN(nn.Module):
         return transforms.Compose(steps)
 
 
-# name: (multiplier of the learning rate, of the weight decay)
+# name: (factor of the learning rate, of the weight decay)
 _GROUPS = {"first_conv_weight": (1, 1), "first_conv_bias": (2, 0), "normal_weight": (1, 1), "normal_bias": (2, 0),
            "BN scale/shift": (1, 0), "custom_ops": (1, 1), "lr5_weight": (5, 1), "lr10_bias": (10, 0)}

@@ -1,9 +1,8 @@
 """Non-local blocks (arXiv:1711.07971) for ResNets that see a clip as a batch of frames.
 
-One block lets every position of a clip, in space and in time, take from every other what resembles it:
-z_i = x_i + W(sum_j w(x_i, x_j) g(x_j)). Keys are the published ones (`nl.g.0`, `nl.W.0`, `nl.W.1`,
-`nl.theta`, `nl.phi.0`); the batch norm in W starts at zero, so fresh blocks change nothing that a network
-computes.
+In a block, every position of a clip, in space and time, attends to every other: z_i = x_i + W(sum_j w(x_i, x_j) g(x_j)).
+Keys are the published ones (`nl.g.0`, `nl.W.0`, `nl.W.1`, `nl.theta`, `nl.phi.0`). The batch norm in W starts at zero, so
+a new block does not change the network's output.
 """
 import math
 from typing import Sequence, Union
@@ -22,7 +21,7 @@ _STAGES = (("layer2", 2), ("layer3", 3))
 
 
 class SubSample(nn.Module):
-    """Max pool of 2x2 in space (sec. 3.3): a quarter of the positions to look at. A side of 1 stays."""
+    """Max pool of 2x2 in space (sec. 3.3): a quarter of the positions to attend to. A side of 1 stays 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -32,8 +31,8 @@ class SubSample(nn.Module):
 class NonLocalBlock3D(nn.Module):
     """x: (N, C, T, H, W) -> the same shape.
 
-    Weights of positions j for position i by `non_local_type`, with theta and phi linear maps to C/2 channels:
-    embedded_gaussian: softmax over j of theta(x_i).phi(x_j); gaussian: softmax over j of x_i.x_j;
+    non_local_type: the weights w of positions j for position i. embedded_gaussian: softmax over j of
+    theta(x_i).phi(x_j), with theta and phi linear maps to C/2 channels; gaussian: softmax over j of x_i.x_j;
     dot_product: theta(x_i).phi(x_j) / (number of positions j). The positions j are sub-sampled in space.
     """
 
@@ -57,13 +56,13 @@ class NonLocalBlock3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         theta, phi, g = (_positions(branch(x)) for branch in (self.theta, self.phi, self.g))
         if self.non_local_type == "dot_product":
-            # (theta phi^T) g = theta (phi^T g): without softmax the small product can come first. Divided
-            # before the sum over positions, so that it stays within float16.
+            # (theta phi^T) g = theta (phi^T g): without softmax, the small product can come first. Dividing before the
+            # sum over positions keeps it within float16.
             y = theta @ (phi.transpose(1, 2) @ (g / g.shape[1]))
         elif self.training or g.dtype in (torch.float16, torch.bfloat16):
             y = _fused_attention(theta, phi, g)
         else:
-            # published behaviour: this order of operations, for the published float32 outputs to the last bit.
+            # published behaviour: this order of operations gives the published float32 outputs to the last bit.
             y = (theta @ phi.transpose(1, 2)).softmax(-1) @ g
         y = y.transpose(1, 2).contiguous().unflatten(2, x.shape[2:])  # (N, C/2, T, H, W)
         return x + self.W(y)
@@ -77,8 +76,8 @@ def _positions(x: Tensor) -> Tensor:
 def _fused_attention(theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
     """softmax(theta phi^T) g without keeping the matrix of all pairs.
 
-    torch's fused kernels take only contiguous (N, heads, positions, channels); where they do not fit (on a CPU,
-    the unequal widths of "gaussian") torch makes the matrix after all.
+    torch's fused kernels need contiguous (N, heads, positions, channels). Where none applies (on a CPU, the unequal
+    widths of "gaussian"), torch computes the matrix after all.
     """
     query, key, value = (part.contiguous().unsqueeze(1) for part in (theta, phi, g))
     y = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # not divided by sqrt(channels)
@@ -86,10 +85,10 @@ def _fused_attention(theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
 
 
 class NL3DWrapper(nn.Module):
-    """A ResNet block, then a non-local block over the clips that its frames belong to.
+    """A ResNet block, then a non-local block over the clips of its frames.
 
-    x: (N*T, C, H, W), the T = n_segment frames of a clip adjacent; returns what `block` returns, in shape.
-    Raises ValueError when T does not divide the batch.
+    x: (N*T, C, H, W), the T = n_segment frames of a clip adjacent. The output has the shape of the ResNet block's.
+    Raises ValueError if T does not divide the batch.
     """
 
     def __init__(self, block: nn.Module, n_segment: int, non_local_type: str = "embedded_gaussian") -> None:
@@ -108,17 +107,17 @@ class NL3DWrapper(nn.Module):
 
 
 def out_channels(block: nn.Module) -> int:
-    """Channels that a torchvision ResNet block puts out, shifted (`TemporalShift(net=block)`) or not."""
+    """Output channels of a torchvision ResNet block, inside a `TemporalShift` or not."""
     while isinstance(getattr(block, "net", None), nn.Module):
         block = block.net  # type: ignore[assignment]
     last_norm = getattr(block, "bn3", None) or getattr(block, "bn2", None)
     if last_norm is None:
-        raise ValueError(f"{type(block).__name__}: no ResNet block, or one with its non-local block already")
+        raise ValueError(f"{type(block).__name__} is not a ResNet block, or has its non-local block already")
     return last_norm.num_features
 
 
 def non_local_places(num_blocks: int, at_most: int) -> list[int]:
-    """Which blocks of a stage get one: spread evenly from the first on, never two in a row.
+    """The blocks of a stage that get a non-local block: spread evenly from the first on, never two in a row.
 
     (4, 2) -> 0, 2 and (6, 3) -> 0, 2, 4, the published places in ResNet-50.
     """
@@ -130,8 +129,8 @@ def make_non_local(net: nn.Module, n_segment: Union[int, Sequence[int]],
                    non_local_type: str = "embedded_gaussian") -> list[str]:
     """Add non-local blocks to layer2 and layer3 of a torchvision ResNet, in place.
 
-    n_segment: frames per clip, or four of them, for layer1 to layer4 (a temporal pool halves T on the way).
-    The blocks may be shifted and the stages pooled already (`TemporalShift`, `TemporalPool`); none is lost.
+    n_segment: frames per clip, or four numbers for layer1 to layer4 (a temporal pool halves T in between). Blocks inside
+    a `TemporalShift` and stages inside a `TemporalPool` keep them.
     ResNet-34 and 50: blocks 0, 2 of layer2 and 0, 2, 4 of layer3; ResNet-18: 0 and 0; ResNet-101: 0, 2 and
     0, 8, 16; ResNet-152: 0, 4 and 0, 12, 24. Returns their names ("layer2.0", ...).
     """
@@ -156,7 +155,7 @@ def _per_layer(n_segment: Union[int, Sequence[int]]) -> tuple[int, ...]:
 
 
 def _stage(net: ResNet, name: str) -> nn.Sequential:
-    """The blocks of a stage, also inside a wrapper such as TemporalPool."""
+    """The blocks of a stage, which may be inside a wrapper such as TemporalPool."""
     stage = getattr(net, name)
     while not isinstance(stage, nn.Sequential):
         stage = stage.net

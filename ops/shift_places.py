@@ -34,7 +34,7 @@ class ResNetPlaces(ShiftPlaces):
         make_temporal_shift(net, n_segment, place=place, **options)
 
 
-@dataclass
+@dataclass(frozen=True)
 class BlockPlaces(ShiftPlaces):
     """Other networks of residual blocks (TSM, sec. 3.3).
 

@@ -14,6 +14,7 @@ from ops.streaming.online import OnlineTSM
 from ops.temporal_shift import shift_layers
 from ops.weights import head_keys, load_weights, pool_in_keys, shift_in_keys
 from tests.helpers.golden_model import clip
+from tests.helpers.networks import loop_shift, on_meta
 from tests.helpers.online import assert_close, stream_logits
 from tests.helpers.programs import make_somethingv2, run
 
@@ -27,11 +28,6 @@ def spec_of(arch, **options):
     return ModelSpec(5, T, arch=arch, **{"shift": True, "input_size": 32, **options})
 
 
-def empty(spec):
-    with torch.device("meta"):
-        return TSN.from_spec(spec)
-
-
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_row_describes_its_network(arch):
     backbone = find_backbone(arch)
@@ -43,17 +39,6 @@ def test_a_row_describes_its_network(arch):
     backbone.shift.check(backbone.shift.default)
 
 
-def previous_and_next(module, inputs):
-    """A plain loop of the two-way shift by 1/8, as a forward hook before a layer."""
-    x, = inputs
-    shifted, fold = x.clone(), x.shape[1] // 8
-    for i in range(len(x)):
-        t = i % T
-        shifted[i, :fold] = x[i + 1, :fold] if t < T - 1 else 0
-        shifted[i, fold:2 * fold] = x[i - 1, fold:2 * fold] if t > 0 else 0
-    return (shifted,)
-
-
 @pytest.mark.parametrize("arch, place", PLACES)
 def test_the_shift_sits_in_front_of_the_layers_that_it_names(arch, place):
     torch.manual_seed(0)
@@ -62,7 +47,7 @@ def test_the_shift_sits_in_front_of_the_layers_that_it_names(arch, place):
     load_weights(plain, shifting.state_dict(), "the twin")
     names = [name for name, channels, moved in shift_layers(shifting)]
     for name in names:
-        plain.get_submodule(name).register_forward_pre_hook(previous_and_next)
+        plain.get_submodule(name).register_forward_pre_hook(lambda module, inputs: (loop_shift(*inputs, T),))
     frames = clip(2, T, 3, 64)
     with torch.no_grad():
         assert names and torch.allclose(shifting(frames), plain(frames), atol=1e-6)
@@ -71,7 +56,7 @@ def test_the_shift_sits_in_front_of_the_layers_that_it_names(arch, place):
 @pytest.mark.parametrize("arch, place", PLACES)
 def test_keys_show_the_place(arch, place):
     spec, plain = spec_of(arch, shift_place=place), spec_of(arch, shift=False)
-    state, without = empty(spec).state_dict(), empty(plain).state_dict()
+    state, without = on_meta(spec).state_dict(), on_meta(plain).state_dict()
     shows = find_backbone(arch).shift.in_keys
     assert shift_in_keys(state) == (place if shows else "") and shift_in_keys(without) == ""
     assert not pool_in_keys(state) and not pool_in_keys(without)
@@ -82,7 +67,7 @@ def test_keys_show_the_place(arch, place):
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_head_is_known_by_its_keys(arch, dropout):
-    model = empty(spec_of(arch, dropout=dropout))
+    model = on_meta(spec_of(arch, dropout=dropout))
     name = "new_fc" if dropout else f"base_model.{find_backbone(arch).head}"
     assert head_keys(model.state_dict()) == [f"{name}.weight", f"{name}.bias"]
 

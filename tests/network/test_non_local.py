@@ -282,5 +282,5 @@ def test_nets_and_kinds_that_are_refused():
     make_non_local(net, 8)
     with pytest.raises(ValueError, match="already"):
         make_non_local(net, 8)
-    with pytest.raises(ValueError, match="no ResNet block"):
+    with pytest.raises(ValueError, match="is not a ResNet block"):
         out_channels(TemporalShift(nn.Conv2d(8, 8, 1), 8))

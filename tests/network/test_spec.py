@@ -8,6 +8,7 @@ from ops.common.errors import UserError
 from ops.models import TSN
 from ops.spec import ModelSpec
 from opts import parse_train
+from tests.helpers.networks import on_meta
 
 # One value for each option that is not its default.
 OTHER = dict(num_class=5, num_segments=3, modality="Flow", arch="resnet18", shift=True, shift_div=4, shift_place="block",
@@ -16,14 +17,9 @@ OTHER = dict(num_class=5, num_segments=3, modality="Flow", arch="resnet18", shif
              before_softmax=False)
 
 
-def empty(spec):
-    with torch.device("meta"):
-        return TSN.from_spec(spec)
-
-
 def test_a_model_keeps_the_spec_it_was_built_from():
     spec = ModelSpec(**{**OTHER, "before_softmax": True})
-    assert empty(spec).spec is spec
+    assert on_meta(spec).spec is spec
 
 
 def test_the_published_constructor_passes_every_option_on():
