@@ -27,7 +27,7 @@ READERS.update({f"inception_{name}": (f"inception_{name}_3x3_reduce", channels) 
 
 
 class AddOne(nn.Module):
-    """Keeps a copy of what it gives; later ReLUs work in place."""
+    """Keeps a copy of its output, because later ReLUs work in place."""
 
     def forward(self, x):
         self.given = (x + 1).clone()
@@ -63,7 +63,7 @@ def test_a_mask_shifts_where_it_has_a_1_and_nowhere_else():
         "conv2", "inception_4e", "inception_5b"]
 
 
-def test_a_shift_leaves_the_keys_as_they_are():
+def test_a_shift_does_not_change_the_keys():
     net = bninception(num_classes=4)
     keys = list(net.state_dict())
     assert len(net.install_shift("block", lambda channels: LoopShift())) == 11
@@ -91,7 +91,7 @@ def test_places_that_do_not_exist(place, message):
 @pytest.mark.parametrize("size, left", [((96, 64), (3, 2)), ((112, 32), (4, 1)), ((75, 97), (3, 3)),
                                         ((33, 17), (1, 1))])
 def test_takes_other_sizes(size, left):
-    """The classifier reads the mean over whatever is left of the image."""
+    """The classifier reads the mean over the remaining positions."""
     torch.manual_seed(0)
     net, images = bninception(num_classes=3).eval(), torch.rand(2, 3, *size)
     with torch.inference_mode():
@@ -100,7 +100,7 @@ def test_takes_other_sizes(size, left):
         assert torch.allclose(net(images), net.fc(features.mean((2, 3))), atol=1e-6)
 
 
-def test_halving_an_odd_side_looks_at_every_pixel_once_in_a_3x3_window():
+def test_halving_an_odd_side_pools_every_3x3_window():
     net = BNInception(2).eval()
     net.load_state_dict(fill(net.state_dict()))
     seen = {}
@@ -124,7 +124,7 @@ def test_trains_every_parameter_and_keeps_the_published_momentum():
     net(x).square().sum().backward()
     biases_before_norm = {f"{name[:-3]}.bias" for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     still = {name for name, p in net.named_parameters() if not p.grad.abs().max() > 1e-12}
-    assert still <= biases_before_norm  # the norm takes a bias away again, in training
+    assert still <= biases_before_norm  # in training, the norm removes a bias
     assert torch.allclose(net.conv1_7x7_s2_bn.running_mean, 0.9 * mean, atol=1e-6)
 
 

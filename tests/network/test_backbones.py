@@ -1,4 +1,4 @@
-"""Every row of BACKBONES: it shifts where it says, its keys show it, all of it learns, and programs know it by its name."""
+"""ops/backbones.py, row by row: where the network shifts, what its keys show, that all of it learns, and its name."""
 import pytest
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from tests.helpers.online import assert_close, stream_logits
 from tests.helpers.programs import make_somethingv2, run
 
 T = 3
-# One ResNet stands for all five.
+# One ResNet represents all five.
 ARCHS = ["resnet18", *(arch for arch, backbone in BACKBONES.items() if not backbone.stages)]
 PLACES = [(arch, place) for arch in ARCHS for place in ("blockres", "block") if (arch, place) != ("BNInception", "blockres")]
 
@@ -40,7 +40,7 @@ def test_a_row_describes_its_network(arch):
 
 
 @pytest.mark.parametrize("arch, place", PLACES)
-def test_the_shift_sits_in_front_of_the_layers_that_it_names(arch, place):
+def test_the_shift_is_in_front_of_the_listed_layers(arch, place):
     torch.manual_seed(0)
     spec = spec_of(arch, shift_place=place, input_size=64)
     shifting, plain = TSN.from_spec(spec).eval(), TSN.from_spec(spec.with_(shift=False)).eval()

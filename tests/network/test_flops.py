@@ -11,7 +11,7 @@ from tests.helpers.networks import on_meta
 
 
 def by_hand(model: nn.Module, *shape: int) -> int:
-    """Multiply-adds from each layer's output: for every value of it, as many as a kernel has values."""
+    """Multiply-adds from each layer's output: for each of its values, as many as a kernel has values."""
     total = 0
 
     def count(module, inputs, output):
@@ -77,7 +77,7 @@ def test_the_count_is_that_of_every_layer_by_hand(options):
     assert count_multiply_adds(model, shape) == by_hand(model, *shape)
 
 
-def test_the_model_stays_as_it_is():
+def test_counting_leaves_the_model_unchanged():
     model = TSN.from_spec(ModelSpec(7, 2, arch="resnet18", shift=True, dropout=0.5)).half()
     model.train()
     model.base_model.layer1.eval()

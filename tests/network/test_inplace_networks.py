@@ -1,4 +1,4 @@
-"""The in-place shift inside whole networks: the same outputs and gradients as the plain one, and less memory."""
+"""ops/temporal_shift.py in whole networks: in place, the same outputs and gradients as the plain shift with less memory."""
 import copy
 import gc
 
@@ -41,7 +41,7 @@ def twins():
 def remember_nothing(model):
     """Recompute every block in the backward pass (gradient checkpointing)."""
     net = model.base_model
-    if isinstance(net, BNInception):  # whose blocks are methods: each with the shift of its input
+    if isinstance(net, BNInception):  # its blocks are methods, each recomputed with the shift of its input
         own, shifts = net._block, dict(net.shift)
         net.shift.update({f"inception_{block.name}": nn.Identity() for block in BLOCKS})
         net._block = lambda block, x: recomputed(lambda x: own(block, shifts[f"inception_{block.name}"](x)))(x)
@@ -91,7 +91,7 @@ def test_a_shift_before_a_whole_block_compiles_into_one_graph_and_learns_the_sam
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
 def test_whole_networks_compile_into_one_graph_and_learn_the_same(arch, twins):
-    """In place or not, it is the compiler that decides which copies are made and kept."""
+    """In place or not, the compiler decides which copies are made and kept."""
     frames, results = noise(2, T * 3, 32, 32), []
     for model, compiled in zip(twins(arch, "blockres"), (False, True)):
         model.train()
@@ -104,7 +104,7 @@ def test_whole_networks_compile_into_one_graph_and_learn_the_same(arch, twins):
 
 
 class Alive(TorchDispatchMode):
-    """Knows every tensor made within it, and how many bytes of them are still in memory."""
+    """Counts the bytes of tensors that were made within it and are still in memory."""
 
     def __init__(self):
         super().__init__()
@@ -125,7 +125,7 @@ class Alive(TorchDispatchMode):
 
 
 def kept_for_backward(model, frames):
-    """Bytes alive behind a forward pass, and the sizes of the shifted inputs in bytes."""
+    """Bytes in memory after a forward pass, and the sizes of the shifted inputs in bytes."""
     sizes = []
     for module in shifts_of(model):
         module.register_forward_pre_hook(lambda module, args: sizes.append(args[0].nbytes))

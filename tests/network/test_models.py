@@ -1,4 +1,4 @@
-"""TSN against the published implementation's numbers, and what the constructor refuses."""
+"""ops/models.py: TSN against the published implementation's numbers, partial BN, and refused options."""
 import copy
 import logging
 
@@ -20,7 +20,7 @@ def make(**changes):
 
 
 def empty(**changes):
-    """The model in shapes alone: first random weights would take longer than what is tested."""
+    """The model in shapes alone: random weights would take longer than what is tested."""
     with torch.device("meta"):
         return make(**changes)
 
@@ -81,7 +81,7 @@ def test_optimizer_groups_are_the_published_ones(name, golden):
     assert found == golden("optim_policies")[name]
 
 
-def test_every_parameter_is_in_one_group():
+def test_every_parameter_is_in_exactly_one_group():
     model = empty(base_model="resnet18")
     listed = [id(p) for group in model.get_optim_policies() for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in model.parameters())
@@ -181,7 +181,7 @@ def test_two_processes_train_a_model_with_partial_bn(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in learnt)
 
 
-# ---- what the model tells ----------------------------------------------------------------------------------------
+# ---- attributes and refusals -----------------------------------------------------------------------------------
 
 def test_sizes_follow_the_input_size():
     assert (empty(base_model="resnet18").crop_size, empty(base_model="resnet18").scale_size) == (224, 256)
@@ -189,7 +189,7 @@ def test_sizes_follow_the_input_size():
     assert (model.crop_size, model.scale_size) == (64, 73)
 
 
-def test_shift_layers_tell_where_and_how_much():
+def test_shift_layers_lists_names_and_channels():
     rows = list(shift_layers(empty(base_model="resnet18")))
     assert rows[0] == ("base_model.layer1.0.conv1", 64, 8)
     assert len(rows) == 8
@@ -210,18 +210,18 @@ def test_shift_layers_tell_where_and_how_much():
     (dict(before_softmax=False, consensus_type="identity"), "avg consensus only"),
     (dict(shift_direction="backwards"), "choose bidirectional or unidirectional"),
 ])
-def test_refusals_say_what_is_allowed(changes, words):
+def test_refusals_list_what_is_allowed(changes, words):
     with pytest.raises(UserError, match=words.replace("(", r"\(").replace(")", r"\)")):
         make(**changes)
 
 
-def test_nothing_prints(capsys, monkeypatch):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # programs that ran before this test set one
+def test_building_a_model_prints_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # an earlier test may have run a program, which sets one
     make(base_model="resnet18", print_spec=True)
     assert capsys.readouterr() == ("", "")
 
 
-def test_batch_of_broken_clips_is_refused():
+def test_a_batch_of_incomplete_clips_is_refused():
     model = make(base_model="resnet18").eval()
     with pytest.raises(ValueError, match="do not divide into clips of 8"):
         model(torch.zeros(7, 3, 32, 32))

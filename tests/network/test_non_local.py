@@ -1,4 +1,4 @@
-"""ops/non_local.py: the three kinds of block against plain loops, the published ResNet-50, every other ResNet."""
+"""ops/non_local.py: the three kinds of block against plain loops, and their places in every ResNet."""
 import math
 
 import pytest
@@ -19,13 +19,13 @@ SHIFTS = [None, "block", "blockres"]
 
 
 def build(arch, **options):
-    """Shapes without memory or arithmetic."""
+    """A network in shapes alone, without memory or arithmetic."""
     with torch.device("meta"):
         return torchvision.models.get_model(arch, **options)
 
 
 def live_block(channels, kind):
-    """A block in eval mode whose last norm does not silence it."""
+    """A block in eval mode whose last norm is not zero."""
     torch.manual_seed(0)
     block = NonLocalBlock3D(channels, kind).eval()
     block.load_state_dict(fill(block.state_dict()))
@@ -138,7 +138,7 @@ def test_dot_product_sums_over_many_positions_in_float16():
     assert (out - expected).abs().max() <= 0.01 * expected.abs().max()
 
 
-def test_the_block_reports_an_unknown_kind():
+def test_an_unknown_kind_is_refused():
     with pytest.raises(UserError, match="non_local_type 'foo': choose embedded_gaussian or gaussian or dot_product"):
         NonLocalBlock3D(8, "foo")
 
@@ -147,7 +147,7 @@ def test_the_block_reports_an_unknown_kind():
 
 @pytest.mark.parametrize("arch", PLACES)
 @pytest.mark.parametrize("shift", SHIFTS)
-def test_no_block_is_lost_and_places_are_the_documented_ones(arch, shift):
+def test_every_block_stays_and_places_are_as_documented(arch, shift):
     net = build(arch)
     if shift:
         make_temporal_shift(net, 8, place=shift)
@@ -166,7 +166,7 @@ def test_no_block_is_lost_and_places_are_the_documented_ones(arch, shift):
 @pytest.mark.parametrize("arch, channels", [("resnet18", 256), ("resnet34", 256), ("resnet50", 1024),
                                             ("wide_resnet50_2", 1024), ("resnext50_32x4d", 1024)])
 @pytest.mark.parametrize("shift", SHIFTS)
-def test_channels_are_those_that_the_block_puts_out(arch, channels, shift):
+def test_channels_are_the_blocks_output_channels(arch, channels, shift):
     net = build(arch)
     if shift:
         make_temporal_shift(net, 8, place=shift)
@@ -183,7 +183,7 @@ def test_places_are_spread_and_never_two_in_a_row():
 
 
 @pytest.mark.parametrize("kind, shift", list(zip(NON_LOCAL_TYPES, SHIFTS)))
-def test_fresh_blocks_change_nothing(kind, shift):
+def test_new_blocks_change_nothing(kind, shift):
     torch.manual_seed(0)
     net = torchvision.models.resnet18(num_classes=5).eval()
     if shift:
@@ -205,7 +205,7 @@ def live_resnet18(n_segment):
     return net.eval()
 
 
-def test_frames_look_at_their_own_clip_only():
+def test_frames_attend_to_their_own_clip_only():
     net, frames = live_resnet18(4), clip(2, 4, 3, 32).reshape(8, 3, 32, 32)
     changed = frames.clone()
     changed[0] += 1
@@ -260,19 +260,19 @@ def test_the_norm_opens_first_and_then_everything_trains():
 
 # ---- refusals ------------------------------------------------------------------------------------------------
 
-def test_batch_of_broken_clips():
+def test_a_batch_of_incomplete_clips_is_refused():
     wrapper = NL3DWrapper(build("resnet18").layer2[0], 4)
     with pytest.raises(ValueError, match="7 frames do not divide into clips of 4"):
         wrapper(torch.zeros(7, 64, 8, 8, device="meta"))
 
 
 @pytest.mark.parametrize("n_segment", [0, [8, 8], [8, 4, 4, 0]])
-def test_segments_that_cannot_be(n_segment):
+def test_wrong_numbers_of_segments_are_refused(n_segment):
     with pytest.raises(ValueError, match="n_segment"):
         make_non_local(build("resnet18"), n_segment)
 
 
-def test_nets_and_kinds_that_are_refused():
+def test_other_networks_and_kinds_are_refused():
     with pytest.raises(UserError, match="works on ResNets, not on MobileNetV2"):
         make_non_local(build("mobilenet_v2"), 8)
     net = build("resnet18")

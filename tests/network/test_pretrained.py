@@ -20,7 +20,7 @@ FILES = {"resnet18": "resnet18-f37072fd.pth", "mobilenetv2": "mobilenet_v2-b0353
 
 @pytest.fixture(scope="module")
 def theirs():
-    """theirs[arch]: torchvision's network with deterministic weights; stands for the ImageNet ones."""
+    """theirs[arch]: torchvision's network with deterministic weights instead of the ImageNet ones."""
     nets = {}
     for arch, name in TORCHVISION.items():
         net = torchvision.models.get_model(name, weights=None)
@@ -76,7 +76,7 @@ def test_pretrain_from_a_file(arch, form, theirs, tmp_path):
     path = save({"epoch": 3, "state_dict": weights} if form == "wrapped" else weights, tmp_path / "my weights.pth")
     net = build_backbone(arch, str(path))
     last = find_backbone(arch).head
-    if form in ("without head", "other head"):  # the features are what counts
+    if form in ("without head", "other head"):  # only the features matter
         assert getattr(net, last).out_features == 1000
         setattr(net, last, nn.Identity())
         theirs_headless = torchvision.models.get_model(TORCHVISION[arch])
@@ -87,7 +87,7 @@ def test_pretrain_from_a_file(arch, form, theirs, tmp_path):
 
 
 @pytest.mark.parametrize("arch", TORCHVISION)
-def test_pretrain_from_a_file_in_our_own_names(arch, theirs, tmp_path):
+def test_pretrain_from_a_file_under_our_own_names(arch, theirs, tmp_path):
     ours = build_backbone(arch, "none")
     path = save(fill(ours.state_dict()), tmp_path / "ours.pth")
     net = build_backbone(arch, str(path))
@@ -103,7 +103,7 @@ def test_imagenet_from_the_torch_hub_cache(arch, theirs, hub):
                           atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_imagenet_weights_arrive_behind_the_shift(theirs, hub):
+def test_imagenet_weights_are_loaded_behind_the_shift(theirs, hub):
     save(theirs["resnet18"].state_dict(), hub / FILES["resnet18"])
     model = TSN(5, 4, "RGB", base_model="resnet18", is_shift=True, print_spec=False)
     weights = theirs["resnet18"].state_dict()
@@ -112,7 +112,7 @@ def test_imagenet_weights_arrive_behind_the_shift(theirs, hub):
     assert model.new_fc.weight.shape == (5, 512) and float(model.new_fc.weight.detach().std()) < 0.0012
 
 
-def test_imagenet_is_fetched_once(theirs, hub, monkeypatch):
+def test_imagenet_weights_are_downloaded_once(theirs, hub, monkeypatch):
     asked = []
 
     def download(url, destination, *args, **options):
@@ -126,7 +126,7 @@ def test_imagenet_is_fetched_once(theirs, hub, monkeypatch):
 
 
 @pytest.mark.parametrize("arch", TORCHVISION)
-def test_offline_is_one_line_that_says_which_file_goes_where(arch, hub):
+def test_offline_the_error_names_the_file_and_its_place(arch, hub):
     message = refusal(arch, "imagenet")
     for words in (f"https://download.pytorch.org/models/{FILES[arch]}", str(hub / FILES[arch]), "no route to host",
                   "pretrain PATH", "pretrain none"):
@@ -136,7 +136,7 @@ def test_offline_is_one_line_that_says_which_file_goes_where(arch, hub):
 
 @pytest.mark.parametrize("error", [ConnectionResetError("reset"), TimeoutError("timed out"), OSError(28, "disk full"),
                                    urllib.error.HTTPError("url", 404, "Not Found", None, None)], ids=repr)
-def test_other_troubles_of_a_download(error, hub, monkeypatch):
+def test_other_download_errors(error, hub, monkeypatch):
     def fail(*args, **options):
         raise error
 
@@ -144,12 +144,12 @@ def test_other_troubles_of_a_download(error, hub, monkeypatch):
     assert str(hub / FILES["resnet18"]) in refusal("resnet18", "imagenet")
 
 
-def test_a_cache_that_cannot_be_made(hub, tmp_path):
+def test_a_cache_directory_that_cannot_be_created(hub, tmp_path):
     (tmp_path / "torch home").write_text("a file where the directory should be")
     assert "cannot download" in refusal("resnet18", "imagenet")
 
 
-def test_every_backbone_knows_its_file(hub):
+def test_every_backbone_has_a_weight_file(hub):
     for arch in BACKBONES:
         path = hub / find_backbone(arch).weights_url.rsplit("/", 1)[-1]
         save({}, path)
@@ -194,7 +194,7 @@ def test_mobilenet_misfit_names_keys_and_shapes(theirs, tmp_path):
     assert "features.0.0.weight" in message and "(16, 3, 3, 3)" in message and "(32, 3, 3, 3)" in message
 
 
-def test_mobilenet_misfit_in_our_own_names(tmp_path):
+def test_mobilenet_misfit_under_our_own_names(tmp_path):
     weights = build_backbone("mobilenetv2", "none").state_dict()
     weights["features.0.0.weight"] = torch.zeros(16, 3, 3, 3)
     message = refusal("mobilenetv2", save(weights, tmp_path / "ours.pth"))
@@ -203,7 +203,7 @@ def test_mobilenet_misfit_in_our_own_names(tmp_path):
 
 @pytest.mark.parametrize("content, words", [
     (b"just a text\n", "checkpoint"), (b"", "not a readable checkpoint"), (None, "no such checkpoint")])
-def test_pretrain_files_that_are_none(content, words, tmp_path):
+def test_files_that_are_not_checkpoints(content, words, tmp_path):
     path = tmp_path / "weights.pth"
     if content is not None:
         path.write_bytes(content)
@@ -213,7 +213,7 @@ def test_pretrain_files_that_are_none(content, words, tmp_path):
 
 # ---- BNInception ----------------------------------------------------------------------------------------------
 
-def test_bninception_reads_the_public_files_form(tmp_path):
+def test_bninception_reads_the_public_file(tmp_path):
     """There the classifier is called last_linear and the norms' values have shape (1, C)."""
     wanted = fill(find_backbone("BNInception").build().state_dict())
     public = {key.replace("fc.", "last_linear."): value[None] if "_bn." in key and value.dim() else value
@@ -227,7 +227,7 @@ def test_bninception_reads_the_public_files_form(tmp_path):
 
 @pytest.mark.parametrize("arch, first", [("resnet18", "conv1"), ("mobilenetv2", "features.0.0"),
                                          ("BNInception", "conv1_7x7_s2"), ("regnety400mf", "stem.0")])
-def test_the_first_layer_reads_more_channels_with_the_mean_kernel(arch, first):
+def test_the_first_layer_is_widened_with_the_mean_kernel(arch, first):
     net = build_backbone(arch, "none")
     before = net.get_submodule(first)
     assert sum(isinstance(module, nn.Conv2d) and module is before for module in net.modules()) == 1

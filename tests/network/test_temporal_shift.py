@@ -1,4 +1,4 @@
-"""The shift against a loop over frames and channels; its gradient, and its module. Networks: test_inplace_networks.py."""
+"""ops/temporal_shift.py: the shift, its gradient and its module against loops; whole networks: test_inplace_networks.py."""
 import copy
 
 import pytest
@@ -25,7 +25,7 @@ TWO_WAYS, ONE_WAY = "bidirectional", "unidirectional"
 
 
 def naive_shift(x, n_segment, fold_div, direction=TWO_WAYS):
-    """The contract's sentence, value by value: frame i's channel c comes from frame i + offset of the same clip."""
+    """Value by value: frame i's channel c comes from frame i + offset of the same clip."""
     fold = x.shape[1] // fold_div
     rows = []
     for i in range(x.shape[0]):
@@ -67,7 +67,7 @@ def test_shift_and_its_gradient_equal_a_loop(case):
     assert out.is_contiguous(memory_format=memory)
     weights = noise(*x.shape, seed=1)
     (out * weights).sum().backward()
-    ((wanted * weights).sum() + 0 * theirs.sum()).backward()  # of a single frame the loop may keep nothing
+    ((wanted * weights).sum() + 0 * theirs.sum()).backward()  # for a single frame, the loop may leave no gradient
     assert torch.equal(ours.grad, theirs.grad)
 
 
@@ -221,7 +221,7 @@ def test_moves_that_do_not_fit(channels, div, direction, words):
 
 @pytest.mark.parametrize("frames, n_segment", [(7, 3), (2, 3), (6, 0), (6, -2)])
 @pytest.mark.parametrize("inplace", [False, True])
-def test_frames_that_are_no_whole_clips(frames, n_segment, inplace):
+def test_frames_that_are_not_whole_clips(frames, n_segment, inplace):
     with pytest.raises(ValueError, match=f"{frames} frames do not divide into clips of {n_segment}"):
         TemporalShift.shift(torch.zeros(frames, 8, 1, 1), n_segment, 4, inplace=inplace)
 
@@ -283,7 +283,7 @@ def test_in_place_module_within_gradient_checkpointing(reentrant):
 
 
 @pytest.mark.parametrize("direction", [TWO_WAYS, ONE_WAY])
-def test_a_shift_alone_works_in_its_inputs_memory(direction):
+def test_a_standalone_shift_works_in_its_inputs_memory(direction):
     x = noise(6, 8, 5, 5)
     plain, inplace = (StandaloneShift(8, 3, 4, inplace, direction) for inplace in (False, True))
     same(gradients(inplace, x), gradients(plain, x))
@@ -296,7 +296,7 @@ def test_a_shift_alone_works_in_its_inputs_memory(direction):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_a_shift_alone_within_gradient_checkpointing_shifts_once(reentrant):
+def test_a_standalone_shift_within_gradient_checkpointing_shifts_once(reentrant):
     """In place, the second forward pass would start from what the first one shifted."""
     torch.manual_seed(0)
     conv, x = nn.Conv2d(8, 4, 3), noise(6, 8, 5, 5)
