@@ -21,6 +21,16 @@ def golden():
     return lambda name: json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """torch computes in one thread: small tensors gain nothing from more, and on a busy machine wait for them."""
+    import torch  # not at the top: tests without networks do not need it
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def cache(tmp_path_factory, monkeypatch):
     """An empty cache directory instead of the user's, and no frame index in memory."""

@@ -2,18 +2,15 @@
 import json
 
 import pytest
-import torch
 
 from tests.helpers.programs import run
 from tests.helpers.streaming import assert_no_capture_left, make_weights
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def no_capture_left(one_thread):
+    """No test leaves a thread that still reads a video."""
     yield
-    torch.set_num_threads(before)
     assert_no_capture_left()
 
 

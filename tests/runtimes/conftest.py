@@ -1,6 +1,5 @@
 """The models, exported steps and runtimes that these tests share."""
 import pytest
-import torch
 
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.registry import open_exported, open_runtime
@@ -11,11 +10,8 @@ ARCHS = ("mobilenetv2", "resnet18")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def in_one_thread(one_thread):
+    """Every test of the runtimes computes in one thread."""
 
 
 @pytest.fixture(scope="session")

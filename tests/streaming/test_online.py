@@ -17,14 +17,7 @@ from ops.training.state import TrainState
 from tests.helpers.golden_model import clip
 from tests.helpers.online import assert_equal_logits, make_model, stream_logits
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from more, and on a busy machine wait for them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @torch.no_grad()

@@ -39,14 +39,11 @@ VIDEOS = {"clip a": (9, 0), "b": (4, 1), "c": (12, 2), "d": (1, 1), "e": (9, 2)}
 
 
 @pytest.fixture(scope="module")
-def online():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def online(one_thread):
     model = TSN.from_spec(ModelSpec(3, 4, arch="mobilenetv2", shift=True, shift_direction="unidirectional",
                                     input_size=32))
     model.load_state_dict(fill(model.state_dict()))
-    yield OnlineTSM(model)
-    torch.set_num_threads(threads)
+    return OnlineTSM(model)
 
 
 @pytest.fixture(scope="module")

@@ -119,14 +119,11 @@ def test_jester_has_27_classes_and_the_demo_refuses_five():
 # ---- with a network -------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
-def online():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def online(one_thread):
     model = TSN.from_spec(ModelSpec(6, 4, arch="mobilenetv2", shift=True, shift_direction="unidirectional",
                                     input_size=64))
     model.load_state_dict(fill(model.state_dict()))
-    yield OnlineTSM(model)
-    torch.set_num_threads(threads)
+    return OnlineTSM(model)
 
 
 def pixels(t, streams=1, seed=0):

@@ -21,16 +21,9 @@ from ops.weights import load_weights
 from tests.helpers.golden_model import clip, fill
 from tests.helpers.programs import assert_refused, make_frames, make_somethingv2, run, write_list
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["left", "right", "up"]
 PUBLISHED = "TSM_jester_RGB_mobilenetv2_shift8_blockres_avg_segment8_e50.pth.tar"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def one_way(arch="mobilenetv2", **options):

@@ -10,7 +10,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from ops.prepare.gestures.make import FPS
@@ -23,13 +22,7 @@ from tools import quickstart
 from tools.showcase import steps as steps_module
 from tools.showcase.steps import Steps
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---- directories ----------------------------------------------------------------------------------------------
