@@ -1,4 +1,4 @@
-"""ModelSpec: every option that shapes a network, as a command line asks for it and a checkpoint carries it."""
+"""ModelSpec: every option that shapes a network, from the command line to the checkpoint."""
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Mapping, Optional
 
@@ -10,23 +10,22 @@ from ops.temporal_shift import DIRECTIONS
 
 MODALITIES = ("RGB", "Flow", "RGBDiff")
 
-# Omitted from a checkpoint at its default, so that earlier versions of this code, which refuse what they do not know,
-# read the checkpoint too. Every option added from now on is marked so.
+# Marks an option that a checkpoint omits at its default: earlier versions of this code refuse unknown options, and can
+# then read the checkpoint too. Mark every new option.
 _NEWER: Mapping[str, Any] = {"newer": True}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network described by its options; `ops.models.TSN.from_spec` builds it.
+    """The options of a network; `ops.models.TSN.from_spec` builds it, and checks them (`check`).
 
     num_class: classes. num_segments: T, frames per clip. modality: of MODALITIES. arch: of `ops.backbones.BACKBONES`.
     shift, shift_div, shift_direction: see `ops.temporal_shift`. shift_place: "" for the backbone's default (`place`).
     consensus_type: see `ops.basic_ops`. dropout: in front of the classifier; 0 leaves the classifier in the backbone.
-    img_feature_dim: kept because checkpoints carry it; no layer depends on it. temporal_pool: halve T in front of
-    layer2. non_local, non_local_type: see `ops.non_local`. input_size: height and width of the crops, pixels.
-    new_length: images per segment; None for 1 (RGB) or 5 (`segment_length`). before_softmax: False puts a softmax
-    before the consensus.
-    A spec may hold what a file claims: `check`, which TSN calls, refuses options that do not work together.
+    img_feature_dim: no layer depends on it, but published command lines and checkpoints have it. temporal_pool: halve T
+    in front of layer2. non_local, non_local_type: see `ops.non_local`. input_size: height and width of the crops, pixels.
+    new_length: see `segment_length`; None for the published 1 (RGB) or 5. before_softmax: False puts a softmax in front of
+    the consensus.
     """
     num_class: int
     num_segments: int
@@ -48,18 +47,21 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelSpec":
-        """From a checkpoint's `settings`; unknown entries (of newer versions) are refused."""
-        known = {field.name for field in fields(cls)}
+        """From a checkpoint's `settings`. UserError for entries that are missing, unknown or of the wrong type."""
+        known = {field.name: (int, float) if field.type is float else field.type for field in fields(cls)}
         if not isinstance(values, Mapping) or not {"num_class", "num_segments"} <= set(values):
             raise UserError("the checkpoint's settings are incomplete: they must hold at least num_class and num_segments")
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise UserError(f"the checkpoint was written by a newer version: unknown settings {', '.join(unknown)}")
+        for name, value in values.items():
+            if not isinstance(value, known[name]):  # type: ignore[arg-type]
+                raise UserError(f"the checkpoint is damaged: its setting {name} is {str(value)[:40]!r}")
         return cls(**values)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], **known: Any) -> "ModelSpec":
-        """From a program's options of the same names, `known` before `options`; None stands for the default."""
+        """From a program's options of the same names; `known` wins over `options`, and None means the default."""
         given = {**options, **known}
         return cls(**{field.name: given[field.name] for field in fields(cls) if given.get(field.name) is not None})
 
@@ -72,11 +74,11 @@ class ModelSpec:
         """A copy with those of `changes` that are not None."""
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
-    # ---- what follows from the options --------------------------------------------------------------------
+    # ---- derived values -----------------------------------------------------------------------------------
 
     @property
     def place(self) -> str:
-        """The shift place: the backbone's default unless `shift_place` names one."""
+        """`shift_place`, or the backbone's default place."""
         return self.shift_place or find_backbone(self.arch).shift.default
 
     @property
@@ -92,8 +94,10 @@ class ModelSpec:
     # ---- checking -----------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """UserError for an option, or a pair of them, that cannot work. What only the layers know (whether a fold
-        fits their channels) is checked when they are built."""
+        """UserError for an option that is out of range, or two that do not work together.
+
+        Whether `shift_div` fits the channels of a layer is checked when that layer is built.
+        """
         backbone = find_backbone(self.arch)
         if self.num_class < 1:
             raise UserError(f"{self.num_class} classes: a model needs at least one")
@@ -101,7 +105,7 @@ class ModelSpec:
         self._at_least("input_size", 32, "pixels (published: 224)")
         if self.new_length is not None:
             self._at_least("new_length", 1, "images per segment")
-        if self.modality not in MODALITIES:  # without its option's name: main.py takes it by position
+        if self.modality not in MODALITIES:  # not as an option: main.py takes it by position
             raise UserError(f"modality {self.modality!r}: choose {' or '.join(MODALITIES)}")
         if self.consensus_type != "rnn":  # published behaviour: see ConsensusModule
             self._one_of("consensus_type", CONSENSUS_TYPES)

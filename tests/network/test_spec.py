@@ -41,6 +41,13 @@ def test_dict_and_back():
     assert ModelSpec(5, 8).to_dict().keys() == OTHER.keys() - {"new_length", "before_softmax"}, "earlier versions read it"
 
 
+@pytest.mark.parametrize("damage", [dict(num_class="5"), dict(shift="yes"), dict(dropout=None), dict(arch=18)])
+def test_entries_of_the_wrong_type_are_refused(damage):
+    with pytest.raises(UserError, match=f"the checkpoint is damaged: its setting {next(iter(damage))} is "):
+        ModelSpec.from_dict({**ModelSpec(5, 8).to_dict(), **damage})
+    assert ModelSpec.from_dict({**ModelSpec(5, 8).to_dict(), "dropout": 0}).dropout == 0
+
+
 def test_options_of_a_command_line():
     args = parse_train(["something", "RGB", "--arch", "resnet18", "--shift", "--num_segments", "4"])
     spec = ModelSpec.from_options(vars(args), num_class=3)
