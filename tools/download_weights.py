@@ -3,8 +3,8 @@
     python tools/download_weights.py --list
     python tools/download_weights.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50
 
-Started again after an interruption, it goes on where it stopped. A file that is there already is only checked: its
-SHA-256 is recorded the first time and compared from then on. A file got otherwise may be put into the directory by hand.
+An interrupted download is resumed by the next run. A file that exists already is only checked: its SHA-256 is recorded
+the first time and compared from then on. A copy from elsewhere may be put into the directory by hand.
 """
 import json
 import sys
@@ -34,14 +34,15 @@ def main() -> None:
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", metavar="NAME", help="a released file, with or without its extension")
-    parser.add_argument("--list", action="store_true", help="the released models with their published accuracies")
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument("--list", action="store_true", help="list the released models with their published accuracies")
+    parser.add_argument("--json", action="store_true", help="with --list: print JSON")
     parser.add_argument("--url", metavar="ADDRESS",
-                        help="where the files lie, without a name (default: $TSM_MODELS_URL, else the publisher's)")
+                        help="directory of the files on a mirror (default: $TSM_MODELS_URL, else the publisher's)")
     return parser
 
 
 def describe(row: ZooModel, url: str | None) -> dict[str, Any]:
+    """A model as plain values."""
     path = cached_file(row.name)
     return {"name": row.name, "dataset": row.dataset, "model": row.model, "segments": row.segments,
             "published": [{"protocol": score.protocol, "flags": "--{} {}".format(*score.option), "top1": score.top1,

@@ -1,4 +1,4 @@
-"""tools/download_weights.py and the model zoo: against a local server that resumes, breaks off, lies and refuses."""
+"""The model zoo and tools/download_weights.py, against a local server that resumes, breaks off, misleads or refuses."""
 import hashlib
 import io
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ops.checkpoints import model_zoo as released
+from ops.checkpoints import download
 from ops.checkpoints.model_zoo import BASE_URL, MODEL_ZOO, ONLINE_JESTER, cached_file, fetch
 from ops.common.errors import UserError
 from ops.common.files import cache_directory
@@ -27,8 +27,11 @@ def checkpoint(seed: int = 0) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` at /models/<NAME>. ranges: honours Range. cuts: answers that break off after half of what
-    they owe; None: all. extra: bytes promised and not sent. status: of every answer, 0: the right one."""
+    """Serves `content` at /models/<NAME>.
+
+    ranges: whether it honors Range. cuts: how many answers break off after half of their bytes. extra: bytes announced
+    but not sent. status: of every answer; 0: the right one.
+    """
     daemon_threads = True
 
     def __init__(self) -> None:
@@ -95,14 +98,14 @@ def test_the_program_downloads_prints_the_path_and_records_the_hash(server, monk
 
 
 def test_a_file_that_is_there_is_not_downloaded_again(server, monkeypatch):
-    monkeypatch.setenv("TSM_MODELS_URL", server.url + "/")  # the environment names a mirror, too
+    monkeypatch.setenv("TSM_MODELS_URL", server.url + "/")  # the environment may name a mirror
     fetch(NAME)
     server.status = 500
     assert fetch(NAME) == cached_file(NAME)
     assert server.asked == [""]
 
 
-def test_a_cut_connection_is_taken_up_where_it_ended(server):
+def test_a_cut_connection_is_resumed(server):
     server.cuts = 2
     fetch(NAME, server.url)
     size = len(server.content)
@@ -111,9 +114,9 @@ def test_a_cut_connection_is_taken_up_where_it_ended(server):
     assert cached_file(NAME).read_bytes() == server.content
 
 
-def test_an_interrupted_run_is_taken_up_by_the_next(server):
-    server.cuts = released.ATTEMPTS
-    with pytest.raises(UserError, match=f"ended after [0-9]+ of {len(server.content)} bytes; run again to go on"):
+def test_an_interrupted_run_is_resumed_by_the_next(server):
+    server.cuts = download.ATTEMPTS
+    with pytest.raises(UserError, match=f"ended after [0-9]+ of {len(server.content)} bytes; run again to continue"):
         fetch(NAME, server.url)
     kept = cache_directory() / f"{NAME}.part"
     assert files() == [kept.name] and server.content.startswith(kept.read_bytes())
@@ -136,20 +139,20 @@ def test_a_part_that_is_already_complete_is_finished(server):
     assert server.asked == [f"bytes={len(server.content)}-"] and files() == [NAME, f"{NAME}.json"]
 
 
-def test_a_part_longer_than_the_file_is_thrown_away(server):
+def test_a_part_longer_than_the_file_is_discarded(server):
     cache_directory().mkdir(parents=True)
     (cache_directory() / f"{NAME}.part").write_bytes(server.content + b"more")
     fetch(NAME, server.url)
     assert cached_file(NAME).read_bytes() == server.content
 
 
-def test_a_length_promised_too_long_is_settled_by_the_range(server):
+def test_a_length_that_is_too_long_is_corrected_by_the_range(server):
     server.extra = 1000
     fetch(NAME, server.url)
     assert cached_file(NAME).read_bytes() == server.content
 
 
-def test_a_length_promised_too_long_without_ranges_is_refused(server):
+def test_a_length_that_is_too_long_without_ranges_is_refused(server):
     server.extra, server.ranges = 1000, False
     with pytest.raises(UserError, match=f"ended after {len(server.content)} of {len(server.content) + 1000} bytes"):
         fetch(NAME, server.url)
@@ -157,21 +160,21 @@ def test_a_length_promised_too_long_without_ranges_is_refused(server):
 
 
 @pytest.mark.parametrize("content", [b"<html>we have moved</html>", checkpoint()[:50_000]])
-def test_what_is_no_checkpoint_is_not_kept(server, content):
-    server.content = content  # a page, or a length promised too short
-    with pytest.raises(UserError, match="what came is not a checkpoint"):
+def test_a_download_that_is_not_a_checkpoint_is_not_kept(server, content):
+    server.content = content  # a page, or a file that is cut short
+    with pytest.raises(UserError, match="the downloaded file is not a checkpoint"):
         fetch(NAME, server.url)
     assert files() == []
 
 
-def test_404_is_one_line_that_says_where_the_file_may_be_put(server, monkeypatch, capfd):
+def test_404_is_one_line_with_the_path_for_a_copy(server, monkeypatch, capfd):
     server.status = 404
     done = run(monkeypatch, capfd, "tools.download_weights", NAME, "--url", server.url)
     assert_refused(done, "404", f"{server.url}/{NAME}", str(cached_file(NAME)))
     assert files() == [] and len(done.err.strip().splitlines()) == 1
 
 
-def test_offline_is_one_line_that_says_where_the_file_may_be_put(server, monkeypatch, capfd):
+def test_offline_is_one_line_with_the_path_for_a_copy(server, monkeypatch, capfd):
     server.shutdown()
     server.server_close()
     done = run(monkeypatch, capfd, "tools.download_weights", NAME, "--url", server.url)
@@ -197,7 +200,7 @@ def test_a_file_put_there_by_hand_must_be_a_checkpoint(server):
     assert files() == [NAME]
 
 
-def test_a_damaged_record_is_an_error_and_no_excuse(server):
+def test_a_damaged_record_is_an_error(server):
     fetch(NAME, server.url)
     (cache_directory() / f"{NAME}.json").write_text("{")
     with pytest.raises(UserError, match="damaged: delete it"):
@@ -231,7 +234,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(server, monkeypatch, tmp_pat
         fetch(NAME, server.url)
 
 
-def test_list_names_every_model_with_what_was_published(server, monkeypatch, capfd):
+def test_list_names_every_model_with_its_published_accuracies(server, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "tools.download_weights", "--list", "--json")
     rows = {row["name"]: row for row in json.loads(done.out)}
     assert len(rows) == len(MODEL_ZOO) == 14 and all(row["url"] == f"{BASE_URL}/{name}" for name, row in rows.items())
@@ -244,7 +247,7 @@ def test_list_names_every_model_with_what_was_published(server, monkeypatch, cap
     assert all(name in words for name in rows) and "45.6% (1 clip, center crop; " in words
 
 
-def test_the_cache_is_in_the_home_unless_named(monkeypatch):
+def test_the_cache_is_in_the_home_directory_unless_named(monkeypatch):
     monkeypatch.setenv("TSM_CACHE", "~/weights")
     assert cache_directory() == Path.home() / "weights"
     monkeypatch.delenv("TSM_CACHE")
