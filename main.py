@@ -132,7 +132,7 @@ def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) 
 
 def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, weights_only: bool) -> None:
     """Continue from a checkpoint: weights, optimizer, epoch, best accuracy; or only the weights, for evaluation."""
-    checkpoint.check_same_settings(found, model.spec)
+    checkpoint.check_same_spec(found, model.spec)
     if weights_only:
         load_weights(model, found.weights, f"--resume {found.path}")
         return

@@ -155,7 +155,7 @@ def check_no_contradiction(found: Checkpoint, given: Mapping[str, Any]) -> None:
     _check_equal(found, _comparable(found.spec), _comparable(found.spec.with_(**given)), set(given))
 
 
-def check_same_settings(found: Checkpoint, wanted: ModelSpec) -> None:
+def check_same_spec(found: Checkpoint, wanted: ModelSpec) -> None:
     """UserError that names the options in which a checkpoint's model differs from the one asked for."""
     if found.known_spec is None:
         return  # the weights' keys and shapes decide

@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional
 import torch
 from torch import Tensor
 
-from ops.backbones import BACKBONES, HEADS
+from ops.backbones import BACKBONES, HEADS, find_backbone
 from ops.common.errors import UserError
 from ops.weights import head_keys, pool_in_keys, shift_in_keys
 
@@ -130,7 +130,7 @@ def read_tensors(weights: Mapping[str, Tensor], kind: str, arch: str) -> dict[st
         options["non_local_type"] = "gaussian"
     if "new_fc.weight" not in weights:
         options["dropout"] = 0.0
-    if BACKBONES[arch].shift.in_keys:
+    if find_backbone(arch).shift.in_keys:
         place = shift_in_keys(weights)
         options |= {"shift": True, "shift_place": place} if place else {"shift": False}
     return options
