@@ -11,7 +11,6 @@ from ops.spec import ModelSpec
 from ops.weights import load_weights
 from tests.helpers.weight_files import RELEASED, SPEC, assert_equal_weights, make_filled, refusal, save, save_described
 
-
 # ---- the sources of a description -----------------------------------------------------------------------------
 
 def test_a_released_file_is_described_by_its_name(weights, tmp_path):
