@@ -11,6 +11,9 @@ from ops.spec import ModelSpec
 from ops.weights import load_weights
 from tests.helpers.weight_files import RELEASED, SPEC, assert_equal_weights, make_filled, refusal, save, save_described
 
+NAMELESS = "some name.pth"  # a file name that describes nothing
+
+
 # ---- the sources of a description -----------------------------------------------------------------------------
 
 def test_a_released_file_is_described_by_its_name(weights, tmp_path):
@@ -64,7 +67,7 @@ def test_the_released_online_model_is_known_by_its_keys(golden, tmp_path):
 
 
 def test_a_nameless_file_is_described_by_its_keys_and_options(weights, tmp_path, caplog):
-    path = save(weights, tmp_path / "some name.pth")
+    path = save(weights, tmp_path / NAMELESS)
     assert load_checkpoint(path).known_spec is None
     assert "does not say what model it is" in refusal(lambda: load_checkpoint(path).spec)
     found = load_checkpoint(path, arch="mobilenetv2", shift_div=4, num_segments=2)
@@ -74,7 +77,7 @@ def test_a_nameless_file_is_described_by_its_keys_and_options(weights, tmp_path,
 
 
 def test_keys_without_a_trace_of_the_shift_leave_it_to_the_options(weights, tmp_path, caplog):
-    path = save({key.replace(".net.", "."): value for key, value in weights.items()}, tmp_path / "some name.pth")
+    path = save({key.replace(".net.", "."): value for key, value in weights.items()}, tmp_path / NAMELESS)
     assert not load_checkpoint(path, arch="mobilenetv2").spec.shift
     assert "nothing says whether it shifts" in caplog.text
     caplog.clear()
@@ -96,7 +99,7 @@ def test_no_classifier(tmp_path):
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones(weights, tmp_path):
-    path = save(weights, tmp_path / "some name.pth")
+    path = save(weights, tmp_path / NAMELESS)
     assert "resnet18" in refusal(lambda: load_checkpoint(path, arch="resnet19"))
 
 
