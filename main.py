@@ -46,7 +46,8 @@ def main() -> None:
                            val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
                            needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
     spec = ModelSpec.from_options(vars(args), num_class=data.num_class)
-    name = store_name(spec, data.name, args.epochs, args.pretrain, args.lr_type, args.dense_sample, args.suffix)
+    name = store_name(spec, data.name, args.epochs, pretrain=args.pretrain, lr_type=args.lr_type,
+                      dense_sample=args.dense_sample, suffix=args.suffix)
     for file in () if args.evaluate else (LAST, BEST):
         check_not_an_input(Path(args.root_model) / name / file, [args.tune_from, args.pretrain])
     seed_everything(args.seed)
@@ -104,7 +105,7 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
     model = TSN.from_spec(spec, pretrain="none" if replaced else args.pretrain, partial_bn=not args.no_partialbn,
                           fc_lr5=True, inplace=args.inplace, print_spec=True)
     if args.tune_from:
-        kept = tune_from(model, Path(args.tune_from), data.name, data.class_names)
+        kept = tune_from(model, Path(args.tune_from), dataset=data.name, class_names=data.class_names)
         if args.evaluate and not kept:
             raise UserError(f"--evaluate: the classifier of {args.tune_from} was trained for other classes than"
                             f" {data.name}'s, and a new one is untrained: train first, without --evaluate")

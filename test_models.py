@@ -68,7 +68,7 @@ def main() -> None:
     log_protocol(args.protocol, members)
     scores = combine([run(member, args) for member in members], [member.coeff for member in members])
     names = members[0].class_names
-    write_report(scores, directory, names, {
+    write_report(scores, directory, names=names, extra={
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
         "segments": [m.runtime.spec.num_segments for m in members], "views": args.protocol.views})
     if args.csv_file:
@@ -121,7 +121,7 @@ def stream(member: Member, args: argparse.Namespace, device: torch.device, direc
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
     result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
                           workers=args.workers)
-    write_report(result.scores, directory, member.class_names, {
+    write_report(result.scores, directory, names=member.class_names, extra={
         "dataset": args.dataset, "weights": [str(member.found.path)], "online_stride": stride,
         "online_top1": result.top1.tolist()})
     write_online_report(result, directory)

@@ -62,11 +62,10 @@ class Checkpoint:
         if self.known_spec is not None:
             return self.known_spec
         if self.kind == IMAGE:
-            raise UserError(f"{self.path} does not say what model it is, and its keys are not a video model's"
-                            " (base_model..., new_fc...): weights of an image network are for pretrain", "pretrain")
-        raise UserError(f"{self.path} does not say what model it is: neither metadata nor a published name"
-                        f" ({NAME_FORM}) describes it: rename it in that form, or give arch and, for TSM, shift,"
-                        " shift_div, shift_place and shift_direction",
+            raise UserError(f"{self.path}: unknown model: its keys are not a video model's (base_model..., new_fc...);"
+                            " weights of an image network are for pretrain", "pretrain")
+        raise UserError(f"{self.path}: unknown model: it has neither metadata nor a published name ({NAME_FORM}): rename it"
+                        " in that form, or give arch and, for TSM, shift, shift_div, shift_place and shift_direction",
                         "arch", "shift", "shift_div", "shift_place", "shift_direction")
 
     def build(self) -> TSN:
@@ -117,7 +116,7 @@ def _by_released_online_names(opened: Checkpoint, weights: Mapping[str, Tensor])
     """The released online MobileNetV2. With Jester's number of classes it is taken for the released Jester model."""
     if not has_released_online_names(weights):
         return None
-    log.info("%s carries no metadata: taken for the released form, MobileNetV2 with 1/%d of the channels from the"
+    log.info("%s has no metadata: assumed to be in the released form, MobileNetV2 with 1/%d of the channels from the"
              " past; 27 classes are Jester's", opened.path, RELEASED_ONLINE_DIV)
     spec = ModelSpec(count_classes(weights, opened.path), DEFAULT_SEGMENTS, arch="mobilenetv2", shift=True,
                      shift_div=RELEASED_ONLINE_DIV, shift_place="blockres", shift_direction="unidirectional")
@@ -143,7 +142,7 @@ def _by_keys(opened: Checkpoint, given: Mapping[str, Any]) -> Optional[Checkpoin
     shown = {"num_class": count_classes(opened.weights, opened.path), "num_segments": DEFAULT_SEGMENTS,
              "arch": given["arch"], **read_tensors(opened.weights, CLIP, given["arch"])}
     if not shown.get("shift") and "shift" not in given:
-        log.warning("warning: %s: nothing says whether it shifts, so it is built without a shift: give shift if it is a"
+        log.warning("warning: %s: nothing shows whether it shifts, so it is built without a shift: give shift if it is a"
                     " TSM, no-shift if it is not", opened.path)
     return replace(opened, source=KEYS, known_spec=ModelSpec(**shown))
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def same_classes(found: Checkpoint, dataset: str, class_names: Optional[list[str]]) -> bool:
-    """Whether a checkpoint's classes are the data set's: by their names, or where they are unknown, its name."""
+    """Whether a checkpoint's classes are the data set's: by their names, or where those are unknown, by the data set's."""
     if found.class_names and class_names:
         return found.class_names == class_names
     return found.dataset in (None, dataset)
@@ -35,7 +35,7 @@ def check_same_classes(found: Checkpoint, data: DatasetPaths) -> None:
                         f" {found.dataset}")
 
 
-def tune_from(model: TSN, path: Path, dataset: str, class_names: Optional[list[str]]) -> bool:
+def tune_from(model: TSN, path: Path, *, dataset: str, class_names: Optional[list[str]]) -> bool:
     """Load a checkpoint's weights into a model for another task; True if its classifier was kept.
 
     The classifier is kept when it has the same shape and the same classes (`same_classes`); otherwise the model's fresh

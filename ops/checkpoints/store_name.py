@@ -16,8 +16,8 @@ _NAME = re.compile(
     r"_(?P<consensus>avg|identity)_segment(?P<segments>\d+)(?:_e\d+)?(?P<rest>(?:_[^_]+)*)$")
 
 
-def store_name(spec: ModelSpec, dataset: str, epochs: int, pretrain: str = "imagenet", lr_type: str = "step",
-               dense_sample: bool = False, suffix: Optional[str] = None) -> str:
+def store_name(spec: ModelSpec, dataset: str, epochs: int, *, pretrain: str = "imagenet",
+               lr_type: str = "step", dense_sample: bool = False, suffix: Optional[str] = None) -> str:
     """The published directory name of a run."""
     direction = "_uni" if spec.shift_direction == "unidirectional" else ""
     parts = ["TSM", dataset, spec.modality, spec.arch,

@@ -17,9 +17,9 @@ from ops.common.plots import draw_confusion, save_png
 
 @dataclass
 class Predictions:
-    """Scores of a list of videos, in its order. logits: (N, num_class) float32. labels: (N,).
+    """The scores of a list of videos, in its order. logits: (N, num_class) float32. labels: (N,).
 
-    probabilities: the logits are probabilities (--softmax) up to a factor, as those of weighted ensembles are.
+    probabilities: the logits are probabilities up to a factor (averages after a softmax, weighted in ensembles).
     """
     logits: Tensor
     labels: Tensor
@@ -37,7 +37,7 @@ class Predictions:
     @property
     def loss(self) -> float:
         """Cross-entropy, mean over the videos."""
-        # The logarithm of probabilities is a logit; the tiniest number stands for 0, whose loss would be infinite.
+        # The logarithm of a probability is a logit; the tiniest number replaces 0, whose loss would be infinite.
         logits = self.logits.clamp_min(torch.finfo(torch.float32).tiny).log() if self.probabilities else self.logits
         return float(F.cross_entropy(logits, self.labels))
 
@@ -68,11 +68,16 @@ class Predictions:
 
 
 def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
+    """The class names, or where they are unknown, the classes' numbers."""
     return list(names) if names else [str(i) for i in range(count)]
 
 
-def write_report(scores: Predictions, directory: Path, names: Optional[Sequence[str]], extra: dict[str, Any]) -> None:
-    """Into `directory`: results.json, per_class.csv, scores.npy (the logits), confusion.npy, confusion.png."""
+def write_report(scores: Predictions, directory: Path, *, names: Optional[Sequence[str]],
+                 extra: dict[str, Any]) -> None:
+    """Write results.json, per_class.csv, scores.npy (the logits), confusion.npy and confusion.png into `directory`.
+
+    names: of the classes. extra: more entries for results.json.
+    """
     confusion = scores.confusion()
     labels = names_or_numbers(names, len(confusion))
     with atomic_write(directory / "results.json") as f:

@@ -23,7 +23,7 @@ def test_tuning_keeps_the_classifier_of_the_same_classes(dataset, names, num_cla
     torch.manual_seed(0)
     model = TSN.from_spec(SPEC.with_(num_class=num_class))
     fresh = model.new_fc.weight.detach().clone()
-    assert tune_from(model, path, dataset, names) is kept
+    assert tune_from(model, path, dataset=dataset, class_names=names) is kept
     state = model.state_dict()
     for key in state:
         if not key.startswith("new_fc."):
@@ -33,13 +33,13 @@ def test_tuning_keeps_the_classifier_of_the_same_classes(dataset, names, num_cla
 
 def test_tuning_from_a_released_file(weights, tmp_path):
     path = save(weights, tmp_path / RELEASED.replace("kinetics", "somethingv2"))
-    assert not tune_from(TSN.from_spec(SPEC), path, "something", None)
-    assert tune_from(TSN.from_spec(SPEC), path, "somethingv2", None)
+    assert not tune_from(TSN.from_spec(SPEC), path, dataset="something", class_names=None)
+    assert tune_from(TSN.from_spec(SPEC), path, dataset="somethingv2", class_names=None)
 
 
 def test_tuning_refuses_another_network(weights, tmp_path):
     path = save_described(weights, tmp_path / "tuned.pth.tar")
-    message = refusal(tune_from, TSN.from_spec(SPEC.with_(arch="resnet18")), path, "x", None)
+    message = refusal(tune_from, TSN.from_spec(SPEC.with_(arch="resnet18")), path, dataset="x", class_names=None)
     assert "tuned.pth.tar: " in message and "keys missing: base_model.conv1.weight" in message
 
 

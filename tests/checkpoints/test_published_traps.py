@@ -21,8 +21,8 @@ def test_tune_from_decides_by_classes_not_by_substring(tmp_path):
     directory.mkdir(parents=True)
     path = directory / "TSM_something_RGB_resnet18_shift8_blockres_avg_segment4_e45.pth"
     save_checkpoint({"state_dict": {f"module.{k}": v for k, v in small().state_dict().items()}}, path)
-    assert tune_from(small(), path, "somethingv2", None) is False
-    assert tune_from(small(), path, "something", None) is True
+    assert tune_from(small(), path, dataset="somethingv2", class_names=None) is False
+    assert tune_from(small(), path, dataset="something", class_names=None) is True
 
 
 @pytest.mark.parametrize("name, wanted", [

@@ -73,7 +73,7 @@ def test_store_names_can_be_read_back():
     for (arch, shift, div, place, direction, consensus, pool, non_local), run in itertools.product(models, runs):
         spec = ModelSpec(7, 5, "RGB", arch, shift, div, place, direction, consensus, temporal_pool=pool,
                          non_local=non_local)
-        name = store_name(spec, "somethingv2", 50, *run)
+        name = store_name(spec, "somethingv2", 50, **dict(zip(("pretrain", "lr_type", "dense_sample", "suffix"), run)))
         dataset, options_read = parse_name(Path("checkpoint") / name / "ckpt.pth.tar")
         read = ModelSpec(num_class=7, **options_read)
         assert dataset == "somethingv2"
@@ -90,6 +90,6 @@ def test_store_name_by_hand():
     spec = ModelSpec(174, 8, arch="resnet50", shift=True)
     assert store_name(spec, "somethingv2", 50) == "TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment8_e50"
     full = spec.with_(temporal_pool=True, non_local=True, shift_direction="unidirectional")
-    assert store_name(full, "jester", 9, "none", "cos", True, "x") == (
+    assert store_name(full, "jester", 9, pretrain="none", lr_type="cos", dense_sample=True, suffix="x") == (
         "TSM_jester_RGB_resnet50_shift8_blockres_uni_tpool_avg_segment8_e9_none_cos_dense_nl_x")
     assert store_name(spec.with_(shift=False), "ucf101", 25) == "TSM_ucf101_RGB_resnet50_avg_segment8_e25"

@@ -86,7 +86,7 @@ NAMES = ["Swiping Left", "Swiping, Right", "Größer", "\"Quoted\""]
 
 def test_report_files(scores, tmp_path):
     directory = tmp_path / "runs" / "one"
-    write_report(scores, directory, NAMES, {"checkpoint": "a.pth", "seconds": 1.5})
+    write_report(scores, directory, names=NAMES, extra={"checkpoint": "a.pth", "seconds": 1.5})
     assert sorted(path.name for path in directory.iterdir()) == [
         "confusion.npy", "confusion.png", "per_class.csv", "results.json", "scores.npy"]
     results = json.loads((directory / "results.json").read_text())
@@ -104,7 +104,7 @@ def test_report_files(scores, tmp_path):
 
 def test_report_replaces_an_older_one(scores, tmp_path):
     for extra in ({"run": 1}, {"run": 2}):
-        write_report(scores, tmp_path, None, extra)
+        write_report(scores, tmp_path, names=None, extra=extra)
     assert json.loads((tmp_path / "results.json").read_text())["run"] == 2
     with open(tmp_path / "per_class.csv", newline="") as f:
         assert [row["name"] for row in csv.DictReader(f)] == ["0", "1", "2", "3"]
@@ -113,7 +113,7 @@ def test_report_replaces_an_older_one(scores, tmp_path):
 def test_a_report_that_cannot_be_written_is_one_line(scores, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write .*/file/results.json: "):
-        write_report(scores, tmp_path / "file", None, {})
+        write_report(scores, tmp_path / "file", names=None, extra={})
 
 
 def test_names_or_numbers():

@@ -16,6 +16,6 @@ def test_top5_with_fewer_than_five_classes():
 def test_last_classes_absent_from_the_list_do_not_spoil_the_mean(tmp_path):
     """The published confusion matrix divided by zero for a class without videos."""
     scores = Predictions(torch.eye(3)[[0, 1]], torch.tensor([0, 1]))
-    write_report(scores, tmp_path, None, {})
+    write_report(scores, tmp_path, names=None, extra={})
     assert json.loads((tmp_path / "results.json").read_text())["class_accuracy"] == 100
     assert np.isnan(scores.class_accuracies()[2])

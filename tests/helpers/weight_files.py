@@ -35,9 +35,9 @@ def assert_equal_weights(found, wanted):
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def refusal(function, *args):
+def refusal(function, *args, **options):
     """The message of the UserError that a call raises, which must be one line."""
     with pytest.raises(UserError) as info:
-        function(*args)
+        function(*args, **options)
     assert "\n" not in str(info.value)
     return str(info.value)

@@ -98,11 +98,11 @@ def test_a_file_without_metadata_or_name_is_read_by_its_keys(tmp_path, scored, c
     assert not np.allclose(still, wanted, atol=1e-3)
     assert "its keys show that it was trained with a shift (block), but this model has none" in err
     _, err = scored(bare(tmp_path / "tsn.pth", member(tmp_path / "plain.pth.tar")), *flags)
-    assert "nothing says whether it shifts" in err
+    assert "nothing shows whether it shifts" in err
 
     with torch.device("meta"):
         plain = TSN.from_spec(ModelSpec(4, 3, arch="resnet18"))
-    tune_from(plain.to_empty(device="cpu"), nameless, "somethingv2", None)
+    tune_from(plain.to_empty(device="cpu"), nameless, dataset="somethingv2", class_names=None)
     assert f"{nameless}: its keys show that it was trained with a shift (block)" in capfd.readouterr().err
 
 

@@ -65,7 +65,8 @@ def test_training_recipes_parse_and_build(script, tmp_path, training_args):
     settings = ModelSpec.from_options(vars(args), num_class=data.num_class)
     assert settings.shift == ("tsn" not in script) and settings.num_segments == int(re.search(r"_(\d+)f", script)[1])
     assert args.dense_sample == ("dense" in script) and settings.non_local == script.endswith("nl")
-    name = store_name(settings, args.dataset, args.epochs, args.pretrain, args.lr_type, args.dense_sample)
+    name = store_name(settings, args.dataset, args.epochs, pretrain=args.pretrain, lr_type=args.lr_type,
+                      dense_sample=args.dense_sample)
     assert name == PUBLISHED_NAMES.get(script, name)
     if script in PUBLISHED_NAMES:
         find_model(name)

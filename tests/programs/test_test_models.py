@@ -44,7 +44,7 @@ def test_protocols_score_each_view_on_its_own(protocol, views, trained, data, tm
     """The mean over views equals one computed view by view from the items of the data set."""
     file = trained / "model" / NAME / "ckpt.pth.tar"
     kept = {}
-    monkeypatch.setattr(test_models, "write_report", lambda scores, *rest: kept.update(scores=scores))
+    monkeypatch.setattr(test_models, "write_report", lambda scores, *_, **__: kept.update(scores=scores))
     done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", file, "--root_dataset", data, "-j", 0,
                "--batch_size", 2, "--out", tmp_path, "--max_num", 3, *protocol)
     assert done.status == 0 and f"= {views} views" in done.err

@@ -110,5 +110,5 @@ def test_a_file_that_nothing_describes_is_refused_in_the_same_words(program, vid
     path = only_weights(tmp_path / "a.pth", ours(tmp_path / "whole.pth"))
     argv = (["mine", "--dataset_file", tmp_path / "own.yaml"] if program == "test_models" else videos)
     assert_refused(run(monkeypatch, capfd, program, *argv, "--weights", path),
-                   f"{path} does not say what model it is: neither metadata nor a published name", "give --arch and",
+                   f"{path}: unknown model: it has neither metadata nor a published name", "give --arch and",
                    "--shift_direction")

@@ -1,4 +1,4 @@
-"""Checkpoints to online files and back: names, metadata, equal answers, and what is refused."""
+"""Checkpoints to online files and back: keys, metadata, equal logits, refusals."""
 from dataclasses import replace
 
 import pytest
@@ -31,17 +31,17 @@ def one_way(arch="mobilenetv2", **options):
                         "shift_direction": "unidirectional", **options})
 
 
-def write(path, settings, metadata=True, names=NAMES):
-    """A checkpoint as main.py writes it, or as the original did."""
+def write(path, spec, metadata=True, names=NAMES):
+    """A checkpoint as main.py writes it, or without metadata as the published code did."""
     torch.manual_seed(7)
-    model = TSN.from_spec(settings)
+    model = TSN.from_spec(spec)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_var, 0.5, 1.5)
     weights = model.state_dict()
-    content = {"epoch": 7, "arch": settings.arch, "best_prec1": 50.0, "optimizer": {"state": {}, "param_groups": []},
+    content = {"epoch": 7, "arch": spec.arch, "best_prec1": 50.0, "optimizer": {"state": {}, "param_groups": []},
                "state_dict": {f"module.{key}": value for key, value in weights.items()}}
     if metadata:
-        content |= {"version": 1, "settings": settings.to_dict(), "dataset": "gestures", "class_names": names,
+        content |= {"version": 1, "settings": spec.to_dict(), "dataset": "gestures", "class_names": names,
                     "preprocessing": model.preprocessing.to_dict()}
     torch.save(content, path)
     return path
@@ -67,15 +67,15 @@ def logits(source, t=3, size=64):
 # ---- there and back -------------------------------------------------------------------------------------------
 
 def test_mobilenet_gets_the_published_keys(golden, tmp_path, monkeypatch, capfd):
-    settings = one_way(num_class=27)
-    file = write(tmp_path / "ckpt.pth.tar", settings, names=list(JESTER_CLASSES))
+    spec = one_way(num_class=27)
+    file = write(tmp_path / "ckpt.pth.tar", spec, names=list(JESTER_CLASSES))
     done = convert(monkeypatch, capfd, file, "-o", tmp_path / "on" / "online.pth.tar", "--frame_rate", 7.5)
     assert done.status == 0 and "online weights, mobilenetv2, 1/8 of the channels from the past" in done.err
     assert "frames per second" not in done.err
     content = load(tmp_path / "on" / "online.pth.tar")
     rows = [[key, list(value.shape)] for key, value in content["state_dict"].items()]
     assert rows == golden("state_dict_keys")["online_mobilenetv2"]
-    assert content["online"] is True and content["settings"] == settings.to_dict() and content["frame_rate"] == 7.5
+    assert content["online"] is True and content["settings"] == spec.to_dict() and content["frame_rate"] == 7.5
     assert content["class_names"] == list(JESTER_CLASSES) and content["dataset"] == "gestures"
     assert content["preprocessing"] == load(file)["preprocessing"] and content["preprocessing"]["crop_size"] == 64
     model = MobileNetV2(27, 64).eval().requires_grad_(False)
@@ -84,12 +84,12 @@ def test_mobilenet_gets_the_published_keys(golden, tmp_path, monkeypatch, capfd)
     assert torch.equal(first, logits(file)[:1])
 
 
-@pytest.mark.parametrize("settings", [
+@pytest.mark.parametrize("spec", [
     one_way(), one_way(dropout=0.0, shift_div=4), one_way(shift_place="block"), one_way("resnet18"),
     one_way("resnet18", shift_place="block", dropout=0.0), one_way("BNInception"), one_way("resnet18", shift=False),
 ], ids=lambda s: f"{s.arch}-{s.place if s.shift else 'tsn'}-{s.dropout}")
-def test_there_and_back(settings, tmp_path, monkeypatch, capfd):
-    file = write(tmp_path / "ckpt.pth.tar", settings)
+def test_there_and_back(spec, tmp_path, monkeypatch, capfd):
+    file = write(tmp_path / "ckpt.pth.tar", spec)
     online, back = tmp_path / "online.pth.tar", tmp_path / "back.pth.tar"
     assert convert(monkeypatch, capfd, file, "-o", online).status == 0
     assert convert(monkeypatch, capfd, online, "-o", back, "--to_clip").status == 0
@@ -100,12 +100,12 @@ def test_there_and_back(settings, tmp_path, monkeypatch, capfd):
         assert after[key] == before[key], key
     keys = list(load(online)["state_dict"])
     assert not any(".net." in key or key.startswith("module.") for key in keys)
-    published = settings.arch == "mobilenetv2" and settings.place == "blockres"
+    published = spec.arch == "mobilenetv2" and spec.place == "blockres"
     assert all(key.startswith(("features.", "classifier.") if published else ("base_model.", "new_fc."))
                for key in keys)
     streaming = OnlineTSM(online)
     assert torch.equal(logits(streaming), logits(file))
-    assert streaming.class_names == NAMES and streaming.spec == settings
+    assert streaming.class_names == NAMES and streaming.spec == spec
 
 
 def test_what_main_trains_is_what_streams(tmp_path, monkeypatch, capfd):
@@ -149,7 +149,7 @@ def test_the_released_file_becomes_a_clip_model_that_test_models_scores(tmp_path
     write_list(home / "val_videofolder.txt", videos)
     (home / "category.txt").write_text("\n".join(JESTER_CLASSES) + "\n")
     kept = {}
-    monkeypatch.setattr(test_models, "write_report", lambda scores, *rest: kept.update(scores=scores))
+    monkeypatch.setattr(test_models, "write_report", lambda scores, *_, **__: kept.update(scores=scores))
     done = run(monkeypatch, capfd, "test_models", "jester", "--weights", back, "--root_dataset", tmp_path / "data",
                "-j", 0, "--input_size", 64, "--out", tmp_path / "report", "--device", "cpu")
     assert done.status == 0, done.err
@@ -169,13 +169,13 @@ def test_bare_is_the_released_form(golden, tmp_path, monkeypatch, capfd):
     content = load(tmp_path / "bare.pth.tar")
     assert [[k, list(v.shape)] for k, v in content.items()] == golden("state_dict_keys")["online_mobilenetv2"]
     assert torch.equal(logits(tmp_path / "bare.pth.tar"), logits(file))
-    # A wrapped file can lose its metadata later as well.
+    # An online file of ours can lose its metadata later as well.
     convert(monkeypatch, capfd, file, "-o", tmp_path / "online.pth.tar")
     assert convert(monkeypatch, capfd, tmp_path / "online.pth.tar", "-o", tmp_path / "b.pth.tar", "--bare").status == 0
     assert load(tmp_path / "b.pth.tar").keys() == content.keys()
 
 
-def test_the_frame_rate_that_the_demo_will_assume_is_said(tmp_path, monkeypatch, capfd):
+def test_the_frame_rate_that_the_demo_will_assume_is_logged(tmp_path, monkeypatch, capfd):
     file, out = write(tmp_path / "ckpt.pth.tar", one_way()), tmp_path / "online.pth.tar"
     done = convert(monkeypatch, capfd, file, "-o", out)
     assert done.status == 0 and "no --frame_rate: the demo will feed this model 12 frames per second" in done.err
@@ -218,21 +218,21 @@ def test_the_clip_checkpoint_has_the_published_entries(tmp_path, monkeypatch, ca
 
 # ---- refused --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("settings, words", [
+@pytest.mark.parametrize("spec, words", [
     (one_way(shift_direction="bidirectional"), ["two-way shift", "--force"]),
     (one_way("resnet18", temporal_pool=True), ["temporal pooling"]),
     (one_way("resnet50", non_local=True), ["non-local"]),
     (one_way("resnet18", modality="Flow"), ["Flow"]),
     (one_way("resnet18", modality="RGBDiff"), ["RGBDiff"]),
 ], ids=["two-way", "tpool", "nl", "flow", "rgbdiff"])
-def test_models_that_cannot_stream(settings, words, tmp_path, monkeypatch, capfd):
-    file = write(tmp_path / "ckpt.pth.tar", settings)
+def test_models_that_cannot_stream(spec, words, tmp_path, monkeypatch, capfd):
+    file = write(tmp_path / "ckpt.pth.tar", spec)
     done = convert(monkeypatch, capfd, file, "-o", tmp_path / "online.pth.tar")
     assert_refused(done, "ckpt.pth.tar", *words)
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pth.tar"]
 
 
-def test_force_converts_a_two_way_model_with_a_warning_that_stays(tmp_path, monkeypatch, capfd):
+def test_force_converts_a_two_way_model_and_every_use_warns(tmp_path, monkeypatch, capfd):
     file = write(tmp_path / "ckpt.pth.tar", one_way(shift_direction="bidirectional"))
     out = tmp_path / "online.pth.tar"
     done = convert(monkeypatch, capfd, file, "-o", out, "--force")

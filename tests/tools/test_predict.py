@@ -45,7 +45,7 @@ def scores_of(result):
     return [row["score"] for row in sorted(result["predictions"], key=lambda row: row["label"])]
 
 
-@pytest.mark.parametrize("protocol, changes", [  # one protocol tells enough of the other networks
+@pytest.mark.parametrize("protocol, changes", [  # for the other networks one protocol is enough
     *((protocol, {}) for protocol in PROTOCOLS), ("accurate", {"modality": "RGBDiff", "arch": "mobilenetv2"}),
     ("accurate", {"consensus_type": "identity"})])
 def test_scores_are_those_of_test_models(tmp_path, monkeypatch, capfd, protocol, changes):
@@ -117,7 +117,7 @@ def test_files_directories_and_patterns(tmp_path, weights, monkeypatch, capfd):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         clip(tmp_path / name, 5)
     make_frames(tmp_path / "x", {"frames": (3, 0)})
-    for file in sorted((tmp_path / "x" / "frames").iterdir()):  # from 0, which is no matter here
+    for file in sorted((tmp_path / "x" / "frames").iterdir()):  # names that count from 0 are fine
         file.rename(file.with_name(f"p{int(file.stem) - 1}.jpg"))
     shown = [path.relative_to(tmp_path).as_posix() for name in ("x", "x/*", "[odd].mp4", "x/frames")
              for path in expand(str(tmp_path / name))]
@@ -161,7 +161,7 @@ def test_several_videos_are_read_by_several_processes(tmp_path, weights, monkeyp
     assert "unreadable video" in results[2]["error"] and "\n" not in results[2]["error"]
 
 
-def test_options_without_effect_are_told(tmp_path, weights, monkeypatch, capfd):
+def test_options_without_effect_are_warned_of(tmp_path, weights, monkeypatch, capfd):
     clip(tmp_path / "v.mp4", 9)
     flags = [tmp_path / "v.mp4", "--weights", weights, "--device", "cpu"]
     done = run(monkeypatch, capfd, "tools.predict", *flags, "-j", 3, "--fps", 20, "--batch_size", 2)
@@ -173,7 +173,7 @@ def test_options_without_effect_are_told(tmp_path, weights, monkeypatch, capfd):
     assert run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2).err == ""
 
 
-def test_without_weights_the_quickstarts_answer(tmp_path, weights, monkeypatch, capfd):
+def test_without_weights_the_quickstarts_model_answers(tmp_path, weights, monkeypatch, capfd):
     clip(tmp_path / "v.mp4", 9)
     directory = tmp_path / "quickstart"
     for name in ("resnet18_avg", "resnet18_shift8_blockres_uni_identity", "resnet18_shift8_blockres_avg"):
@@ -186,7 +186,7 @@ def test_without_weights_the_quickstarts_answer(tmp_path, weights, monkeypatch, 
     assert str(path) in line and "quickstart" in line
 
 
-def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, weights, monkeypatch, capfd):
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(tmp_path, weights, monkeypatch, capfd):
     clip(tmp_path / "v.mp4", 9)
     (tmp_path / "file").write_text("in the way")
     flags = [tmp_path / "v.mp4", "--weights", weights, "--window", 1, "--plot", tmp_path / "file" / "t.png"]
@@ -195,7 +195,7 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, weigh
     assert not done.out
 
 
-def test_a_timeline_is_told_and_drawn(tmp_path, weights, monkeypatch, capfd):
+def test_a_timeline_is_printed_and_drawn(tmp_path, weights, monkeypatch, capfd):
     for name in ("a.mp4", "b.mp4"):
         clip(tmp_path / name, 60)
     flags = [tmp_path / "a.mp4", tmp_path / "b.mp4", "--weights", weights, "--window", 0.4, "--stride", 0.2]
@@ -234,7 +234,7 @@ def test_class_names_where_the_file_has_none(tmp_path, monkeypatch, capfd):
     (["--weights", "W", "--plot", "x.png"], "--plot needs --window"), (["--weights", "W", "--topk", "0"], "--topk"),
     (["--weights", "W", "--protocol", "x"], "choose efficient"), (["--weights", "W", "--window", "nan"], "--window"),
     (["--weights", "W", "--test_segments", "0"], "--test_segments"), (["--weights", "FLOW"], "optical flow"),
-    (["--weights", "W", "--categories", "text"], "1 classes"), (["--weights", "BARE"], "does not say"),
+    (["--weights", "W", "--categories", "text"], "1 classes"), (["--weights", "BARE"], "unknown model"),
     (["--weights", "W", "--categories", "gone"], "no such file"), (["--weights", "W", "--device", "tpu"], "tpu")])
 def test_wrong_use_is_one_line(tmp_path, weights, monkeypatch, capfd, flags, words):
     monkeypatch.chdir(tmp_path)
@@ -247,7 +247,7 @@ def test_wrong_use_is_one_line(tmp_path, weights, monkeypatch, capfd, flags, wor
     assert_refused(done, words)
 
 
-def test_what_fails_is_told_and_the_rest_answered(tmp_path, weights, monkeypatch, capfd):
+def test_failures_are_reported_and_the_rest_is_answered(tmp_path, weights, monkeypatch, capfd):
     clip(tmp_path / "good.mp4", 9)
     whole = (tmp_path / "good.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[:len(whole) // 2])
