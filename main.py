@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 import opts
 from ops.checkpoints import checkpoint
-from ops.checkpoints.matching import tune_from
+from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
 from ops.common import cli
 from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
@@ -63,7 +63,7 @@ def main() -> None:
                        metadata=describe_run(model, data, vars(args)))
     prepare, runtime = partial(model.preprocessing.apply, device=device), TorchClip(state.model, data.class_names)
     if resumed:
-        resume(state, model, resumed, weights_only=args.evaluate)
+        resume(state, model, resumed, data=data, weights_only=args.evaluate)
     val_loader = validation_loader(args, model, data)
     if args.evaluate:
         report(validate(runtime, val_loader, options))
@@ -131,9 +131,10 @@ def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) 
     return make_loader(videos, args.batch_size, workers=args.workers, train=False)
 
 
-def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, weights_only: bool) -> None:
+def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data: DatasetPaths, weights_only: bool) -> None:
     """Continue from a checkpoint: weights, optimizer, epoch, best accuracy; or only the weights, for evaluation."""
     checkpoint.check_same_spec(found, model.spec)
+    check_same_classes(found, data)
     if weights_only:
         load_weights(model, found.weights, f"--resume {found.path}")
         return

@@ -54,7 +54,7 @@ def main() -> None:
     device = pick_device(args.device)
     gpus = pick_gpus(args.gpus, device)
     device = torch.device("cuda", gpus[0]) if gpus else device
-    members = [build(args, i, device, gpus) for i in range(len(args.weights))]
+    members = [build(args, i, device, gpus=gpus) for i in range(len(args.weights))]
     log_members(members)
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     for output in filter(None, (directory / "results.json", args.csv_file)):
@@ -63,7 +63,7 @@ def main() -> None:
                            "csv_file" if output == args.csv_file else "out")
     if args.online:
         warn_no_effect(args)
-        stream(members[0], args, device, directory)
+        stream(members[0], args, device=device, directory=directory)
         return
     log_protocol(args.protocol, members)
     scores = combine([run(member, args) for member in members], [member.coeff for member in members])
@@ -72,13 +72,13 @@ def main() -> None:
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
         "segments": [m.runtime.spec.num_segments for m in members], "views": args.protocol.views})
     if args.csv_file:
-        write_csv(Path(args.csv_file), args.dataset, members[0], scores)
+        write_csv(Path(args.csv_file), members[0], scores)
     print_results(scores, names, directory)
 
 
 # ---- build ----------------------------------------------------------------------------------------------------
 
-def build(args: argparse.Namespace, i: int, device: torch.device, gpus: Sequence[int] = ()) -> Member:
+def build(args: argparse.Namespace, i: int, device: torch.device, *, gpus: Sequence[int] = ()) -> Member:
     """The i-th member of the ensemble."""
     found = load_checkpoint(Path(args.weights[i]), **opts.overrides(args, i), num_segments=args.test_segments[i])
     data = resolve_dataset(args.dataset, found.spec.modality, args.root_dataset, val_list=args.test_list[i],
@@ -114,7 +114,7 @@ def run(member: Member, args: argparse.Namespace) -> Predictions:
                     softmax=args.softmax, desc=member.found.path.name)
 
 
-def stream(member: Member, args: argparse.Namespace, device: torch.device, directory: Path) -> None:
+def stream(member: Member, args: argparse.Namespace, *, device: torch.device, directory: Path) -> None:
     """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
     videos = video_list(member, args)
     dense = bool(member.found.content.get("train", {}).get("dense_sample"))
@@ -163,15 +163,15 @@ def run_name(path: Path) -> str:
     return path.name.split(".")[0]
 
 
-def write_csv(path: Path, dataset: str, member: Member, scores: Predictions) -> None:
+def write_csv(path: Path, member: Member, scores: Predictions) -> None:
     """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form)."""
     labels = names_or_numbers(member.class_names, scores.logits.shape[1])
     videos = TSNDataSet(member.data.frames, member.data.val_list).video_list
     best = scores.logits.topk(min(5, scores.logits.shape[1])).indices.tolist()
     with atomic_write(path) as f:
         for video, row in zip(videos, best):
-            f.write(";".join([video.path] + ([str(i) for i in row] if dataset == "somethingv2" else [labels[row[0]]])))
-            f.write("\n")
+            answer = [str(i) for i in row] if member.data.name == "somethingv2" else [labels[row[0]]]
+            f.write(";".join([video.path, *answer]) + "\n")
 
 
 def log_protocol(protocol: TestProtocol, members: Sequence[Member]) -> None:

@@ -73,7 +73,7 @@ class Predictor:
         windows = [opened.whole()] if window is None else opened.windows(window, stride)
         clips = WindowClips(self._sampler, self._transform, opened, windows)
         loader = make_loader(clips, batch_size, workers=workers if len(windows) > batch_size else 0, train=False)
-        return self._make_report(opened, windows, self._scores(opened, loader), topk, with_timeline=window is not None)
+        return self._make_report(opened, windows, self._scores(opened, loader), topk=topk, with_timeline=window is not None)
 
     def reports(self, videos: Sequence[Path], *, fps: Optional[float] = None, topk: int = 5,
                 workers: int = 0) -> Iterator[Union[Report, UserError]]:
@@ -88,7 +88,7 @@ class Predictor:
             video, clip = item
             try:
                 scores = self._scores(video, [collate([(clip, 0)])])
-                yield self._make_report(video, [video.whole()], scores, topk, with_timeline=False)
+                yield self._make_report(video, [video.whole()], scores, topk=topk, with_timeline=False)
             except UserError as error:
                 yield error
 
@@ -99,7 +99,7 @@ class Predictor:
             raise UserError(f"the network's scores of {video.name} are not finite: its weights are damaged")
         return logits
 
-    def _make_report(self, video: Video, windows: Sequence[Window], scores: Tensor, topk: int,
+    def _make_report(self, video: Video, windows: Sequence[Window], scores: Tensor, *, topk: int,
                      with_timeline: bool) -> Report:
         """`predictions` are those of the windows' mean scores."""
         report: Report = {"video": video.name, "frames": video.num_frames, "seconds": video.seconds,

@@ -122,7 +122,7 @@ class Video:
         if stride < self.frame_seconds / 2:
             raise UserError(f"{self.name}: a stride of {stride:g} s is shorter than a frame ({self.frame_seconds:.3g} s):"
                             " choose a longer stride or window")
-        return slide(self.times, self.seconds, length, stride)
+        return slide(self.times, self.seconds, length=length, stride=stride)
 
 
 class NumberedFrames(FrameDirectory):
@@ -172,7 +172,7 @@ def frame_times(path: Path, count: int) -> tuple[Optional[np.ndarray], float]:
     return (np.arange(count) / float(rate), 1 / float(rate)) if rate else (None, 0.0)
 
 
-def slide(times: np.ndarray, duration: float, length: float, stride: float) -> list[Window]:
+def slide(times: np.ndarray, duration: float, *, length: float, stride: float) -> list[Window]:
     """Windows of `length` seconds every `stride` seconds; the last one ends with the video; a short video is one.
 
     A window during which no new frame is shown (videos with long still images) holds the frame shown throughout.

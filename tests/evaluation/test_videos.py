@@ -24,7 +24,7 @@ def test_times_follow_the_videos_clock(tmp_path):
 def test_windows_cover_the_video_and_hold_the_frames_shown_in_them(steps, length, stride):
     times = np.concatenate([[0.0], np.cumsum(steps)])
     duration = float(times[-1]) + 0.04
-    windows = slide(times, duration, length, stride)
+    windows = slide(times, duration, length=length, stride=stride)
     assert windows[0].start == 0 and windows[-1].end == pytest.approx(duration)
     for window in windows:
         assert 0 <= window.first < window.last <= len(times)

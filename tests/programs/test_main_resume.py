@@ -63,6 +63,17 @@ def test_evaluation_needs_only_weights(trained, data, tmp_path, monkeypatch, cap
                    "--evaluate: the classifier of", "other classes")
 
 
+def test_a_run_is_not_resumed_on_other_classes(trained, data, tmp_path, monkeypatch, capfd):
+    """Neither in training nor in evaluation; other names of as many classes are other classes."""
+    content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
+    other = tmp_path / "other.pth.tar"
+    save_checkpoint({**content, "class_names": ["Doing 1", "Doing 0", "Doing 2", "Doing 3"]}, other)
+    for more in ([], ["-e"]):
+        done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", other, "--epochs", 4, *more))
+        assert_refused(done, "class 0 is 'Doing 1' in the checkpoint, 'Doing 0' in the data set")
+    assert not (tmp_path / "model").exists()
+
+
 def test_tune_from_keeps_the_classifier_of_the_same_classes(trained, data, tmp_path, monkeypatch, capfd):
     file = trained / "model" / NAME / "ckpt.pth.tar"
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--tune_from", file, "--debug", "--epochs", 1))
