@@ -5,7 +5,7 @@ import pytest
 
 from ops import dataset_config
 from ops.common.errors import UserError
-from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, resolve_dataset, swaps_by_names
+from ops.dataset_config import DATASETS, JESTER_CLASSES, mirror_labels, read_categories, resolve_dataset, swaps_by_names
 from tests.helpers.user_file import GOOD, yaml_file
 
 
@@ -58,3 +58,26 @@ def test_the_labels_that_a_mirror_swaps_are_known_without_a_file_of_class_names(
     assert mirror_labels(some) is None
     assert mirror_labels(some, ["Left", "Right", "Up"]) == [1, 0, 2]
     assert mirror_labels(replace(some, class_names=["Left", "Up", "Right"]), ["Left", "Right", "Up"]) == [2, 1, 0]
+
+
+# ---- class names ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, text, names", [
+    ("category.txt", "1 finger\n2 fingers\n3 fingers\n", ["1 finger", "2 fingers", "3 fingers"]),
+    ("category.txt", "0 down\n1 up\n", ["0 down", "1 up"]),
+    ("classInd.txt", "1 ApplyEyeMakeup\r\n2 Apply Lipstick\r\n", ["ApplyEyeMakeup", "Apply Lipstick"]),
+    ("classInd.txt", "1 ApplyEyeMakeup\n3 ApplyLipstick\n", ["1 ApplyEyeMakeup", "3 ApplyLipstick"]),
+    ("classInd.txt", "1 ApplyEyeMakeup\n2\n", ["1 ApplyEyeMakeup", "2"]),
+    ("category.txt", "\ufeffwave\n\n  thumb up \n", ["wave", "thumb up"])])
+def test_numbers_are_stripped_only_in_the_form_of_ucf101(tmp_path, name, text, names):
+    (tmp_path / name).write_bytes(text.encode())
+    assert read_categories(tmp_path / name) == names
+
+
+@pytest.mark.parametrize("name, text, twice", [
+    ("category.txt", "wave\nclap\nwave\n", "'wave' twice"), ("classInd.txt", "1 wave\n2 wave\n", "'wave' twice"),
+    ("category.txt", "caf\u00e9\ncafe\u0301\n", "'caf\u00e9' twice")])
+def test_two_classes_of_one_name_are_refused(tmp_path, name, text, twice):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"{name} has {twice}"):
+        read_categories(tmp_path / name)

@@ -86,6 +86,18 @@ def test_directories_become_a_data_set_to_train_and_test_on(videos, tmp_path, mo
     assert scored.status == 0 and "Overall Prec@1" in scored.out.splitlines()[-1]
 
 
+def test_classes_that_begin_with_their_numbers_keep_their_names(videos, tmp_path, monkeypatch, capfd):
+    root, names = tmp_path / "counting", ["1 finger", "2 fingers", "3 fingers"]
+    for name in names:
+        shutil.copytree(videos / "waving", root / name)
+    assert make(monkeypatch, capfd, root, "--split-by", "file").status == 0
+    data = resolve_dataset("mine", "RGB", dataset_file=str(tmp_path / "own.yaml"))
+    assert data.class_names == names and data.num_class == 3
+    (root / ".tsm/mine/category.txt").write_text("finger\nfingers\nfingers\n")
+    checked = run(monkeypatch, capfd, "tools.check_dataset", "mine", "--dataset_file", tmp_path / "own.yaml", "-j", 2)
+    assert_refused(checked, "category.txt has 'fingers' twice")
+
+
 def test_the_split_is_repeatable_and_depends_on_the_seed(videos, monkeypatch, capfd):
     make(monkeypatch, capfd, videos)
     first, yaml = lists(videos), (videos.parent / "own.yaml").read_text()
