@@ -3,6 +3,9 @@
 Random transforms draw from torch's CPU generator, which `ops.data.tsn_dataset` seeds per sample. A clip becomes one uint8
 tensor and is normalized on the device (`ops.data.preprocessing`): a quarter of the bytes to move, at almost no cost.
 `ToTorchFormatTensor` and `GroupNormalize` do the same on the CPU, for callers of the published API.
+
+A rectangle is given in the published order, which differs: GroupScale, GroupCenterCrop and GroupRandomCrop take (height,
+width), as torchvision does; GroupMultiScaleCrop, GroupOverSample and GroupFullResSample take (width, height), as PIL does.
 """
 from typing import Optional, Sequence, Union
 
@@ -18,7 +21,7 @@ BILINEAR = transforms.InterpolationMode.BILINEAR
 
 
 def _pair(size: Size) -> tuple[int, int]:
-    """(width, height)"""
+    """A size as a pair, in the order in which it was given; a single number is both sides."""
     return (int(size), int(size)) if isinstance(size, (int, float)) else (size[0], size[1])
 
 
@@ -41,9 +44,9 @@ class IdentityTransform:
 
 
 class GroupScale:
-    """Resize so that the shorter side has `size` pixels (bilinear)."""
+    """Resize so that the shorter side has `size` pixels, or to `size` (height, width); bilinear."""
 
-    def __init__(self, size: int, interpolation: transforms.InterpolationMode = BILINEAR) -> None:
+    def __init__(self, size: Size, interpolation: transforms.InterpolationMode = BILINEAR) -> None:
         self.worker = transforms.Resize(size, interpolation)
 
     def __call__(self, clip: Clip) -> Clip:
@@ -51,23 +54,23 @@ class GroupScale:
 
 
 class GroupCenterCrop:
-    """The central crop of `size` (pixels, or (width, height))."""
+    """The central crop of `size` (pixels, or (height, width))."""
 
     def __init__(self, size: Size) -> None:
-        self.worker = transforms.CenterCrop(_pair(size)[::-1])
+        self.worker = transforms.CenterCrop(_pair(size))
 
     def __call__(self, clip: Clip) -> Clip:
         return [self.worker(frame) for frame in clip]
 
 
 class GroupRandomCrop:
-    """One crop of `size` (pixels, or (width, height)) at a random place, the same in every frame."""
+    """One crop of `size` (pixels, or (height, width)) at a random place, the same in every frame."""
 
     def __init__(self, size: Size) -> None:
         self.size = _pair(size)
 
     def __call__(self, clip: Clip) -> Clip:
-        width, height = self.size
+        height, width = self.size
         left, top = _random_index(clip[0].width - width + 1), _random_index(clip[0].height - height + 1)
         return [frame.crop((left, top, left + width, top + height)) for frame in clip]
 
@@ -85,6 +88,7 @@ class GroupRandomHorizontalFlip:
 class GroupMultiScaleCrop:
     """The TSN training crop: one of 13 positions, sides from `scales` x the shorter side, resized to `input_size`.
 
+    input_size: pixels, or (width, height).
     max_distort: how many steps of `scales` the two sides may differ. fix_crop False: any position.
     more_fix_crop: 13 positions instead of 5.
     """
@@ -145,9 +149,12 @@ class GroupRandomSizedCrop:
 
 
 class _MultiCrop:
-    """Several crops of a clip: all frames of the first crop, then all frames of the next."""
+    """Several crops of a clip: all frames of the first crop, then all frames of the next.
 
-    def __init__(self, crop_size: Size, scale_size: Optional[int] = None, flip: bool = True) -> None:
+    crop_size: pixels, or (width, height). scale_size: see `GroupScale`.
+    """
+
+    def __init__(self, crop_size: Size, scale_size: Optional[Size] = None, flip: bool = True) -> None:
         self.crop_size = _pair(crop_size)
         self.scale = GroupScale(scale_size) if scale_size is not None else IdentityTransform()
         self.flip = flip

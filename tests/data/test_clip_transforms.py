@@ -65,11 +65,11 @@ def test_scale_is_pil_bilinear_on_the_shorter_side(size, goal, wanted):
     ((12, 10), 8, 2, 1),
     ((11, 9), 8, 2, 0),  # halves round to even
     ((8, 8), 8, 0, 0),
-    ((13, 8), (5, 4), 4, 2),
+    ((13, 8), (4, 5), 4, 2),
 ])
 def test_center_crop(size, crop, left, top):
     clip = chart(*size)
-    width, height = crop if isinstance(crop, tuple) else (crop, crop)
+    height, width = crop if isinstance(crop, tuple) else (crop, crop)
     for frame, source in zip(GroupCenterCrop(crop)(clip), clip):
         assert is_crop(frame, source, left, top, width, height)
 
@@ -78,12 +78,26 @@ def test_random_crop_goes_everywhere_and_is_one_for_the_clip():
     clip, places = chart(9, 6), Counter()
     torch.manual_seed(0)
     for _ in range(600):
-        cropped = GroupRandomCrop((5, 4))(clip)
+        cropped = GroupRandomCrop((4, 5))(clip)
         left, top, _ = corner(cropped[0])
         assert all(is_crop(frame, source, left, top, 5, 4) for frame, source in zip(cropped, clip))
         places[left, top] += 1
     assert set(places) == {(x, y) for x in range(5) for y in range(3)}
     assert min(places.values()) > 15  # 40 expected
+
+
+@pytest.mark.parametrize("transform, wanted", [
+    (GroupScale((30, 20)), (20, 30)),  # (height, width), as torchvision
+    (GroupCenterCrop((30, 20)), (20, 30)),
+    (GroupRandomCrop((30, 20)), (20, 30)),
+    (GroupMultiScaleCrop((30, 20)), (30, 20)),  # (width, height), as PIL
+    (GroupOverSample((30, 20)), (30, 20)),
+    (GroupFullResSample((30, 20)), (30, 20)),
+    (GroupOverSample((30, 20), scale_size=(25, 50)), (30, 20)),
+])
+def test_pairs_have_the_published_order(transform, wanted):
+    """The published classes disagree: torchvision's order in some, PIL's in others."""
+    assert {frame.size for frame in transform(noise(64, 48))} == {wanted}
 
 
 def test_random_sized_crop_is_one_for_the_clip():
