@@ -24,6 +24,7 @@ from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import DatasetPaths, mirror_labels, resolve_dataset
 from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
+from ops.evaluation.ensemble import ScoredList, check_same_videos, combine
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
@@ -66,6 +67,7 @@ def main() -> None:
         stream(members[0], args, device=device, directory=directory)
         return
     log_protocol(args.protocol, members)
+    check_same_videos([ScoredList(str(m.data.val_list), video_list(m, args).video_list) for m in members])
     scores = combine([run(member, args) for member in members], [member.coeff for member in members])
     names = members[0].class_names
     write_report(scores, directory, names=names, extra={
@@ -127,15 +129,6 @@ def stream(member: Member, args: argparse.Namespace, *, device: torch.device, di
     write_online_report(result, directory)
     print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
     print_results(result.scores, member.class_names, directory)
-
-
-def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Predictions:
-    """The weighted mean of several members' scores of the same videos."""
-    labels = scored[0].labels
-    if any(len(other.labels) != len(labels) or not bool((other.labels == labels).all()) for other in scored):
-        raise UserError("the checkpoints' lists hold different videos or labels: give matching ones with --test_list")
-    logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / len(scored)
-    return Predictions(torch.as_tensor(logits), labels, scored[0].probabilities)
 
 
 # ---- report ---------------------------------------------------------------------------------------------------

@@ -53,13 +53,30 @@ def test_an_ensemble_is_the_weighted_mean_with_each_members_own_settings(tmp_pat
     assert soft_result["loss"] == pytest.approx(-np.log(soft[range(7), labels] / 2).mean(), rel=1e-4)  # of (1 + 3) / 2
 
 
-def test_ensembles_with_different_lists_are_refused(tmp_path, monkeypatch, capfd):
-    make_somethingv2(tmp_path)
-    a, b = member(tmp_path / "a.pth.tar"), member(tmp_path / "b.pth.tar")
+def test_an_ensemble_scores_the_same_videos(tmp_path, scored, monkeypatch, capfd):
+    """Another list with the same labels is refused; the same videos below another root, as files, are accepted."""
+    weights = f"{member(tmp_path / 'a.pth.tar')},{member(tmp_path / 'b.pth.tar')}"
     lists = tmp_path / "something" / "v2"
-    done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", f"{a},{b}", "--root_dataset", tmp_path,
-               "-j", 0, "--test_list", f"{lists / 'val_videofolder.txt'},{lists / 'train_videofolder.txt'}")
-    assert_refused(done, "different videos or labels")
+    val = lists / "val_videofolder.txt"
+    rows = [line.rsplit(" ", 2) for line in val.read_text().splitlines()]
+
+    def refused(other, *words):
+        done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", weights, "--root_dataset", tmp_path,
+                   "-j", 0, "--test_list", f"{val},{other}", "--out", tmp_path / "none")
+        assert_refused(done, str(val), str(other), "--test_list", *words)
+        assert not (tmp_path / "none").exists()
+    refused(lists / "train_videofolder.txt", "7 videos", "12")
+    others = tmp_path / "others.txt"
+    others.write_text("".join(f"clip {i} 3 {label}\n" for i, (_, _, label) in enumerate(rows)))
+    refused(others, "video 1 is 'clip 12'", "but 'clip 0'")
+    others.write_text("".join(f"{name} 3 {label if i != 3 else 0}\n" for i, (name, _, label) in enumerate(rows)))
+    refused(others, "video 4, 'clip 15', has label 3", "but 0")
+
+    frames = lists / "20bn-something-something-v2-frames"
+    others.write_text("".join(f"{frames / name} 3 {label}\n" for name, _, label in rows))
+    same, _ = scored(weights)
+    moved, _ = scored(weights, "--test_list", f"{val},{others}")
+    assert moved.shape == same.shape
 
 
 @pytest.mark.parametrize("name", ["plain.pth.tar", "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment3_e1.pth"])
