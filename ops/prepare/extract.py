@@ -11,9 +11,9 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from ops.common.errors import UserError
-from ops.common.files import put_in_place, temporary_directory
+from ops.common.files import agree_on_settings, put_in_place, temporary_directory
 from ops.common.pool import Stopped, interrupted
-from ops.prepare.extraction import EXTENSIONS, ExtractionSummary, Job, extract_all, video_file_jobs
+from ops.prepare.extraction import EXTENSIONS, ExtractionSummary, Job, extract_all, save_jpeg, video_file_jobs
 from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
 
 # Measured on real videos: the lowest quality that is never worse than ffmpeg's `-q:v 0`, the published setting.
@@ -51,7 +51,7 @@ def _write_frames(video: Path, template: Path, *, height: int, quality: int, sto
             image = frame_image(frame, size, scaler)
         except av.FFmpegError as error:
             raise BrokenVideo(f"frame {number} cannot be converted: {error.strerror}") from None
-        image.save(template.with_name(template.name.format(number)), "JPEG", quality=quality, subsampling="4:2:0")
+        save_jpeg(image, template.with_name(template.name.format(number)), quality=quality, subsampling="4:2:0")
     return number
 
 
@@ -65,8 +65,19 @@ def extract_directory(src: Path, dst: Path, template: str = "{:06d}.jpg", *, hei
     UserError when there are no videos, when two share a directory, and as for `extract_all`.
     """
     jobs = video_file_jobs(Path(src), Path(dst), extensions=extensions, by_class=by_class)
+    return extract_jobs(jobs, Path(dst), template, height=height, quality=quality, workers=workers)
+
+
+def extract_jobs(jobs: Sequence[Job], dst: Path, template: str = "{:06d}.jpg", *, height: int = 256,
+                 quality: int = QUALITY, workers: Optional[int] = None, ours: bool = False) -> ExtractionSummary:
+    """`extract_directory` for given jobs, whose directories are in `dst`.
+
+    ours: frames that are already there are known to have these settings, even if `dst` has no record of them.
+    """
     settings = dict(template=template, height=height, quality=quality)
-    return extract_all(jobs, Path(dst), partial(_extract_job, settings), first_file=partial(_first_frame, template),
+    if ours and dst.is_dir():
+        agree_on_settings(dst / SETTINGS_FILE, settings, content="frames")
+    return extract_all(jobs, dst, partial(_extract_job, settings), first_file=partial(_first_frame, template),
                        settings=settings, record=SETTINGS_FILE, content="frames", workers=workers)
 
 

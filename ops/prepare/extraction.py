@@ -1,7 +1,10 @@
 """Extracting a directory per video: the jobs, resuming after an interruption, and the summary; for frames and for flow.
 
 A video's directory appears under its name only when it is complete, so an interrupted run is resumed by running it again.
+A video that cannot be read is a failure of the summary. A file that cannot be written ends the run: the disk is full or
+read-only, and nothing is known about the videos.
 """
+import io
 import os
 import time
 from contextlib import closing
@@ -10,9 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
+from PIL import Image
+
 from ops.common.cli import progress
 from ops.common.errors import UserError, shown
-from ops.common.files import agree_on_settings, only_run, remove_leftovers
+from ops.common.files import CannotWrite, agree_on_settings, only_run, remove_leftovers
 from ops.common.pool import run_jobs
 from ops.video.discovery import DATASET_SUFFIXES
 
@@ -95,7 +100,8 @@ def extract_all(jobs: Sequence[Job], dst: Path, work: Callable[[Job], int], *, f
                 settings: Mapping[str, Any], record: str, content: str, workers: Optional[int]) -> ExtractionSummary:
     """Run `work` on every job that is not done yet, in `workers` processes (None: one per core).
 
-    work: extracts one video and returns the number of images; a UserError makes the video a failure of the summary.
+    work: extracts one video and returns the number of images; a UserError (other than CannotWrite) makes the video a
+    failure of the summary.
     first_file: a file that exists once the job is done. settings: what decides the images; they are recorded in the
     file `dst/record`. content: what is extracted, in words.
     UserError when `dst` has content of other settings, another run is writing to it, or it cannot be written.
@@ -113,7 +119,8 @@ def extract_all(jobs: Sequence[Job], dst: Path, work: Callable[[Job], int], *, f
             summary = ExtractionSummary(videos=len(jobs), existing=existing)
             _run(waiting, work, summary, workers=workers, description=f"extracting {content}")
     except OSError as error:
-        raise UserError(f"cannot write the {content} to {dst}: {error}") from None
+        raise UserError(f"cannot write the {content} to {dst}: {error.strerror or error} (finished videos are kept: start"
+                        " again to resume)") from None
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -134,5 +141,17 @@ def _attempt(work: Callable[[Job], int], job: Job) -> tuple[int, str]:
     """(number of images, why the video failed: "" if it did not)"""
     try:
         return work(job), ""
+    except CannotWrite:
+        raise
     except UserError as error:
         return 0, shown(error)
+
+
+def save_jpeg(image: Image.Image, file: Path, **options: Any) -> None:
+    """Write a JPEG; `options` go to Pillow. OSError if the file cannot be written.
+
+    It is encoded in memory first: Pillow reports a full disk as "Success" where a part of the file still fits.
+    """
+    content = io.BytesIO()
+    image.save(content, "JPEG", **options)
+    file.write_bytes(content.getbuffer())

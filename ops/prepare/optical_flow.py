@@ -19,6 +19,7 @@ from ops.common.errors import UserError
 from ops.common.files import put_in_place, temporary_directory
 from ops.common.pool import Stopped
 from ops.data.list_files import count_frames
+from ops.prepare.extraction import save_jpeg
 from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
 
 LAYOUTS = ("ucf", "something_v1", "rgb")
@@ -101,8 +102,12 @@ def _images(source: Path, height: int, template: str) -> Iterator[Image.Image]:
             size = size if any(size) else upright_size(frame, height)
             yield frame_image(frame, size, scaler)
         return
-    template = _find_template(source, template)
-    for number in range(1, count_frames(source, template) + 1):
+    try:
+        template = _find_template(source, template)
+        count = count_frames(source, template)
+    except OSError as error:
+        raise BrokenVideo(f"the directory cannot be read: {error.strerror or error}") from None
+    for number in range(1, count + 1):
         image = _read_frame(source / template.format(number))
         width = round(image.width * height / image.height) or 1
         same = height in (0, image.height)
@@ -172,10 +177,10 @@ def _save_images(flow: np.ndarray, files: list[Path], quality: int) -> None:
     """flow: uint8 (H, W, 2: x, y). To two files: one each; to one file: as red and green."""
     if len(files) == 2:
         for axis, file in enumerate(files):
-            Image.fromarray(np.ascontiguousarray(flow[..., axis])).save(file, "JPEG", quality=quality)
+            save_jpeg(Image.fromarray(np.ascontiguousarray(flow[..., axis])), file, quality=quality)
         return
     image = Image.fromarray(np.dstack([flow, np.zeros_like(flow[..., :1])]))
-    image.save(files[0], "JPEG", quality=quality, subsampling="4:4:4")  # others would blur x and y
+    save_jpeg(image, files[0], quality=quality, subsampling="4:4:4")  # others would blur x and y
 
 
 def _move_files(temporary: Path, directory: Path, first: str) -> None:

@@ -4,19 +4,20 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Callable, Optional, Sequence
 
 from ops.common.cli import progress
 from ops.common.errors import UserError, shown
-from ops.common.files import remove_leftovers, write_lines
+from ops.common.files import write_lines
 from ops.data.list_files import can_be_listed, count_frames, format_line
-from ops.prepare.extract import extract_video
+from ops.prepare.extract import extract_jobs
+from ops.prepare.extraction import Job
 from ops.prepare.inspect_video import inspect_video
 from ops.prepare.labeled_videos import LabeledVideo
 from ops.prepare.splitting import SPLITS, group_by_source
 from ops.prepare.user_file import UserDataSet
-from ops.video.discovery import TEMPLATE, frame_names, is_video_name
+from ops.video.discovery import TEMPLATE, frame_names
 
 CATEGORIES, UNREADABLE = "category.txt", "unreadable.txt"
 
@@ -58,28 +59,36 @@ def _find_template(directory: Path) -> tuple[str, str]:
 
 
 def extract_videos(root: Path, videos: Sequence[LabeledVideo], target: Path, *, height: int, workers: int) -> UsableVideos:
-    """Write every frame of every video to `target/<path without extension>/`; existing directories are kept."""
-    remove_leftovers(target, recursive=True)
-    names = Counter(_stem(video.path) for video in videos)
-    directories = {video: video.path if names[_stem(video.path)] > 1 else _stem(video.path) for video in videos}
+    """Write every frame of every video to `target/<path without extension>/`; existing directories are kept.
+
+    workers: processes. UserError when the frames cannot be written; that is never a video's fault.
+    """
+    directories = _frame_directories([video.path for video in videos])
+    jobs = [Job(root / video.path, target / directories[video.path], video.path) for video in videos
+            if can_be_listed(video.path)]
+    # Earlier versions kept no record of the settings, but wrote to a directory per height, too.
+    failures = dict(extract_jobs(jobs, target, TEMPLATE, height=height, workers=workers, ours=True).failures)
     usable = UsableVideos(target)
 
-    def extract(video: LabeledVideo) -> tuple[int, str]:
-        directory = target / directories[video]
+    def count(video: LabeledVideo) -> tuple[int, str]:
+        if reason := failures.get(video.path, ""):
+            return 0, reason
         try:
-            if not directory.exists():
-                return extract_video(root / video.path, directory, TEMPLATE, height=height), ""
-            return count_frames(directory, TEMPLATE), ""
+            return count_frames(target / directories[video.path], TEMPLATE), ""
         except (UserError, OSError) as error:
             return 0, str(error)
 
-    _collect(usable, videos, extract, workers=workers, description="extracting")
-    usable.counts = {video._replace(path=directories[video]): count for video, count in usable.counts.items()}
+    _collect(usable, videos, count, workers=workers, description="counting frames")
+    usable.counts = {video._replace(path=directories[video.path]): count for video, count in usable.counts.items()}
     return usable
 
 
-def _stem(path: str) -> str:
-    return path.rsplit(".", 1)[0] if is_video_name(path) else path
+def _frame_directories(paths: Sequence[str]) -> dict[str, str]:
+    """path -> its frame directory: without the extension, unless another video has that directory or is below it."""
+    stems = {path: path.rsplit(".", 1)[0] for path in paths}
+    taken = Counter(stems.values())
+    taken.update({parent.as_posix() for path in paths for parent in PurePosixPath(path).parents})
+    return {path: path if taken[stem] > 1 else stem for path, stem in stems.items()}
 
 
 def _collect(usable: UsableVideos, videos: Sequence[LabeledVideo], work: Callable[[LabeledVideo], tuple[int, str]], *,

@@ -138,7 +138,20 @@ def test_a_killed_extraction_is_resumed(videos, monkeypatch, capfd):
     (frames / "waving" / ".day b_part02.partial-0a1b2c3d").mkdir()  # what SIGKILL leaves
     assert make(monkeypatch, capfd, videos, "--extract", "--height", 32).status == 0
     assert lists(videos) == wanted and (kept / "000001.jpg").stat().st_mtime_ns == stamp
-    assert not list(frames.rglob(".*"))
+    assert [path.name for path in frames.rglob(".*")] == [".vid2img.json"]
+    (frames / ".vid2img.json").unlink()  # as earlier versions left it
+    assert make(monkeypatch, capfd, videos, "--extract", "--height", 32).status == 0
+    assert lists(videos) == wanted and (kept / "000001.jpg").stat().st_mtime_ns == stamp
+
+
+def test_a_video_named_like_a_directory_of_videos_gets_a_directory_of_its_own(tmp_path, monkeypatch, capfd):
+    for label in ("one", "two"):
+        (tmp_path / "v" / label / "day").mkdir(parents=True)
+        clip(tmp_path / "v" / label / "day.mp4", 3)
+        clip(tmp_path / "v" / label / "day" / "late.mp4", 4)
+    assert make(monkeypatch, capfd, tmp_path / "v", "--extract", "--height", 32).status == 0
+    assert {path: n for rows in lists(tmp_path / "v").values() for path, (n, _) in rows.items()} == {
+        f"{label}/{name}": n for label in ("one", "two") for name, n in (("day.mp4", 3), ("day/late", 4))}
 
 
 def test_unreadable_videos_are_left_out_and_listed(videos, monkeypatch, capfd):
