@@ -5,8 +5,8 @@
     python main.py somethingv2 RGB --shift --root_path SHARDS        # the same lists, the same pixels
 
 FRAMES is what --root_path would be: the directory that the lists' paths are relative to. Images, including optical flow,
-are copied unchanged. After an interruption, run it again to resume. Videos without images are listed, and the exit status
-is then 2.
+are copied unchanged, and links are followed. After an interruption, run it again to resume. Videos without images are
+listed, and the exit status is then 2.
 """
 import sys
 from argparse import RawDescriptionHelpFormatter

@@ -96,6 +96,11 @@ def _partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file or directory of this name is not complete, or was left behind by a killed run."""
+    return _PARTIAL.fullmatch(name) is not None
+
+
 def remove_leftovers(directory: Path, recursive: bool = False) -> None:
     """Remove the temporary files and directories of killed runs from `directory` (recursive: and from those below it).
 
@@ -194,7 +199,7 @@ def agree_on_settings(file: Path, settings: Mapping[str, Any], *, content: str, 
         found = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("it must hold an object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}): name another directory, or delete this one and start again"
                         ) from None
     if found != wanted:

@@ -13,13 +13,21 @@ import tarfile
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, Optional, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Iterator, Optional, Sequence
 from urllib.parse import quote
 
 from ops.common.cli import progress
-from ops.common.errors import UserError
-from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers, whole_file
+from ops.common.errors import UserError, shown
+from ops.common.files import (
+    CannotWrite,
+    agree_on_settings,
+    atomic_write,
+    is_leftover,
+    only_run,
+    remove_leftovers,
+    whole_file,
+)
 from ops.common.pool import Stopped, interrupted, run_jobs
 from ops.video.discovery import is_image_name
 
@@ -33,7 +41,10 @@ def is_sharded(root: Path) -> bool:
 
 
 class Shards:
-    """Reads images from a directory of shards. One object may be copied to any number of processes."""
+    """Reads images from a directory of shards. One object may be copied to any number of processes.
+
+    UserError if there is no index, or if shards are missing.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -41,41 +52,66 @@ class Shards:
             raise UserError(f"no {INDEX} in {self.root}: make the shards with tools/make_shards.py, or choose another"
                             " data_format", "data_format")
         self._process = -1
+        self._check_shards()
 
     def read(self, path: Path) -> bytes:
         """The content of the image at `path`, which begins with the root. Raises OSError like a file."""
-        self._open()
         try:
+            self._open()
             row = self._index.execute("SELECT shard, offset, size FROM files WHERE name = ?",
                                       (path.relative_to(self.root).as_posix(),)).fetchone()
-        except sqlite3.DatabaseError as error:
-            raise OSError(f"{self.root / INDEX} is damaged ({error}): delete it and start tools/make_shards.py"
-                          " again") from None
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from None
         if row is None:
             raise FileNotFoundError(errno.ENOENT, "not in the shards", str(path))
+        if not all(isinstance(value, int) and 0 <= value < 1 << 48 for value in row):
+            raise self._damaged(f"shard, offset, size of {path.name} are {str(row)[:60]}")
         shard, offset, size = row
         file = self._file(shard)
+        if offset + size > os.fstat(file.fileno()).st_size:
+            raise OSError(f"{SHARD.format(shard)} is cut short: delete it and the index, and start tools/make_shards.py"
+                          " again")
         file.seek(offset)
-        content = file.read(size)
-        if len(content) < size:
-            raise OSError(f"{SHARD.format(shard)} is cut short: delete it and start tools/make_shards.py again")
-        return content
+        return file.read(size)
+
+    def _check_shards(self) -> None:
+        """UserError if shards that the index counts are missing. An index without their number is an older one."""
+        try:
+            with closing(_connect(self.root / INDEX)) as index:
+                shards = int(index.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise UserError(str(self._damaged(str(error)))) from None
+        found = set(os.listdir(self.root))
+        missing = next((SHARD.format(i) for i in range(shards) if SHARD.format(i) not in found), "")
+        if missing:
+            raise UserError(f"the shard {missing} is missing in {self.root}, which should contain {shards}: copy it there,"
+                            " or start tools/make_shards.py again")
+
+    def _damaged(self, reason: str) -> OSError:
+        return OSError(f"{self.root / INDEX} is damaged ({reason}): delete it and start tools/make_shards.py again")
 
     def _open(self) -> None:
         """Open the index in this process. Processes must not share open files: they would share the position in them."""
         if self._process != os.getpid():
             self._files: dict[int, BinaryIO] = {}
-            self._index = sqlite3.connect(f"file:{quote(str(self.root / INDEX))}?mode=ro&immutable=1", uri=True,
-                                          check_same_thread=False)
+            self._index = _connect(self.root / INDEX)
             self._process = os.getpid()
 
     def _file(self, shard: int) -> BinaryIO:
         if shard not in self._files:
-            self._files[shard] = open(self.root / SHARD.format(shard), "rb")
+            try:
+                self._files[shard] = open(self.root / SHARD.format(shard), "rb")
+            except FileNotFoundError:  # which would otherwise mean that the image is missing
+                raise OSError(f"the shard {SHARD.format(shard)} is missing in {self.root}") from None
         return self._files[shard]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "_process": -1}
+
+
+def _connect(index: Path) -> sqlite3.Connection:
+    """Open an index that nobody writes to, so that no locks are needed."""
+    return sqlite3.connect(f"file:{quote(str(index))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 # ---- packing ------------------------------------------------------------------------------------------------
@@ -100,18 +136,32 @@ def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_sh
 
     videos: only these, as paths relative to src (default: every directory that contains images). workers: processes
     (default: one per core). Videos without images are left out and listed as failures.
-    UserError if there is nothing to pack, or dst contains other shards.
+    UserError if there is nothing to pack, a path leads out of src, dst contains other shards or cannot be written.
     """
     if per_shard < 1:
         raise UserError(f"videos_per_shard {per_shard}: choose 1 or more", "videos_per_shard")
     if workers is not None and workers < 1:
         raise UserError(f"workers {workers}: choose 1 or more", "workers")
-    names = sorted(set(videos)) if videos is not None else find_directories(src)
+    names = sorted(set(map(_member_path, videos))) if videos is not None else find_directories(src)
+    unlisted = [name for name in names if not _is_utf8(name)]
+    names = [name for name in names if _is_utf8(name)]
     if not names:
-        raise UserError(f"no directories of images in {src}")
+        raise UserError(f"no directories of images in {src}" + " whose names are UTF-8" * bool(unlisted))
+    try:
+        summary = _pack(src, dst, names, per_shard=per_shard, workers=workers)
+    except CannotWrite:
+        raise
+    except OSError as error:
+        raise CannotWrite(dst, error.strerror or str(error)) from None
+    summary.videos += len(unlisted)
+    summary.failures += [(shown(name), "its name is not UTF-8, so no list can contain it: rename it") for name in unlisted]
+    return summary
+
+
+def _pack(src: Path, dst: Path, names: Sequence[str], *, per_shard: int, workers: Optional[int]) -> PackSummary:
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()
     dst.mkdir(parents=True, exist_ok=True)
     with only_run(dst):
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         agree_on_settings(dst / PLAN, {"videos": len(names), "per_shard": per_shard, "names": digest}, content="shards")
         remove_leftovers(dst)
         parts = [names[i:i + per_shard] for i in range(0, len(names), per_shard)]
@@ -127,12 +177,43 @@ def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_sh
     return summary
 
 
+def _member_path(video: str) -> str:
+    """A list's path as readers look it up: `./a//b/` is a/b. UserError for one that leads out of the root."""
+    path = PurePosixPath(video)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"the list's path {shown(video)[:80]!r} is not below the root: choose a root that contains all"
+                        " videos, and lists with paths relative to it")
+    return path.as_posix()
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def find_directories(src: Path) -> list[str]:
-    """The directories below `src` that contain images, as sorted paths relative to it, with slashes."""
+    """The directories below `src` that contain images, as sorted paths relative to it, with slashes; links are followed."""
     if not src.is_dir():
         raise UserError(f"cannot read the directory {src}: no such directory")
-    return sorted(Path(directory).relative_to(src).as_posix() for directory, _, files in os.walk(src)
-                  if Path(directory) != src and any(map(is_image_name, files)))
+    return sorted(Path(directory).relative_to(src).as_posix() for directory in _directories_of_images(src, frozenset())
+                  if Path(directory) != src)
+
+
+def _directories_of_images(directory: Path, above: frozenset[str]) -> Iterator[Path]:
+    """above: the real paths of the directories above, to which a link may lead back."""
+    above = above | {os.path.realpath(directory)}
+    try:
+        entries = list(os.scandir(directory))
+    except OSError as error:
+        raise UserError(f"cannot read the directory {shown(directory)}: {error.strerror}") from None
+    if any(is_image_name(entry.name) for entry in entries):
+        yield directory
+    for entry in entries:
+        if entry.is_dir() and not is_leftover(entry.name) and os.path.realpath(entry.path) not in above:
+            yield from _directories_of_images(Path(entry.path), above)
 
 
 def _write_shard(src: Path, job: tuple[Path, Sequence[str]]) -> None:
@@ -144,18 +225,22 @@ def _write_shard(src: Path, job: tuple[Path, Sequence[str]]) -> None:
                 if interrupted():
                     raise Stopped
                 content = _read_image_file(image)
-                member = tarfile.TarInfo(f"{video}/{image.name}")
+                member = tarfile.TarInfo((PurePosixPath(video) / image.name).as_posix())
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
 
 
 def _images(directory: Path) -> list[Path]:
     try:
-        return sorted(directory / name for name in os.listdir(directory) if is_image_name(name))
+        names = sorted(filter(is_image_name, os.listdir(directory)))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
-        raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UserError(f"cannot read the directory {directory}: {getattr(error, 'strerror', None) or error}") from None
+    for name in names:
+        if not _is_utf8(name):
+            raise UserError(f"cannot pack {directory / name}: the name is not UTF-8: rename or remove the file")
+    return [directory / name for name in names]
 
 
 def _read_image_file(image: Path) -> bytes:
@@ -168,21 +253,33 @@ def _read_image_file(image: Path) -> bytes:
 def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
     """Write the index by reading the finished shards; returns the videos that have images, and counts these."""
     packed: set[str] = set()
-    with whole_file(dst / INDEX) as temporary, closing(sqlite3.connect(temporary)) as index:
-        index.execute("CREATE TABLE files (name TEXT PRIMARY KEY, shard INTEGER, offset INTEGER, size INTEGER)"
-                      " WITHOUT ROWID")
-        for i in progress(range(shards), desc="indexing", unit="shard"):
-            rows = [(m.name, i, m.offset_data, m.size) for m in _members(dst / SHARD.format(i))]
-            index.executemany("INSERT INTO files VALUES (?, ?, ?, ?)", rows)
-            packed.update(name.rsplit("/", 1)[0] for name, *_ in rows)
-            summary.images += len(rows)
-        index.commit()
+    with whole_file(dst / INDEX) as temporary:
+        try:
+            with closing(sqlite3.connect(temporary)) as index:
+                index.execute("PRAGMA journal_mode = OFF")  # the file is temporary, and a journal would be left by a kill
+                index.execute("CREATE TABLE files (name TEXT PRIMARY KEY, shard INTEGER, offset INTEGER, size INTEGER)"
+                              " WITHOUT ROWID")
+                for i in progress(range(shards), desc="indexing", unit="shard"):
+                    rows = [(m.name, i, m.offset_data, m.size) for m in _members(dst / SHARD.format(i))]
+                    index.executemany("INSERT INTO files VALUES (?, ?, ?, ?)", rows)
+                    packed.update(PurePosixPath(name).parent.as_posix() for name, *_ in rows)
+                    summary.images += len(rows)
+                index.execute(f"PRAGMA user_version = {shards:d}")
+                index.commit()
+        except sqlite3.IntegrityError:
+            raise UserError(f"{dst / SHARD.format(i)} has an image of another shard, or one twice: delete it and start"
+                            " again") from None
+        except sqlite3.Error as error:
+            raise CannotWrite(dst / INDEX, str(error)) from None
     return packed
 
 
 def _members(path: Path) -> list[tarfile.TarInfo]:
     try:
-        with tarfile.open(path) as tar:
-            return tar.getmembers()
-    except (OSError, tarfile.TarError) as error:
+        with tarfile.open(path, "r:") as tar:
+            members = tar.getmembers()
+    except (OSError, ValueError, tarfile.TarError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it and start again") from None
+    if not all(member.isreg() and not member.sparse and _is_utf8(member.name) for member in members):
+        raise UserError(f"{path} contains more than files, so it was not made by make_shards: delete it and start again")
+    return members

@@ -1,6 +1,10 @@
 """Frame directories in tar files: the same clips, packed whole or not at all, gone on with after a kill."""
+import contextlib
+import gzip
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -16,6 +20,8 @@ from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
 from ops.video.shards import INDEX, SHARD, Shards, find_directories, pack
 from tests.conftest import ROOT
+from tests.helpers.datasets import refused
+from tests.helpers.disks import enlarge, small_disk
 from tests.helpers.programs import assert_refused, make_frames, make_somethingv2, run, write_list
 
 VIDEOS = {"a b": (7, 0), "ü/x.mp4": (5, 1), "-c": (9, 2), "d" * 120: (3, 3), "e": (8, 1)}
@@ -161,3 +167,119 @@ def test_main_trains_from_shards(tmp_path, monkeypatch, capfd):
 def test_checking_needs_the_directories(shards, tmp_path, monkeypatch, capfd):
     lists = write_list(tmp_path / "list.txt", VIDEOS)
     assert_refused(run(monkeypatch, capfd, "tools.check_dataset", lists, "--root_path", shards), "shards in", "--root_path")
+
+
+# ---- names and links --------------------------------------------------------------------------------------------
+
+def test_links_to_directories_are_packed(tmp_path):
+    make_frames(tmp_path / "elsewhere", {"one": (2, 0), "class/two": (3, 0)})
+    make_frames(tmp_path / "frames", {"own": (1, 0)})
+    for link, target in (("one", "elsewhere/one"), ("again", "elsewhere/one"), ("class", "elsewhere/class"),
+                         ("own/loop", "frames"), ("broken", "nowhere")):
+        (tmp_path / "frames" / link).symlink_to(tmp_path / target)
+    (tmp_path / "frames" / ".killed.partial-0123abcd").mkdir()
+    (tmp_path / "frames" / ".killed.partial-0123abcd" / "000001.jpg").touch()
+    assert find_directories(tmp_path / "frames") == ["again", "class/two", "one", "own"]
+    assert pack(tmp_path / "frames", tmp_path / "shards", workers=1).images == 8
+    read = Shards(tmp_path / "shards").read
+    assert read(tmp_path / "shards/class/two/000003.jpg") == (tmp_path / "elsewhere/class/two/000003.jpg").read_bytes()
+
+
+def test_names_that_lists_spell_differently_are_found(tmp_path):
+    videos = {"./a": (2, 0), "b//c": (3, 0), "d/": (4, 0), "a": (2, 0)}
+    make_frames(tmp_path / "frames", {"a": (2, 0), "b/c": (3, 0), "d": (4, 0)})
+    lists = write_list(tmp_path / "list.txt", videos)
+    summary = pack(tmp_path / "frames", tmp_path / "shards", videos=list(videos), workers=1)
+    assert (summary.videos, summary.images, summary.failures) == (3, 9, [])
+    clips = data_set(tmp_path / "shards", lists)
+    wanted = data_set(tmp_path / "frames", lists)
+    assert all(torch.equal(clips[0, i][0], wanted[0, i][0]) for i in range(4))
+
+
+@pytest.mark.parametrize("name", ["../elsewhere/v", "a/../../v", "/v"])
+def test_paths_that_lead_out_of_the_root_are_refused(tmp_path, monkeypatch, capfd, name):
+    make_frames(tmp_path / "frames", {"a": (2, 0)})
+    lists = write_list(tmp_path / "list.txt", {"a": (2, 0), name: (2, 0)})
+    done = run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", tmp_path / "shards", "--list", lists)
+    assert_refused(done, name, "not below")
+    assert not (tmp_path / "shards").exists()
+
+
+def test_names_that_are_not_utf8_are_left_out_and_said(tmp_path, monkeypatch, capfd):
+    make_frames(tmp_path / "frames", {"a": (2, 0), os.fsdecode(b"caf\xe9"): (2, 0)})
+    done = run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", tmp_path / "shards")
+    assert done.status == 2 and "failed: caf\\udce9: its name is not UTF-8" in done.err and "1 of 2 videos" in done.out
+    (tmp_path / "frames" / "a" / os.fsdecode(b"\xe9.jpg")).touch()
+    done = run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", tmp_path / "others", "-j", 1)
+    assert_refused(done, "\\udce9.jpg: the name is not UTF-8")
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------
+
+def test_a_target_that_cannot_be_written_is_one_line(directories, tmp_path, monkeypatch, capfd):
+    (tmp_path / "file").write_text("in the way")
+    for target in (tmp_path / "file", tmp_path / "file" / "below", "/proc/shards"):
+        assert_refused(run(monkeypatch, capfd, "tools.make_shards", directories, target), f"cannot write {target}")
+    (tmp_path / "shards" / "shards.json").mkdir(parents=True)
+    assert_refused(run(monkeypatch, capfd, "tools.make_shards", directories, tmp_path / "shards"), "cannot write")
+
+
+def test_a_disk_that_is_full_when_the_index_is_written(tmp_path, monkeypatch, capfd):
+    make_frames(tmp_path / "frames", {f"{n:03d}{'x' * 200}": (4, 0) for n in range(60)}, size=(16, 16))
+    arguments = ["-j", 1]
+    with small_disk(tmp_path / "disk", "100m") as disk:
+        assert run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", disk, *arguments).status == 0
+        before = content_of(disk)
+        (disk / INDEX).unlink()
+        enlarge(disk, (sum(4096 + len(content) for content in before.values()) + 8192) // 4096 * 4096)
+        done = run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", disk, *arguments)
+        assert_refused(done, f"cannot write {disk / INDEX}: ", "full")
+        assert content_of(disk) == before  # no journal or half an index
+        enlarge(disk, "100m")
+        assert run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", disk, *arguments).status == 0
+
+
+def test_missing_shards_are_said_before_and_during_training(directories, tmp_path):
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    pack(directories, tmp_path / "shards", per_shard=2, workers=1)
+    videos = data_set(tmp_path / "shards", lists)
+    (tmp_path / "shards" / SHARD.format(2)).unlink()
+    with pytest.raises(UserError, match="unreadable frame: .*: the shard shard-000002.tar is missing in"):
+        [videos[i] for i in range(5)]
+    with pytest.raises(UserError, match="the shard shard-000002.tar is missing in .*shards, which should contain 3"):
+        data_set(tmp_path / "shards", lists, data_format="shards")[0]
+
+
+@pytest.mark.parametrize("change", [
+    "UPDATE files SET shard = 'x'", "UPDATE files SET offset = -5", "UPDATE files SET size = NULL", "DROP TABLE files",
+    "UPDATE files SET size = 1 << 60", "UPDATE files SET shard = 77", "UPDATE files SET offset = 1 << 40",
+    "UPDATE files SET size = 0", "PRAGMA user_version = 2000000000", "UPDATE files SET shard = x'00'",
+    "ALTER TABLE files RENAME COLUMN shard TO other"])
+def test_a_tampered_index_is_one_line(directories, tmp_path, change):
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    pack(directories, tmp_path / "shards", per_shard=2, workers=1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "shards" / INDEX)) as index:
+        index.execute(change)
+        index.commit()
+    with refused("shard"):
+        data_set(tmp_path / "shards", lists)[0]
+
+
+@pytest.mark.parametrize("spoil", ["text", "link", "twice", "gzip"])
+def test_a_shard_that_is_no_shard_is_one_line(directories, tmp_path, spoil):
+    pack(directories, tmp_path / "shards", per_shard=2, workers=1)
+    shard = tmp_path / "shards" / SHARD.format(1)
+    (tmp_path / "shards" / INDEX).unlink()
+    if spoil == "gzip":
+        shard.write_bytes(gzip.compress(shard.read_bytes()))
+    elif spoil == "text":
+        shard.write_bytes(b"no tar file" * 999)
+    elif spoil == "twice":
+        shutil.copy(tmp_path / "shards" / SHARD.format(0), shard)
+    else:
+        with tarfile.open(shard, "a") as tar:
+            member = tarfile.TarInfo("a/000001.jpg")
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(member)
+    with refused("shard-000001.tar", "delete it and start again"):
+        pack(directories, tmp_path / "shards", per_shard=2, workers=1)
