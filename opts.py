@@ -130,7 +130,7 @@ def _add_augmentation_flags(group: Flags) -> None:
 def _add_run_flags(group: Flags) -> None:
     add = group.add_argument
     add("-p", "--print-freq", type=number(int, 1), default=20, metavar="N",
-        help="steps between two progress lines (default: %(default)s)")
+        help="steps between two progress lines; a short epoch has at least three lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
         help="epochs between two validations (default: %(default)s)")
     cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)

@@ -20,7 +20,8 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.cli import Parser, add_seed_flag, number, one_of, progress, run
+from ops.common.cli import Parser, add_seed_flag, number, one_of, run
+from ops.common.progress import progress
 from tools.fuzzing import KINDS
 from tools.fuzzing.process import run_inputs
 

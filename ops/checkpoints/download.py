@@ -14,9 +14,9 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Any, Optional
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, try_lock
+from ops.common.progress import progress
 from ops.weights import read_checkpoint
 
 ATTEMPTS = 5

@@ -1,4 +1,4 @@
-"""What the command lines share: one-line errors with status 2, checked numbers and choices, common flags, progress bars.
+"""What the command lines share: one-line errors with status 2, checked numbers and choices, common flags.
 
 Numbers and choices are checked by the parser, through `type=`:
 
@@ -12,9 +12,8 @@ import argparse
 import logging
 import math
 import sys
-from typing import Any, Callable, Iterable, NoReturn, Optional, Sequence, Union
-
-from tqdm import tqdm
+from contextlib import nullcontext
+from typing import Any, Callable, NoReturn, Optional, Sequence, Union
 
 from ops.common.errors import UserError, worker_died
 
@@ -156,7 +155,7 @@ def warn_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, why: 
 
 def run(main: Callable[[], Optional[int]]) -> NoReturn:
     """Run a program's `main()` and exit: 0 or what it returns, 2 for a user's error, 130 when interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_AboveBars(sys.stderr)])
     try:
         sys.exit(main() or 0)
     except UserError as error:
@@ -175,10 +174,14 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
         sys.exit(0)
 
 
+class _AboveBars(logging.StreamHandler):
+    """Writes above the progress bar of a terminal, not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")  # no bar, no import
+        with tqdm.tqdm.external_write_mode(file=self.stream) if tqdm else nullcontext():
+            super().emit(record)
+
+
 def _program() -> str:
     return sys.argv[0].rsplit("/", 1)[-1]
-
-
-def progress(items: Optional[Iterable] = None, **options: Any) -> tqdm:
-    """A tqdm bar over `items`, off when standard error is not a terminal; `options` go to tqdm."""
-    return tqdm(items, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)

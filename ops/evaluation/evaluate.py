@@ -4,7 +4,7 @@ from typing import Optional, Sequence, Union
 import torch
 from torch.utils.data import DataLoader
 
-from ops.common.cli import progress
+from ops.common.progress import progress
 from ops.data.loader import first_batches
 from ops.data.tsn_dataset import Batch
 from ops.evaluation.clip_runtime import ClipRuntime
@@ -19,13 +19,13 @@ def evaluate(runtime: ClipRuntime, loader: Union[DataLoader, Sequence[Batch]], *
     mirrored: for each of an item's views (crops x clips, in its channels) whether it is a mirror image; the views'
     scores are averaged. mirror_labels: label -> the mirrored video's label, so that a mirror image's score for "left"
     counts as one for "right". softmax: applied to the average. max_steps: batches after which to stop. desc: of the
-    progress bar.
+    progress; a single batch shows none.
     """
     views = len(mirrored)
     flipped = torch.tensor(mirrored)
     logits, labels = [], []
     total = min(len(loader), max_steps or len(loader))
-    for batch in progress(first_batches(loader, total), total=total, desc=desc, unit="batch"):
+    for batch in progress(first_batches(loader, total), total=total, desc=desc, unit="batch", disable=total == 1):
         clips = batch.clips.unflatten(1, (views, -1)).flatten(0, 1)  # (N * views, T*C, H, W)
         output = runtime(clips).unflatten(0, (-1, views))  # (N, views, num_class)
         if mirror_labels is not None and any(mirrored):

@@ -7,9 +7,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import write_lines
+from ops.common.progress import progress
 from ops.data.list_files import LINE_FORM, format_line, parse_line, read_lines
 from ops.prepare.inspect_video import KINDS as VIDEO_KINDS
 from ops.prepare.inspect_video import VideoReport, inspect_video

@@ -15,10 +15,10 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
 from PIL import Image
 
-from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import CannotWrite, agree_on_settings, only_run, remove_leftovers
 from ops.common.pool import run_jobs
+from ops.common.progress import progress
 from ops.video.discovery import DATASET_SUFFIXES
 
 EXTENSIONS = tuple(suffix.lstrip(".") for suffix in DATASET_SUFFIXES)

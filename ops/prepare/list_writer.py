@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import write_lines
+from ops.common.progress import progress
 from ops.data.list_files import count_frames, format_line
 from ops.prepare.annotations import Annotation, Annotations, Split
 

@@ -7,9 +7,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
 from typing import Callable, Optional, Sequence
 
-from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import write_lines
+from ops.common.progress import progress
 from ops.data.list_files import can_be_listed, count_frames, format_line
 from ops.prepare.extract import extract_jobs
 from ops.prepare.extraction import Job

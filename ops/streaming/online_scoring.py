@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
 from ops.common.plots import draw_accuracy, save_png
+from ops.common.progress import progress
 from ops.data.list_files import VideoRecord
 from ops.data.loader import Loader
 from ops.data.sampling import DENSE_SPAN

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.meters import AverageMeter, accuracy
+from ops.common.progress import duration, progress
 from ops.data.augment import Mix
 from ops.data.loader import first_batches, set_epoch
 from ops.data.tsn_dataset import BadVideo
 from ops.evaluation.clip_runtime import ClipRuntime, mean_over_segments
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import Predictions
+from ops.training.run_clock import RunClock
 from ops.training.run_log import RunLog
 from ops.training.schedule import learning_rate, set_learning_rate
 from ops.training.state import BEST, TrainState
@@ -33,8 +34,9 @@ class LoopOptions:
     """How to train. Most fields are options of main.py by the same names.
 
     epochs: of the whole schedule. lr, lr_type, lr_steps: see `ops.training.schedule`. clip_gradient: largest norm of the
-    whole gradient. print_freq: steps between two log lines. eval_freq: epochs between two validations. max_steps: batches
-    of each phase (None: all). max_epochs: epochs before this process stops (None: all that are left).
+    whole gradient. print_freq: steps between two log lines, fewer in a short epoch (`line_interval`). eval_freq: epochs
+    between two validations. max_steps: batches of each phase (None: all). max_epochs: epochs before this process stops
+    (None: all that are left).
     """
     epochs: int
     lr: float
@@ -56,6 +58,18 @@ class LoopOptions:
     def epochs_left(self, done: int) -> range:
         """The epochs (0-based) of this process when `done` are over."""
         return range(done, min(self.epochs, done + (self.max_epochs or self.epochs)))
+
+    def validated(self, epochs: range) -> list[int]:
+        """Those of these epochs that end with a validation: every `eval_freq`-th and the last."""
+        return [epoch for epoch in epochs if (epoch + 1) % self.eval_freq == 0 or epoch + 1 == epochs.stop]
+
+    def line_interval(self, steps: int) -> int:
+        """Steps between two log lines in an epoch of so many steps: at least three lines, if there are as many steps."""
+        return min(self.print_freq, max(1, steps // 4))
+
+    def batches(self, loader: DataLoader) -> int:
+        """The batches of one pass."""
+        return min(len(loader), self.max_steps or len(loader))
 
 
 @dataclass
@@ -87,18 +101,20 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
     last_good = resumed_from or "none yet"
     forget_best_elsewhere(state, directory)
     epochs = options.epochs_left(state.epoch)
+    validated = options.validated(epochs)
+    clock = RunClock(steps=options.batches(train_loader), val_steps=options.batches(val_loader), epochs=len(epochs),
+                     validations=len(validated))
     for epoch in epochs:
         state.seed_epoch()
         set_epoch(train_loader, epoch)
         lr = learning_rate(epoch, lr=options.lr, lr_type=options.lr_type, lr_steps=options.lr_steps, epochs=options.epochs)
         set_learning_rate(state.optimizer, lr, options.weight_decay)
         try:
-            trained = train_one_epoch(state, train_loader, prepare=prepare, options=options, mix=mix)
+            trained = train_one_epoch(state, train_loader, prepare=prepare, options=options, mix=mix, clock=clock)
         except NonFiniteLoss as error:
             raise UserError(f"{error}; this run's last good checkpoint: {last_good}", *error.options) from None
         run_log.list_skipped(trained.bad)
-        due = (epoch + 1) % options.eval_freq == 0 or epoch + 1 == epochs.stop
-        scores = validate(runtime, val_loader, options) if due else None
+        scores = _timed_validation(clock, runtime, val_loader, options) if epoch in validated else None
         is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
         run_log.add(_log_row(epoch, lr, trained, scores), state.best_prec1)
         last_good = str(state.save(directory, is_best))
@@ -120,6 +136,13 @@ def validate(runtime: ClipRuntime, loader: DataLoader, options: LoopOptions) -> 
     return evaluate(runtime, loader, max_steps=options.max_steps, desc="validate")
 
 
+def _timed_validation(clock: RunClock, runtime: ClipRuntime, loader: DataLoader, options: LoopOptions) -> Predictions:
+    started = time.perf_counter()
+    scores = validate(runtime, loader, options)
+    clock.validation(time.perf_counter() - started)
+    return scores
+
+
 def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predictions]) -> dict[str, Any]:
     row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_top1": trained.top1,
            "train_top5": trained.top5, "data_seconds": trained.data_seconds, "step_seconds": trained.step_seconds}
@@ -131,8 +154,8 @@ def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predi
 # ---- steps --------------------------------------------------------------------------------------------------
 
 def train_one_epoch(state: TrainState, loader: DataLoader, *, prepare: Preprocessor, options: LoopOptions,
-                    mix: Optional[Mix] = None) -> EpochResult:
-    """One pass of `loader` with cross-entropy and the state's optimizer.
+                    mix: Optional[Mix] = None, clock: Optional[RunClock] = None) -> EpochResult:
+    """One pass of `loader` with cross-entropy and the state's optimizer. clock: adds the time left to the log lines.
 
     Raises NonFiniteLoss before a step on a loss that is not finite, or if the weights contain NaN or Inf after the last
     step. With `mix`, the accuracies are those of mixed clips against their labels from before the mixing.
@@ -140,12 +163,15 @@ def train_one_epoch(state: TrainState, loader: DataLoader, *, prepare: Preproces
     state.model.train()
     meters = {name: AverageMeter() for name in ("loss", "top1", "top5", "data", "step")}
     bad: dict[str, str] = {}
-    total = min(len(loader), options.max_steps or len(loader))
+    clock = clock or RunClock(steps=options.batches(loader), val_steps=0, epochs=1, validations=0)
+    total = options.batches(loader)
+    interval = options.line_interval(total)
     end = time.perf_counter()
-    batches = progress(first_batches(loader, total), total=total, desc=f"epoch {state.epoch}", unit="batch")
+    batches = progress(first_batches(loader, total), lines=False, total=total, desc=f"epoch {state.epoch}", unit="batch")
     for i, batch in enumerate(batches):
         bad.update(_reasons(batch.bad))
         if batch.clips is None:
+            clock.skip_step()
             continue
         meters["data"].update(time.perf_counter() - end)
         loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient=options.clip_gradient,
@@ -156,8 +182,9 @@ def train_one_epoch(state: TrainState, loader: DataLoader, *, prepare: Preproces
         for name, value in (("loss", loss), ("top1", float(top1)), ("top5", float(top5))):
             meters[name].update(value, len(batch.labels))
         meters["step"].update(time.perf_counter() - end)
-        if i % options.print_freq == 0:
-            log.info(_progress_line(state, i, total, meters))
+        clock.step(meters["step"].val)
+        if i % interval == 0 or i + 1 == total:
+            log.info(_progress_line(state, i, total, meters=meters, clock=clock))
         end = time.perf_counter()
     if not meters["loss"].count:
         raise UserError(f"no training video could be read; the first was {next(iter(bad.items()), 'none')}")
@@ -209,8 +236,9 @@ def _reasons(bad: Sequence[BadVideo]) -> dict[str, str]:
     return {video.path: video.reason for video in bad}
 
 
-def _progress_line(state: TrainState, i: int, total: int, meters: dict[str, AverageMeter]) -> str:
+def _progress_line(state: TrainState, i: int, total: int, *, meters: dict[str, AverageMeter], clock: RunClock) -> str:
     lr = state.optimizer.param_groups[0]["lr"] / state.optimizer.param_groups[0]["lr_mult"]
     m = meters
     return (f"epoch {state.epoch} [{i}/{total}] lr {lr:.5f} step {m['step'].val:.3f}s data {m['data'].val:.3f}s"
-            f" loss {m['loss'].val:.4f} ({m['loss'].avg:.4f}) prec@1 {m['top1'].avg:.2f} prec@5 {m['top5'].avg:.2f}")
+            f" loss {m['loss'].val:.4f} ({m['loss'].avg:.4f}) prec@1 {m['top1'].avg:.2f} prec@5 {m['top5'].avg:.2f}"
+            f" ({duration(clock.seconds_left or 0)} left)")

@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Iterator, Optional, Sequence
 from urllib.parse import quote
 
-from ops.common.cli import progress
 from ops.common.errors import UserError, shown
 from ops.common.files import (
     CannotWrite,
@@ -29,6 +28,7 @@ from ops.common.files import (
     whole_file,
 )
 from ops.common.pool import Stopped, interrupted, run_jobs
+from ops.common.progress import progress
 from ops.video.discovery import is_image_name
 
 INDEX, PLAN, SHARD = "index.sqlite", "shards.json", "shard-{:06d}.tar"

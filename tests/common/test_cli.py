@@ -161,11 +161,6 @@ def test_defects_keep_their_traceback():
             cli.run(raising(error))
 
 
-def test_progress_is_silent_without_a_terminal(capsys):
-    assert list(cli.progress(range(3), desc="x")) == [0, 1, 2]
-    assert capsys.readouterr() == ("", "")
-
-
 # ---- whole programs -------------------------------------------------------------------------------------------
 
 PROGRAM = """

@@ -122,6 +122,19 @@ def test_fit_validates_when_due_and_at_the_end(tmp_path, caplog, capsys):
     assert caplog.messages[-1] == f"best prec@1 {max(scores.top1 for scores in validations):.3f}"
 
 
+def test_a_short_epoch_has_several_lines_with_the_time_left(tmp_path, caplog):
+    caplog.set_level("INFO")
+    run_fit(tmp_path, new_state(), epochs=2)  # two steps per epoch, and a line after 20 steps
+    lines = [message for message in caplog.messages if message.startswith("epoch ")]
+    assert [line.split(" lr ")[0] for line in lines] == ["epoch 0 [0/2]", "epoch 0 [1/2]", "epoch 1 [0/2]", "epoch 1 [1/2]"]
+    assert all(line.endswith(" left)") for line in lines)
+
+
+@pytest.mark.parametrize("steps, interval", [(1, 1), (3, 1), (8, 2), (79, 19), (80, 20), (1000, 20)])
+def test_steps_between_lines(steps, interval):
+    assert LoopOptions(epochs=1, lr=0.1).line_interval(steps) == interval
+
+
 def test_a_resumed_fit_equals_an_uninterrupted_one(tmp_path):
     whole = new_state()
     run_fit(tmp_path / "whole", whole)

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from ops.common.cli import progress
+from ops.common.progress import progress
 from ops.prepare.extract import QUALITY
 from ops.video.decode import decoded_frames
 from tools.shared.real_videos import real_videos

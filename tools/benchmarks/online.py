@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.common.cli import add_input_size_flag, number, one_of, progress
+from ops.common.cli import add_input_size_flag, number, one_of
 from ops.common.errors import UserError
+from ops.common.progress import progress
 from ops.models import TSN
 from ops.runtimes.base import PRECISIONS
 from ops.runtimes.export import export_step

@@ -7,8 +7,8 @@ from typing import Iterator, Sequence
 import torch
 from torch import nn
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
+from ops.common.progress import progress
 from ops.models import TSN
 from ops.runtimes.registry import open_runtime
 from ops.spec import ModelSpec

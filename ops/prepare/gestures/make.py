@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Optional, Sequence
 import cv2
 import numpy as np
 
-from ops.common.cli import progress
 from ops.common.errors import UserError
 from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers
 from ops.common.pool import cores, run_jobs
+from ops.common.progress import progress
 from ops.prepare.gestures.render import CLASSES, SIZE, Size, object_of_clip, render_clip
 from ops.video.encode import encode_video
 
