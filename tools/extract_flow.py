@@ -1,12 +1,14 @@
 """Compute optical flow of videos, or of directories of frames, as images for training: SRC/<name>.mp4 to DST/<name>/.
 
     python tools/extract_flow.py videos flow --layout rgb
+    python tools/extract_flow.py my_videos flow --list my_videos/.tsm/NAME/train_videofolder.txt flow_train.txt
     python tools/extract_flow.py data/UCF101/jpg data/UCF101/jpg --frames --list rgb_train.txt flow_train.txt
 
 Layouts: ucf (flow_x_00001.jpg, flow_y_00001.jpg; may be in the same directory as the RGB frames), something_v1
 (000042/000042-x_00001.jpg), rgb (000001.jpg: x, y and 0 as red, green and blue). Displacements of -20 to 20 pixels
 become 0 to 255. A video of n frames gives n - 1 images (pairs of x and y), and lists count these; lists of something_v1
-count both files of a pair, as the published ones do.
+count both files of a pair, as the published ones do. With --list, the videos that the list names are extracted too, at
+any depth below SRC.
 
 After an interruption, run it again: complete results are kept. Videos without flow are listed with the reason, and the
 exit status is then 2.
@@ -21,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.common.cli import Parser, number, one_of, run
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
+from ops.data.list_files import read_list
 from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 from ops.video.discovery import is_video_name
@@ -30,10 +33,11 @@ from tools.shared.extraction import add_extraction_flags, report
 def main() -> int:
     args = build_parser().parse_args()
     check_lists(args.list)
+    listed = [record.path for rgb_list, _ in args.list for record in read_list(rgb_list)]
     status = report(extract_flow_directory(
         args.src, args.dst, frames=args.frames, by_class=args.by_class, template=args.template, extensions=args.ext,
         workers=args.workers, layout=args.layout, method=args.method, bound=args.bound, height=args.height,
-        quality=args.quality))
+        quality=args.quality, listed=listed))
     for rgb_list, out in args.list:
         missing = write_flow_list(rgb_list, out, flow=args.dst, layout=args.layout)
         for video, reason in missing:

@@ -1,4 +1,5 @@
 """Optical flow of whole directories of videos, and lists to train on it; one video's flow is in `optical_flow`."""
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -11,10 +12,12 @@ from ops.prepare.extraction import (
     EXTENSIONS,
     ExtractionSummary,
     Job,
+    NoVideos,
     extract_all,
     frame_directory_jobs,
     video_file_jobs,
 )
+from ops.prepare.label_files import check_name
 from ops.prepare.optical_flow import (
     BOUND,
     HEIGHT,
@@ -25,6 +28,8 @@ from ops.prepare.optical_flow import (
     flow_function,
     template_error,
 )
+from ops.video.discovery import without_extension
+from ops.video.video_files import VideoFiles
 
 SETTINGS_FILE = ".flow.json"
 
@@ -32,22 +37,42 @@ SETTINGS_FILE = ".flow.json"
 def extract_flow_directory(src: Path, dst: Path, *, frames: bool = False, by_class: bool = False, template: str = "",
                            extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None, layout: str = "ucf",
                            method: str = "dis", bound: float = BOUND, height: int = HEIGHT,
-                           quality: int = QUALITY) -> ExtractionSummary:
+                           quality: int = QUALITY, listed: Sequence[str] = ()) -> ExtractionSummary:
     """Write the flow of every video in `src` (frames: of every directory of frames) to `dst/<its name>/`.
 
-    by_class: `src/<class>/` to `dst/<class>/`. workers: processes (None: one per core). The other options are those of
-    `extract_flow`. Existing flow is kept, so that a killed run is resumed. Broken videos are listed in the summary.
+    by_class: `src/<class>/` to `dst/<class>/`. listed: paths of lists; the videos in `src` that they name are extracted
+    too, at any depth, to `dst/<path without a video file's extension>/`. workers: processes (None: one per core). The
+    other options are those of `extract_flow`. Existing flow is kept, so that a killed run is resumed. Broken videos are
+    listed in the summary.
     UserError when there are no videos, when an option is impossible, and as for `extract_all`.
     """
     flow_function(method)  # before any work: the method may need a package
     if reason := template_error(template):
         raise UserError(f"template {template!r}: {reason}: choose a file name such as img_{{:05d}}.jpg", "template")
-    found = (frame_directory_jobs(src, dst, by_class=by_class) if frames else
-             video_file_jobs(src, dst, extensions=extensions, by_class=by_class))
+    named = _listed_jobs(src, dst, listed, frames=frames)
+    try:
+        found = (frame_directory_jobs(src, dst, by_class=by_class) if frames else
+                 video_file_jobs(src, dst, extensions=extensions, by_class=by_class))
+    except NoVideos:
+        if not named:
+            raise
+        found = []
+    known = {job.video for job in found}
+    found += [job for job in named if job.video not in known]
     settings = dict(layout=layout, method=method, bound=bound, height=height, quality=quality)
     return extract_all(_in_layout(found, layout), dst, partial(_extract_job, {**settings, "template": template}),
                        first_file=partial(_first_file, layout), settings=settings, record=SETTINGS_FILE, content="flow",
                        workers=workers)
+
+
+def _listed_jobs(src: Path, dst: Path, listed: Sequence[str], *, frames: bool) -> list[Job]:
+    jobs = {}
+    for path in map(os.path.normpath, listed):
+        check_name(path, "the list")
+        video = src / path if frames else VideoFiles(src).path(path)
+        if video.is_dir() if frames else video.is_file():
+            jobs[video] = Job(video, dst / (path if frames else without_extension(path)), shown(path))
+    return list(jobs.values())
 
 
 def _in_layout(jobs: Sequence[Job], layout: str) -> list[Job]:
@@ -75,19 +100,33 @@ def _extract_job(options: dict[str, Any], job: Job) -> int:
 
 # ---- lists ---------------------------------------------------------------------------------------------------
 
+def _flow_of(path: str, flow: Path, layout: str) -> tuple[str, str]:
+    """(directory in `flow`, template) of a listed video's flow.
+
+    The flow of a video file is in a directory without the file's extension. Frames may be in a directory that is named
+    like a file; their flow keeps that name.
+    """
+    places = []
+    for video in dict.fromkeys((without_extension(path), path)):
+        parent, _, name = os.path.normpath(video).rpartition("/")
+        directory = f"{parent}/{directory_name(layout, name)}" if parent else directory_name(layout, name)
+        places.append((directory, file_templates(layout, name)[0]))
+    return next((place for place in places if (flow / place[0] / place[1].format(1)).exists()), places[0])
+
+
 def write_flow_list(rgb_list: Path, out: Path, *, flow: Path, layout: str) -> list[tuple[str, str]]:
     """Write the list of the flow in the directory `flow` for an RGB list's videos; num_frames is the number of pairs.
 
     In layout something_v1 it is the number of files, two per pair, as published lists of that layout count.
-    Returns (video, reason) of the videos without flow, which are left out. UserError when that is all of them.
+    The list may name frame directories or video files. Returns (video, reason) of the videos without flow, which are
+    left out. UserError when that is all of them.
     """
     lines, missing = [], []
     records = read_list(rgb_list)
     for record in records:
-        parent, _, name = record.path.rpartition("/")
-        video = f"{parent}/{directory_name(layout, name)}" if parent else directory_name(layout, name)
         try:
-            pairs = count_frames(flow / video, file_templates(layout, name)[0])
+            video, template = _flow_of(record.path, flow, layout)
+            pairs = count_frames(flow / video, template)
             lines.append(format_line(video, pairs * (2 if layout == "something_v1" else 1), record.label))
         except (UserError, OSError) as error:
             missing.append((record.path, str(error) if isinstance(error, UserError) else "no directory of flow"))

@@ -24,6 +24,10 @@ from ops.video.discovery import DATASET_SUFFIXES
 EXTENSIONS = tuple(suffix.lstrip(".") for suffix in DATASET_SUFFIXES)
 
 
+class NoVideos(UserError):
+    """A directory in which there is nothing to extract."""
+
+
 class Job(NamedTuple):
     """One video (a file or a directory of frames), the directory to extract it to, and its name in messages."""
     video: Path
@@ -66,7 +70,7 @@ def video_file_jobs(src: Path, dst: Path, *, extensions: Sequence[str], by_class
                                 f" {shown(directory)}: rename or remove one, or choose one extension with ext", "ext")
             jobs[directory] = job
     if not jobs:
-        raise UserError(f"no videos ({', '.join(sorted(suffixes))}) in {shown(src)}" + ("/<class>/" if by_class else ""))
+        raise NoVideos(f"no videos ({', '.join(sorted(suffixes))}) in {shown(src)}" + ("/<class>/" if by_class else ""))
     return list(jobs.values())
 
 
@@ -78,7 +82,7 @@ def frame_directory_jobs(src: Path, dst: Path, *, by_class: bool) -> list[Job]:
     jobs = [Job(Path(entry.path), dst / Path(entry.path).relative_to(src), shown(Path(entry.path).relative_to(src)))
             for parent in _parents(src, by_class) for entry in _visible(parent) if entry.is_dir()]
     if not jobs:
-        raise UserError(f"no directories of frames in {shown(src)}" + ("/<class>/" if by_class else ""))
+        raise NoVideos(f"no directories of frames in {shown(src)}" + ("/<class>/" if by_class else ""))
     return jobs
 
 

@@ -17,7 +17,7 @@ from ops.prepare.inspect_video import inspect_video
 from ops.prepare.labeled_videos import LabeledVideo
 from ops.prepare.splitting import SPLITS, group_by_source
 from ops.prepare.user_file import UserDataSet
-from ops.video.discovery import TEMPLATE, frame_names
+from ops.video.discovery import TEMPLATE, frame_names, without_extension
 
 CATEGORIES, UNREADABLE = "category.txt", "unreadable.txt"
 
@@ -85,7 +85,7 @@ def extract_videos(root: Path, videos: Sequence[LabeledVideo], target: Path, *, 
 
 def _frame_directories(paths: Sequence[str]) -> dict[str, str]:
     """path -> its frame directory: without the extension, unless another video has that directory or is below it."""
-    stems = {path: path.rsplit(".", 1)[0] for path in paths}
+    stems = {path: without_extension(path) for path in paths}
     taken = Counter(stems.values())
     taken.update({parent.as_posix() for path in paths for parent in PurePosixPath(path).parents})
     return {path: path if taken[stem] > 1 else stem for path, stem in stems.items()}

@@ -11,7 +11,7 @@ from typing import Iterable, Mapping, Optional, Sequence
 
 from ops.common.errors import UserError
 from ops.prepare.labeled_videos import LabeledVideo
-from ops.video.discovery import is_video_name
+from ops.video.discovery import without_extension
 
 SPLITS = ("train", "val", "test")
 WAYS = ("source", "file", "random")
@@ -33,7 +33,7 @@ def source_of(path: str, pattern: Optional[re.Pattern] = None) -> Optional[str]:
     group `source`, else its first group, else the whole match. Default: SOURCE_PATTERNS, which must match the whole file
     name.
     """
-    stem = path.rsplit(".", 1)[0] if is_video_name(path) else path
+    stem = without_extension(path)
     if pattern is not None:
         match = pattern.search(stem)
         return match and (match[("source" if "source" in pattern.groupindex else 1) if pattern.groups else 0] or None)

@@ -28,6 +28,11 @@ def is_video_name(name: str) -> bool:
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
+def without_extension(path: str) -> str:
+    """The path of a video file without its extension; any other path unchanged."""
+    return path.rsplit(".", 1)[0] if is_video_name(path) else path
+
+
 def holds_frames(directory: Path) -> bool:
     """Whether a directory contains one video's frames: images, and no video files."""
     names = _names(directory)

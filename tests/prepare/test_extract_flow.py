@@ -174,6 +174,34 @@ def test_lists_count_pairs_of_flow_images(tmp_path, monkeypatch, capfd):
     assert (tmp_path / "flow_val.txt").read_text() == "some class/c 4 0\n"
 
 
+def test_lists_of_video_files_at_any_depth(tmp_path, monkeypatch, capfd):
+    """The lists that make_dataset writes for videos that are read in place."""
+    for name in ("train/wave/a b.mp4", "train/wave/sub/c.mov", "val/clap/d.mp4", "val/clap/d.mp4.avi"):
+        (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
+        encode(tmp_path / "v" / name, moving(4))
+    (tmp_path / "train.txt").write_text("train/wave/a b.mp4 4 1\ntrain/wave/sub/c.mov 4 1\ntrain/gone.mp4 4 0\n")
+    (tmp_path / "val.txt").write_text("./val/clap//d.mp4 4 0\nval/clap/d.mp4.avi 4 0\n")
+    done = run(monkeypatch, capfd, "tools.extract_flow", tmp_path / "v", tmp_path / "flow", "--layout", "rgb", "-j", 1,
+               "--height", 0, "--list", tmp_path / "train.txt", tmp_path / "flow_train.txt", "--list", tmp_path / "val.txt",
+               tmp_path / "flow_val.txt")
+    assert done.status == 2 and "train/gone.mp4: no directory of flow" in done.err
+    assert done.out.startswith("4 videos: 4 extracted")
+    assert (tmp_path / "flow_train.txt").read_text() == "train/wave/a b 3 1\ntrain/wave/sub/c 3 1\n"
+    assert (tmp_path / "flow_val.txt").read_text() == "val/clap/d 3 0\nval/clap/d.mp4 3 0\n"
+    data = TSNDataSet(tmp_path / "flow", tmp_path / "flow_train.txt", 1, 2, "Flow", "{:06d}.jpg", random_shift=False)
+    assert [motion(image) for image in data[1][0]] == pytest.approx([3, -2, 3, -2], abs=0.5)
+
+
+def test_lists_do_not_lead_out_of_the_directories(tmp_path, monkeypatch, capfd):
+    write_frames(tmp_path / "in" / "clip", moving(2))
+    write_frames(tmp_path / "secret", moving(2))
+    (tmp_path / "list.txt").write_text("../secret 2 0\n")
+    done = run(monkeypatch, capfd, "tools.extract_flow", tmp_path / "in", tmp_path / "deep" / "out", "--frames", "--list",
+               tmp_path / "list.txt", tmp_path / "flow.txt")
+    assert_refused(done, "'../secret' cannot be the name of a video")
+    assert not (tmp_path / "deep").exists()
+
+
 def test_lists_of_something_v1_count_files_and_name_numbered_directories(tmp_path):
     write_frames(tmp_path / "jpg" / "7", moving(3), "{:05d}.jpg")
     extract_flow_directory(tmp_path / "jpg", tmp_path / "flow", frames=True, workers=1, layout="something_v1", height=0)
