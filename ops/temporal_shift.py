@@ -40,10 +40,29 @@ def _fold_moves(fold: int, direction: str) -> Moves:
 
 def _clips(x: Tensor, n_segment: int) -> Tensor:
     """(N*T, C, H, W) -> (N, T, C, H, W), a view in any memory format."""
-    if n_segment < 1 or x.shape[0] % n_segment:
+    # While it is traced, a size is a tensor, and a check of it would become a warning.
+    whole = torch.jit.is_tracing() or (n_segment > 0 and x.shape[0] % n_segment == 0)
+    if not whole:
         raise UserError(f"{x.shape[0]} frames do not divide into clips of {n_segment}: the batch must hold whole"
                         " clips of num_segments frames")
     return x.unflatten(0, (-1, n_segment))
+
+
+def _is_transformed() -> bool:
+    """Whether the compiler, a trace, an export or torch.func derives its own program from ordinary operations."""
+    return (torch.compiler.is_compiling() or torch.jit.is_tracing()
+            or torch._C._are_functorch_transforms_active())  # no public name; autograd.Function.apply asks it too
+
+
+def _move_by_plain_ops(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
+    """`_move` without writing into a tensor, in operations that every exporter and transformation knows."""
+    clips = _clips(x, n_segment)
+    folds = []
+    for first, end, offset in moves:  # padding of W, H, C and T, in front and behind
+        fold = clips[:, :, first:end]
+        folds.append(F.pad(fold[:, offset:], (0, 0, 0, 0, 0, 0, 0, offset)) if offset > 0
+                     else F.pad(fold[:, :offset], (0, 0, 0, 0, 0, 0, -offset, 0)))
+    return torch.cat((*folds, clips[:, :, moves[-1][1]:]), dim=2).flatten(0, 1)
 
 
 def _move(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
@@ -90,6 +109,10 @@ class _Move(torch.autograd.Function):
     def backward(ctx, grad):
         return _Move.apply(grad, ctx.n_segment, _reverse(ctx.moves)), None, None
 
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return _Move.apply(tangent, ctx.n_segment, ctx.moves)
+
 
 class InplaceShift(torch.autograd.Function):
     """The shift of (N, T, C, H, W) in x's own memory: `InplaceShift.apply(x, fold[, direction])`.
@@ -111,6 +134,31 @@ class InplaceShift(torch.autograd.Function):
         grad = grad.clone()
         _move_inplace(grad, _reverse(ctx.moves))
         return grad, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        _move_inplace(tangent, ctx.moves)
+        return tangent
+
+
+def _shifted(x: Tensor, n_segment: int, moves: Moves, inplace: bool = False) -> Tensor:
+    """x with its channels moved, and with a gradient; a copy unless `inplace` is asked for and possible."""
+    if _is_transformed():
+        return _move_by_plain_ops(x, n_segment, moves)
+    if inplace and _is_writable(x):
+        direction = "bidirectional" if len(moves) == 2 else "unidirectional"
+        return InplaceShift.apply(_clips(x, n_segment), moves[0][1], direction).flatten(0, 1)
+    return _Move.apply(x, n_segment, moves)
+
+
+def _is_writable(x: Tensor) -> bool:
+    """Whether autograd lets a shift write into x.
+
+    It does not for leaves that require grad, their views, views from split or unbind, and what inference_mode made.
+    """
+    if x._base is not None and x._base.requires_grad:  # a view
+        return False
+    return not (x.is_leaf and x.requires_grad) and (torch.is_inference_mode_enabled() or not x.is_inference())
 
 
 class TemporalShift(nn.Module):
@@ -137,8 +185,8 @@ class TemporalShift(nn.Module):
             make_moves(self.channels, n_div, direction)
 
     def forward(self, x: Tensor) -> Tensor:
-        moves = make_moves(x.shape[1], self.fold_div, self.direction)
-        shifted = _Move.apply(x, self.n_segment, moves)
+        moves = make_moves(self.channels or x.shape[1], self.fold_div, self.direction)
+        shifted = _shifted(x, self.n_segment, moves)
         if not self.inplace or not _free_to_save():
             return self.net(shifted)
         with _remember_unshifted(x, shifted, self.n_segment, moves):
@@ -153,14 +201,12 @@ class TemporalShift(nn.Module):
         """Exchange channel folds between neighbouring frames (TSM, sec. 3.2).
 
         x: (N*T, C, H, W). n_segment: T, must divide N*T. fold_div: C // fold_div channels move each way. inplace: in
-        x's own memory, which nothing else may read (a leaf that requires grad is copied: autograd demands it).
+        x's own memory, which nothing else may read. x is copied all the same if it is a leaf that requires grad, a view of
+        a tensor that does, or made in inference mode, and under the compiler, a trace, an export or torch.func.
         Returns (N*T, C, H, W): fold 0 from the next frame, fold 1 from the previous one, zeros at the clip's ends.
         Raises UserError (a ValueError) if T does not divide the batch or a fold would be empty.
         """
-        moves = make_moves(x.shape[1], fold_div, direction)
-        if inplace and not (x.is_leaf and x.requires_grad):
-            return InplaceShift.apply(_clips(x, n_segment), moves[0][1], direction).flatten(0, 1)
-        return _Move.apply(x, n_segment, moves)
+        return _shifted(x, n_segment, make_moves(x.shape[1], fold_div, direction), inplace)
 
 
 class StandaloneShift(TemporalShift):
@@ -176,12 +222,12 @@ class StandaloneShift(TemporalShift):
 
     def forward(self, x: Tensor) -> Tensor:
         inplace = self.inplace and _free_to_save()
-        return self.shift(x, self.n_segment, self.fold_div, inplace, self.direction)
+        return _shifted(x, self.n_segment, make_moves(self.channels, self.fold_div, self.direction), inplace)
 
 
 def _free_to_save() -> bool:
-    """Whether autograd saves tensors and this module may decide in what form; the compiler decides by itself."""
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not _others_save()
+    """Whether autograd saves tensors and this module may decide in what form; a transformation decides by itself."""
+    return torch.is_grad_enabled() and not _is_transformed() and not _others_save()
 
 
 def _others_save() -> bool:

@@ -155,6 +155,32 @@ def test_in_place_leaves_a_leaf_that_requires_grad_alone():
     assert torch.equal(out, naive_shift(before, 3, 4)) and torch.equal(x, before)
 
 
+@pytest.mark.parametrize("view", [
+    lambda leaf: leaf[:], lambda leaf: leaf.view(6, 8, 2, 2), lambda leaf: leaf[2:5],
+    lambda leaf: leaf.unflatten(0, (2, 3))[1],
+    lambda leaf: (leaf * 1).split(3)[0], lambda leaf: (leaf * 1).unflatten(0, (2, 3)).unbind()[1],
+], ids=["whole", "view", "part", "index", "split", "unbind"])
+def test_in_place_leaves_a_view_alone_that_autograd_protects(view):
+    leaf, wanted = noise(6, 8, 2, 2).requires_grad_(), noise(6, 8, 2, 2).requires_grad_()
+    before = leaf.detach().clone()
+    out = TemporalShift.shift(view(leaf), 3, 4, inplace=True)
+    assert torch.equal(out, naive_shift(view(before), 3, 4)) and torch.equal(leaf, before)
+    out.pow(2).sum().backward()
+    naive_shift(view(wanted), 3, 4).pow(2).sum().backward()
+    assert torch.equal(leaf.grad, wanted.grad)
+
+
+def test_in_place_leaves_a_view_made_without_gradients_and_an_inference_tensor_alone():
+    leaf = noise(6, 8, 2, 2).requires_grad_()
+    with torch.no_grad():
+        view = leaf[:]
+    with torch.inference_mode():
+        result = noise(6, 8, 2, 2) * 1
+    for x in (view, result):
+        assert torch.equal(TemporalShift.shift(x, 3, 4, inplace=True), naive_shift(noise(6, 8, 2, 2), 3, 4))
+        assert torch.equal(x, noise(6, 8, 2, 2))
+
+
 def test_plain_shift_leaves_its_input_alone():
     x = noise(6, 8, 2, 2)
     before = x.clone()
