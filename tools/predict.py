@@ -35,7 +35,7 @@ from ops.common.plots import draw_timelines, save_png
 from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation.predict import Predictor
 from ops.evaluation.timeline import spans, timeline_panel
-from ops.evaluation.videos import expand
+from ops.evaluation.videos import expand, holds_times
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "runs" / "quickstart" / "checkpoint"
 
@@ -116,8 +116,9 @@ def warn_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) 
         warn_unused(parser, args, "without --window a video is one clip", "batch_size")
         if len(paths) == 1:
             warn_unused(parser, args, "one whole video is one clip", "workers")
-    if not any(path.is_dir() for path in paths):
-        warn_unused(parser, args, "it is for frame directories, video files hold their own", "fps")
+    if args.fps is not None and all(map(holds_times, paths)):
+        warn_unused(parser, args, "it is for frame directories, these video files tell when their frames are shown",
+                    "fps")
 
 
 def find_videos(name: str) -> Union[list[Path], UserError]:

@@ -5,18 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Protocol, Sequence
 
-import av
 import numpy as np
 
 from ops.common.errors import UserError, shown
-from ops.video.decode import open_video, video_stream
 from ops.video.discovery import find_videos, frame_names, holds_frames, is_video_name
-from ops.video.frame_index import frame_index
 from ops.video.frames import FrameDirectory, read_image
 from ops.video.video_files import VideoFiles
 
 log = logging.getLogger(__name__)
-_DEFAULT_RATE = 25  # frames per second of a video of one frame whose file names no rate
 
 
 # ---- files ----------------------------------------------------------------------------------------------------
@@ -89,19 +85,18 @@ class Window(NamedTuple):
 class Video:
     """An opened video. source.load(key, indices) reads its frames.
 
-    times: seconds from the beginning at which each frame is shown, None where the file does not hold them.
-    frame_seconds: for how long the last frame is shown.
+    times: (num_frames + 1,) the seconds from the beginning at which each frame is shown, then the end of the last one;
+    None where the file does not hold them.
     """
     name: str
     source: Frames
     key: str
     num_frames: int
     times: Optional[np.ndarray]
-    frame_seconds: float
 
     @property
     def seconds(self) -> Optional[float]:
-        return None if self.times is None else float(self.times[-1]) + self.frame_seconds
+        return None if self.times is None else float(self.times[-1])
 
     def load(self, indices: Sequence[int]) -> list[Any]:
         """The PIL images at these 1-based frames."""
@@ -118,11 +113,11 @@ class Video:
         """
         if self.times is None or self.seconds is None:
             raise UserError(f"{self.name} does not hold the times at which its frames are shown: give fps", "fps")
-        stride = length / 2 if stride is None else stride
-        if stride < self.frame_seconds / 2:
-            raise UserError(f"{self.name}: a stride of {stride:g} s is shorter than a frame ({self.frame_seconds:.3g} s):"
+        stride, frame = length / 2 if stride is None else stride, float(np.median(np.diff(self.times)))
+        if stride < frame / 2:
+            raise UserError(f"{self.name}: a stride of {stride:g} s is shorter than a frame ({frame:.3g} s):"
                             " choose a longer stride or window")
-        return slide(self.times, self.seconds, length=length, stride=stride)
+        return slide(self.times[:-1], self.seconds, length=length, stride=stride)
 
 
 class NumberedFrames(FrameDirectory):
@@ -138,38 +133,29 @@ class NumberedFrames(FrameDirectory):
 
 
 def load_video(path: Path, fps: Optional[float] = None) -> Video:
-    """Open a video file or frame directory. fps: of a frame directory. UserError when it cannot be read."""
+    """Open a video file or frame directory. fps: where the frames' times are unknown. UserError when it cannot be read."""
     if path.is_dir():
         names = frame_names(path)
-        times = None if fps is None else np.arange(names.num_frames) / fps
-        return Video(str(path), NumberedFrames(path.parent, names.template, names.first), path.name, names.num_frames,
-                     times, 0.0 if fps is None else 1 / fps)
+        frames = NumberedFrames(path.parent, names.template, names.first)
+        return Video(str(path), frames, path.name, names.num_frames, _at_rate(names.num_frames, fps))
     files = VideoFiles(path.parent)
     if files.path(path.name) != path:
         raise UserError(f"{path} and {files.path(path.name)} share one stem: give the file name with its extension")
+    times = files.times(path.name)
     count = files.count(path.name)
+    return Video(str(path), files, path.name, count, times if len(times) else _at_rate(count, fps))
+
+
+def holds_times(path: Path) -> bool:
+    """Whether a video tells when its frames are shown, so that `fps` has no effect; also true if it cannot be read."""
     try:
-        times, frame_seconds = frame_times(path, count)
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"unreadable video: {path}: {error.strerror or error}") from None
-    return Video(str(path), files, path.name, count, times, frame_seconds)
+        return load_video(path).times is not None
+    except UserError:
+        return True
 
 
-def frame_times(path: Path, count: int) -> tuple[Optional[np.ndarray], float]:
-    """(seconds from the first frame on at which each frame is shown, duration of a frame in seconds) of a video file.
-
-    From the frames' time stamps, else from the stream's rate; None where the file holds neither.
-    """
-    with open_video(path) as container:
-        stream = video_stream(container)
-        base, rate = stream.time_base, stream.average_rate
-    index = frame_index(path)
-    if len(index.packets) and base:
-        stamps = index.packets[index.order, 0]
-        times = (stamps - stamps[0]) * float(base)
-        steps = np.diff(times)
-        return times, float(np.median(steps)) if len(steps) else 1 / float(rate or _DEFAULT_RATE)
-    return (np.arange(count) / float(rate), 1 / float(rate)) if rate else (None, 0.0)
+def _at_rate(count: int, fps: Optional[float]) -> Optional[np.ndarray]:
+    return None if fps is None else np.arange(count + 1) / fps
 
 
 def slide(times: np.ndarray, duration: float, *, length: float, stride: float) -> list[Window]:

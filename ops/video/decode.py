@@ -35,10 +35,16 @@ class BrokenVideo(UserError):
     """A video that cannot be read completely; the text is the reason, without the file's name."""
 
 
-def open_video(video: Path) -> av.container.InputContainer:
-    """Open a video file for reading with PyAV. The name is never read as a URL, nor the file as a playlist."""
-    return av.open(os.path.abspath(video), metadata_errors="replace",
-                   options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"})
+def open_video(video: Path, *, stored_stamps: bool = False) -> av.container.InputContainer:
+    """Open a video file for reading with PyAV. The name is never read as a URL, nor the file as a playlist.
+
+    stored_stamps: packets have only the time stamps that the file stores; FFmpeg invents none (for AVI, it invents wrong
+    ones).
+    """
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    if stored_stamps:
+        options["fflags"] = "nofillin"
+    return av.open(os.path.abspath(video), metadata_errors="replace", options=options)
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:

@@ -8,7 +8,7 @@ import json
 import logging
 import mmap
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -17,16 +17,16 @@ import av
 import numpy as np
 
 from ops.common.files import CannotWrite, atomic_write, cache_directory
+from ops.video.bitstream import Unpredictable, packet_reader
 from ops.video.decode import BrokenVideo, decoded_frames, missing_bytes, open_video, video_stream
+from ops.video.frame_times import display_times
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the cached form
+_VERSION = 2  # of the cached form; increased whenever older indices may be wrong
 _KEY, _SHOWN = 1, 2
 _PADDING = 64  # bytes, FFmpeg's AV_INPUT_BUFFER_PADDING_SIZE
 _COLORS = ("color_primaries", "color_trc", "colorspace", "color_range")
-# Decoders that return one frame for each shown packet. For other codecs the frames are counted by decoding.
-_ONE_TO_ONE = {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4"}
 
 
 class Codec(NamedTuple):
@@ -55,13 +55,16 @@ class Codec(NamedTuple):
 class FrameIndex:
     """The frames of a video file.
 
-    count: number of frames. packets: (P, 4) int64 in the file's order: time stamp, flags, offset in the file, bytes.
-    Without packets (P = 0), frames are found by decoding from the beginning and counting. codec: None if the packets
-    must be read through the container.
+    count: number of frames. times: (count + 1,) float64, the seconds from the first frame on at which each frame is
+    shown, then the end of the last one; empty if the file does not hold them.
+    packets: (P, 4) int64 in the file's order: time stamp, flags, offset in the file, bytes. Without packets (P = 0),
+    frames are found by decoding from the beginning and counting. codec: None if the packets must be read through the
+    container.
     """
     count: int
     packets: np.ndarray
     codec: Optional[Codec] = None
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -111,7 +114,7 @@ def recount(video: Path) -> FrameIndex:
 # ---- scanning ------------------------------------------------------------------------------------------------
 
 def scan(video: Path) -> FrameIndex:
-    """Index a file by its packets' time stamps, or by decoding it where the time stamps do not determine the frames."""
+    """Index a file by its packets, or by decoding it where the packets do not determine the frames."""
     if missing := missing_bytes(video):
         raise BrokenVideo(f"truncated: the last {missing} bytes of the file are missing")
     try:
@@ -122,44 +125,78 @@ def scan(video: Path) -> FrameIndex:
 
 
 def _count(video: Path) -> FrameIndex:
-    return FrameIndex(sum(1 for _ in decoded_frames(video)), np.zeros((0, 4), np.int64))
+    stamps = [(frame.pts, frame.dts, frame.duration) for frame in decoded_frames(video)]
+    with open_video(video) as container:
+        stream = video_stream(container)
+        times = display_times(stamps, stream.time_base, stream.average_rate)
+    return FrameIndex(len(stamps), np.zeros((0, 4), np.int64), times=times)
 
 
 def _scan_packets(video: Path) -> Optional[FrameIndex]:
     """The index from the packets alone; None if they do not determine the frames."""
-    with open_video(video) as container, video.open("rb") as file, \
+    with open_video(video, stored_stamps=True) as container, video.open("rb") as file, \
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         stream = video_stream(container)
-        codec = stream.codec_context.name
-        rows, first = [], None
-        for packet in container.demux(stream):
-            if packet.size:
-                first = first or packet
-                rows.append((packet.pts, _flags(packet, codec), _offset(packet, content), packet.size))
-        if codec not in _ONE_TO_ONE or first is None or any(row[0] is None for row in rows):
+        try:
+            rows, durations, first = _rows(container, stream, content)
+        except Unpredictable:
             return None
-        packets = np.array(rows, np.int64)
-        stamps = packets[:, 0]
-        if not packets[0, 1] & _KEY or stamps[0] != stamps.min() or len(np.unique(stamps)) != len(stamps):
+        if first is None:
+            return None
+        packets, reorders = np.array(rows, np.int64), bool(stream.codec_context.has_b_frames)
+        if not _in_display_order(packets, reorders):
             return None
         alone = _decodes_alone(stream, first) if packets[:, 2].min() >= 0 else None
-        return FrameIndex(int((packets[:, 1] & _SHOWN > 0).sum()), packets, alone)
+        index = FrameIndex(int((packets[:, 1] & _SHOWN > 0).sum()), packets, alone)
+        stamps = [(int(packets[packet, 0]), None, durations[packet]) for packet in index.order]
+        return replace(index, times=display_times(stamps, stream.time_base, stream.average_rate))
 
 
-def _flags(packet: av.Packet, codec: str) -> int:
-    """Packets that an edit list removes, and VP8's alternate references, are decoded but not shown."""
-    if packet.is_corrupt:
-        raise BrokenVideo("truncated or damaged")
-    hidden = packet.is_discard or codec == "vp8" and not bytes(packet)[0] >> 4 & 1
-    return _KEY * packet.is_keyframe + _SHOWN * (not hidden)
+_Rows = tuple[list[tuple[int, int, int, int]], list[int], Optional[av.Packet]]
 
 
-def _offset(packet: av.Packet, content: mmap.mmap) -> int:
+def _rows(container: av.container.InputContainer, stream: av.VideoStream, content: mmap.mmap) -> _Rows:
+    """(the rows of FrameIndex.packets, the packets' durations, the first packet). Raises Unpredictable."""
+    facts_of = packet_reader(stream.codec_context.name, bytes(stream.codec_context.extradata or b""))
+    rows, durations, first = [], [], None
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.is_corrupt:
+            raise BrokenVideo("truncated or damaged")
+        if packet.pts is None:  # AVI, ASF and others do not store when an image is shown
+            raise Unpredictable
+        data = bytes(packet)
+        facts = facts_of(data, packet.is_keyframe)
+        first = first or packet
+        # Packets that an edit list removes, and VP8's alternate references, are decoded but not shown.
+        flags = _KEY * (packet.is_keyframe and facts.starts) + _SHOWN * (facts.shown and not packet.is_discard)
+        rows.append((packet.pts, flags, _offset(packet, data, content), packet.size))
+        durations.append(packet.duration or 0)
+    return rows, durations, first
+
+
+def _in_display_order(packets: np.ndarray, reorders: bool) -> bool:
+    """Whether time stamps tell the order in which the decoder returns the frames. reorders: it stores some out of order.
+
+    Stamps that increase although the decoder reorders are those of a file that stored none, such as an AVI, put into
+    another container. Stamps that restart are those of files joined together.
+    """
+    stamps, keys = packets[:, 0], np.flatnonzero(packets[:, 1] & _KEY)
+    if not len(keys) or keys[0] != 0 or stamps[0] != stamps.min() or len(np.unique(stamps)) != len(stamps):
+        return False
+    if reorders and len(stamps) > 2 and (np.diff(stamps) > 0).all():
+        return False
+    # No image moves over a key: whatever is stored before it is shown before all that is stored from it on.
+    latest, earliest = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
+    return bool((latest[keys[1:] - 1] < earliest[keys[1:]]).all())
+
+
+def _offset(packet: av.Packet, data: bytes, content: mmap.mmap) -> int:
     """The position of the packet's bytes in the file; -1 if they are not in one piece, or change the decoder's settings."""
     has_sidedata = getattr(packet, "has_sidedata", lambda kind: False)
     if packet.pos is None or packet.pos < 0 or has_sidedata("new_extradata"):
         return -1
-    data = bytes(packet)
     offset = content.find(data[:16], packet.pos, packet.pos + 64)  # after the container's own header
     return offset if offset >= 0 and content[offset:offset + len(data)] == data else -1
 
@@ -201,13 +238,16 @@ def _read(file: Path) -> Optional[FrameIndex]:
     try:
         head, _, body = file.read_bytes().partition(b"\n")
         values = json.loads(head)
-        packets = np.frombuffer(body, np.int64).reshape(values["packets"], 4)
+        size = 32 * values["packets"]
+        packets = np.frombuffer(body[:size], np.int64).reshape(values["packets"], 4)
+        times = np.frombuffer(body[size:], np.float64)
         codec = values["codec"] and Codec(values["codec"][0], bytes.fromhex(values["codec"][1]),
                                           tuple(values["codec"][2]))
-        index = FrameIndex(values["count"], packets, codec)
+        index = FrameIndex(values["count"], packets, codec, times)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    return index if not len(packets) or len(index.order) == index.count else None
+    whole = len(times) in (0, index.count + 1) and (not len(packets) or len(index.order) == index.count)
+    return index if whole else None
 
 
 def _write(file: Path, index: FrameIndex) -> None:
@@ -215,6 +255,6 @@ def _write(file: Path, index: FrameIndex) -> None:
     head = json.dumps({"count": index.count, "packets": len(index.packets), "codec": codec})
     try:
         with atomic_write(file, "wb") as f:
-            f.write(head.encode() + b"\n" + index.packets.tobytes())
+            f.write(head.encode() + b"\n" + index.packets.tobytes() + index.times.tobytes())
     except CannotWrite as error:  # a read-only or full disk: every run scans again
         log.debug("frame index not cached: %s", error)

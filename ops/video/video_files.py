@@ -34,6 +34,11 @@ class VideoFiles:
         path = self.path(video)
         return _name_errors(path, lambda: frame_index(path).count)
 
+    def times(self, video: str) -> np.ndarray:
+        """When its frames are shown: `FrameIndex.times`."""
+        path = self.path(video)
+        return _name_errors(path, lambda: frame_index(path).times)
+
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
         return [frame.image() for frame in self.load_arrays(video, indices)]
 
@@ -231,7 +236,7 @@ class _Container:
     """Reads packets of an indexed file by number, through its container."""
 
     def __init__(self, path: Path, index: FrameIndex) -> None:
-        self.index, self.container = index, open_video(path)
+        self.index, self.container = index, open_video(path, stored_stamps=True)
         self.stream = video_stream(self.container)
         self.decoder = self.stream.codec_context
         self.next, self.rest = 0, self._demux()

@@ -1,22 +1,53 @@
 """Videos for prediction: the times of their frames, and windows in time."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.common.errors import UserError
-from ops.evaluation.videos import Window, frame_times, load_video, slide
-from tests.helpers.clips import clip, number_of
+from ops.evaluation.videos import Window, holds_times, load_video, slide
+from ops.video import video_files
+from ops.video.frame_index import frame_index
+from tests.helpers.clips import clip, number_of, packed_clip
 from tests.helpers.programs import make_frames
 
 
-def test_times_follow_the_videos_clock(tmp_path):
-    stamps = list(np.cumsum([1, 1, 90, 1, 40, 7, 7]))  # hundredths of a second
-    clip(tmp_path / "v.mp4", 7, pts=stamps, options={"bf": "2"})
-    times, _ = frame_times(tmp_path / "v.mp4", 7)
-    np.testing.assert_allclose(times, (np.array(stamps) - stamps[0]) / 100, atol=1e-3)
-    video = load_video(tmp_path / "v.mp4")
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("name, options", [
+    ("v.mp4", {"options": {"bf": "2"}}), ("v.mkv", {"options": {"bf": "2"}}), ("v.webm", {}), ("v.flv", {}),
+    ("v.mov", {"codec": "mjpeg", "pixels": "yuvj420p"}), ("v.gif", {"codec": "gif", "pixels": "rgb8"}), ("v.wmv", {}),
+    ("v.ts", {"codec": "mpeg2video", "options": {"bf": "2"}}), ("v.mp4", {"codec": "mpeg4", "options": {"bf": "2"}})])
+def test_times_follow_the_videos_clock(name, options, tmp_path):
+    stamps = list(np.cumsum([4, 4, 90, 4, 40, 8, 8]))  # hundredths of a second
+    clip(tmp_path / name, 7, pts=stamps, **options)
+    video = load_video(tmp_path / name)
+    np.testing.assert_allclose(video.times[:-1], (np.array(stamps) - stamps[0]) / 100, atol=0.021)
+    assert video.times[-2] < video.seconds < video.times[-2] + 1
     assert [number_of(p) for p in video.load(range(1, 8))] == list(range(7))
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("make", [
+    lambda path: clip(path.with_suffix(".avi"), 20, codec="libx264", options={"bf": "3"}),
+    lambda path: clip(path.with_suffix(".asf"), 20, codec="libx264", options={"bf": "3"}),
+    lambda path: clip(path.with_suffix(".mpg"), 20, options={"bf": "2"}),
+    lambda path: packed_clip(path.with_suffix(".avi"), 20), lambda path: packed_clip(path.with_suffix(".mp4"), 20)])
+def test_times_increase_where_stamps_are_missing_or_out_of_order(make, tmp_path):
+    times = load_video(make(tmp_path / "v")).times
+    np.testing.assert_allclose(times, np.arange(21) / 25, atol=2e-3)
+
+
+def test_files_without_times_take_the_given_rate(tmp_path, cache, monkeypatch):
+    path = clip(tmp_path / "v.mp4", 10)
+    without = replace(frame_index(path), times=np.zeros(0))
+    monkeypatch.setattr(video_files, "frame_index", lambda video: without)
+    assert not holds_times(path)
+    with pytest.raises(UserError, match="give fps"):
+        load_video(path).windows(1)
+    video = load_video(path, fps=5)
+    assert video.seconds == 2 and len(video.windows(1)) == 3
 
 
 @given(st.lists(st.floats(0.01, 3), min_size=0, max_size=40), st.floats(0.02, 9), st.floats(0.05, 9))

@@ -168,7 +168,7 @@ def test_options_without_effect_are_warned_of(tmp_path, weights, monkeypatch, ca
     assert done.err.splitlines() == [
         "warning: --batch_size has no effect: without --window a video is one clip",
         "warning: --workers has no effect: one whole video is one clip",
-        "warning: --fps has no effect: it is for frame directories, video files hold their own"]
+        "warning: --fps has no effect: it is for frame directories, these video files tell when their frames are shown"]
     assert run(monkeypatch, capfd, "tools.predict", *flags).err == ""
     assert run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2).err == ""
 

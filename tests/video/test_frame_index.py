@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ops.video import frame_index as frame_index_module
+from ops.video.bitstream import PacketFacts
 from ops.video.decode import decoded_frames
-from ops.video.frame_index import frame_index, padded_packet, scan
+from ops.video.frame_index import FrameIndex, frame_index, padded_packet, scan
 from ops.video.video_files import VideoFiles
 from tests.helpers.clips import clip, number_of
 from tests.helpers.datasets import refused
@@ -28,10 +29,21 @@ def test_an_index_is_cached_for_one_version_of_a_file(tmp_path, cache, monkeypat
         patch.setattr(frame_index_module, "scan", lambda video: pytest.fail("scanned again"))
         again = frame_index(path)
     assert np.array_equal(again.packets, first.packets) and again.codec == first.codec and again.count == 10
+    assert np.array_equal(again.times, first.times) and len(first.times) == 11
     clip(path, 14)
     os.utime(path, ns=(1, 1))
     assert frame_index(path).count == 14 and len(indices_in(cache)) == 2
     assert number_of(VideoFiles(tmp_path).load("v.mp4", [13])[0]) == 12
+
+
+def test_an_index_of_an_older_form_is_not_believed(tmp_path, cache, monkeypatch):
+    path = clip(tmp_path / "v.mp4", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(frame_index_module, "_VERSION", frame_index_module._VERSION - 1)
+        patch.setattr(frame_index_module, "scan", lambda video: FrameIndex(7, np.zeros((0, 4), np.int64)))
+        assert frame_index(path).count == 7
+    frame_index_module._frame_index.cache_clear()
+    assert frame_index(path).count == 10 and len(indices_in(cache)) == 2
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:50], lambda b: b[:-1], lambda b: b"x" + b,
@@ -70,7 +82,8 @@ def test_wrong_packets_are_noticed(tmp_path, monkeypatch):
     images = [*range(12), *range(13, 30)]
     assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == images
     assert scan(path).count == 29
-    monkeypatch.setattr(frame_index_module, "_flags", lambda packet, codec: 2 + packet.is_keyframe)
+    monkeypatch.setattr(frame_index_module, "packet_reader",
+                        lambda codec, extradata: lambda data, is_key: PacketFacts(is_key, True))
     assert frame_index(path).count == 30
     assert [number_of(image) for image in VideoFiles(tmp_path).load("v.webm", range(1, 30))] == images
     assert frame_index(path).count == 29

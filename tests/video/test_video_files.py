@@ -6,16 +6,16 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from ops.common.errors import UserError
 from ops.prepare.extract import QUALITY, extract_video
-from ops.video import frame_index as frame_index_module
 from ops.video import video_files as video_source
 from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
 from ops.video.frame_index import frame_index, scan
 from ops.video.video_files import VideoFiles, read_frames
-from tests.helpers.clips import clip, coded_image, encode, number_of, real_video
+from tests.helpers.clips import clip, coded_image, copy_packets, encode, number_of, packed_clip, real_video
 from tests.helpers.datasets import refused
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -68,7 +68,27 @@ KINDS = {
     "fragments": ("v.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}, {"bf": "2", "g": "20"}),
     "VP8, hidden frames": ("v.webm", {}, {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1",
                                           "lag-in-frames": "16", "g": "40"}),
+    "open GOPs, MPEG-TS": ("v.ts", {}, {"preset": "medium", "bf": "3", "g": "12", "x264-params": "open-gop=1:b-adapt=0"}),
+    "intra refresh, MPEG-TS": ("v.ts", {}, {"preset": "medium", "bf": "0", "x264-params": "intra-refresh=1:keyint=20"}),
+    "interlaced": ("v.mp4", {}, {"preset": "medium", "bf": "2", "g": "20", "x264-params": "interlaced=1"}),
+    "H.264 in AVI": ("v.avi", {"codec": "libx264"}, {"bf": "3", "g": "20"}),
+    "H.264 in ASF": ("v.asf", {"codec": "libx264"}, {"bf": "3", "g": "20"}),
+    "HEVC": ("v.mp4", {"codec": "libx265"}, {"bf": "3", "g": "20"}),
+    "HEVC, open GOPs": ("v.mkv", {"codec": "libx265"},
+                        {"x265-params": "log-level=none:pools=1:open-gop=1:keyint=12:bframes=3:b-adapt=0"}),
+    "VP9, hidden frames": ("v.webm", {"codec": "libvpx-vp9"},
+                           {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "40"}),
+    "AV1": ("v.webm", {"codec": "libsvtav1"}, {"g": "20"}),
+    "AV1 in MP4": ("v.mp4", {"codec": "libsvtav1"}, {"g": "20"}),
     "MPEG-4 in AVI": ("v.avi", {}, {"bf": "2", "g": "20"}),
+    "MPEG-4 in MP4": ("v.mp4", {"codec": "mpeg4"}, {"bf": "2", "g": "20"}),
+    "MPEG-4 in 3GP": ("v.3gp", {"codec": "mpeg4"}, {"g": "20"}),
+    "MS-MPEG-4": ("v.avi", {"codec": "msmpeg4"}, {"g": "20"}),
+    "MPEG-1": ("v.mpg", {"codec": "mpeg1video"}, {"bf": "2", "g": "12"}),
+    "MPEG-2 in MPEG-TS": ("v.ts", {"codec": "mpeg2video"}, {"bf": "2", "g": "12"}),
+    "Motion JPEG": ("v.avi", {"codec": "mjpeg", "pixels": "yuvj420p"}, {}),
+    "FFV1": ("v.mkv", {"codec": "ffv1"}, {"g": "12"}),
+    "GIF": ("v.gif", {"codec": "gif", "pixels": "rgb8"}, {}),
     "QuickTime": ("v.mov", {}, {"bf": "3", "g": "20"}),
     "MPEG-TS": ("v.ts", {}, {"bf": "3", "g": "20"}),
     "Flash": ("v.flv", {}, {"bf": "3", "g": "20"}),
@@ -82,11 +102,38 @@ def test_encoded_videos_give_the_frames_of_a_full_decode(kind, tmp_path, monkeyp
     name, options, encoder = KINDS[kind]
     path = clip(tmp_path / name, 80, options=encoder, **options)
     check_frames(path)
+    if not len(frame_index(path).packets):
+        return
     # The same through the container, with every possible seek.
     index = replace(frame_index(path), codec=None)
     monkeypatch.setattr(video_source, "frame_index", lambda video: index)
     monkeypatch.setattr(video_source, "_SEEK_OVER", 0)
     check_frames(path)
+
+
+@pytest.mark.parametrize("name", ["v.avi", "v.mp4"])
+def test_packets_of_two_images_are_read_from_the_beginning(name, tmp_path):
+    path = packed_clip(tmp_path / name)
+    check_frames(path)
+    assert not len(frame_index(path).packets)
+
+
+@pytest.mark.parametrize("container", ["v.mkv", "v.mp4", "v.mov"])
+def test_invented_time_stamps_are_not_believed(container, tmp_path):
+    """A container that stores no order of frames was copied into one that stores it: the stamps count the packets."""
+    path = tmp_path / container
+    plain = clip(tmp_path / "v.avi", 40, codec="libx264", options={"bf": "3", "g": "20"})
+    copy_packets(plain, path, count_packets=True)
+    assert any(frame.pict_type == PictureType.B for frame in decoded_frames(path))
+    check_frames(path)
+
+
+def test_keys_are_believed_only_if_decoding_can_start_there(tmp_path):
+    """Every packet is marked as a key, as some writers do."""
+    options = {"bf": "0", "g": "40", "preset": "ultrafast", "x264-params": "scenecut=0"}
+    path = copy_packets(clip(tmp_path / "a.mp4", 40, options=options), tmp_path / "v.mp4", key=True)
+    check_frames(path)
+    assert (frame_index(path).packets[:, 1] & 1).sum() == 1
 
 
 def test_the_kinds_of_videos_are_what_they_are_called(tmp_path):
@@ -113,13 +160,6 @@ def test_a_container_without_seeking_is_read_from_its_start(tmp_path, monkeypatc
     monkeypatch.setattr(video_source._Container, "_advance_to", refuse)
     check_frames(path, sets=2)
     assert any(asked)
-
-
-def test_other_codecs_are_counted_by_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr(frame_index_module, "_ONE_TO_ONE", set())
-    path = clip(tmp_path / "v.avi", 30, options={"bf": "2"})
-    assert frame_index(path).packets.size == 0
-    check_frames(path)
 
 
 def test_images_are_the_ones_that_extraction_writes(tmp_path):
