@@ -255,6 +255,7 @@ def parse_hmdb51(labels: Path) -> Annotations:
     """
     files = _hmdb51_files(labels)
     classes = sorted({name for name, _ in files})
+    number_classes(classes, labels)
     splits = []
     for n in sorted({n for _, n in files}):
         marked: dict[str, list[Annotation]] = {"0": [], "1": [], "2": []}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Optional, Sequence
+from unicodedata import normalize
 
 from ops.common.errors import UserError
 from ops.common.files import write_lines
@@ -121,6 +122,7 @@ def check_lists(files: Mapping[str, Path], rules: Rules, workers: int) -> Datase
         for kind, detail in report.video(entry).findings.items():
             report.add_finding(entry, kind, detail)
     _check_labels(report)
+    _check_spellings(report)
     _check_copies(report)
     order = {(kind, name): (i, j) for i, kind in enumerate(KINDS) for j, name in enumerate(files)}
     report.findings.sort(key=lambda finding: (*order[finding.kind, finding.list], finding.line))
@@ -163,7 +165,18 @@ def _check_labels(report: DatasetReport) -> None:
 
 def _letters_and_digits(name: str) -> str:
     """A name without case, spaces and punctuation, which often differ between a class and its directory."""
-    return re.sub(r"[\W_]", "", name).lower()
+    return re.sub(r"[\W_]", "", normalize("NFC", name)).lower()
+
+
+def _check_spellings(report: DatasetReport) -> None:
+    """Directories whose names look the same, because Unicode spells accents in two ways, but whose labels differ."""
+    seen: dict[str, Entry] = {}
+    for entry in report.entries:
+        directory = entry.path.rpartition("/")[0]
+        first = seen.setdefault(normalize("NFC", directory), entry)
+        if first.label != entry.label and first.path.rpartition("/")[0] != directory:
+            report.add_finding(entry, "label", f"label {entry.label}, but {first.list}:{first.line} has label {first.label}"
+                               " in a directory of the same name, with accents spelled in another way (Unicode NFC and NFD)")
 
 
 def _check_copies(report: DatasetReport) -> None:

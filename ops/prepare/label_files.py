@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 from typing import Any, Optional, Sequence
+from unicodedata import normalize
 
 from ops.common.errors import UserError
 from ops.data.list_files import can_be_listed
@@ -46,16 +47,19 @@ def read_json(file: Path) -> Any:
 
 
 def number_classes(classes: Sequence[str], file: Path) -> dict[str, int]:
-    """class -> its label, from 0. UserError for a class that is named twice or cannot be a line of a list."""
-    numbers = {check_name(name, str(file), "a class"): number for number, name in enumerate(classes)}
+    """class -> its label, from 0, for `class_number`. UserError for a class that is named twice or cannot be a line of a
+    list. Names that differ only in how Unicode spells an accent are one.
+    """
+    numbers = {normalize("NFC", check_name(name, str(file), "a class")): number for number, name in enumerate(classes)}
     if len(numbers) != len(classes):
-        twice = next(name for number, name in enumerate(classes) if numbers[name] != number)
+        twice = next(name for number, name in enumerate(classes) if numbers[normalize("NFC", name)] != number)
         raise UserError(f"{file}: the class {twice!r} appears twice")
     return numbers
 
 
 def class_number(name: str, numbers: dict[str, int], where: str) -> int:
     """The label of a class. UserError, with the place `where` it was read, for an unknown one."""
+    name = normalize("NFC", name)
     if name not in numbers:
         raise UserError(f"{where}: {name[:80]!r} is not one of the {len(numbers)} classes")
     return numbers[name]

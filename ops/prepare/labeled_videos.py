@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
+from unicodedata import normalize
 
 from ops.common.errors import UserError
 from ops.video.discovery import find_videos
@@ -15,8 +16,9 @@ SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "va
 class LabeledVideo(NamedTuple):
     """A video of a known class.
 
-    path: of a video file or frame directory, relative to the root, with slashes. label: the class's name. split: train,
-    val or test; "" if it is still to be chosen.
+    path: of a video file or frame directory, relative to the root, with slashes. label: the class's name, with accents as
+    single characters (NFC): macOS spells them as two in file names, and one class must not become two that look the same.
+    split: train, val or test; "" if it is still to be chosen.
     """
     path: str
     label: str
@@ -57,7 +59,7 @@ def _videos_of_classes(root: Path, classes: Sequence[str], *, prefix: str, split
         if "." in found:
             raise UserError(f"{root / prefix / name} contains images: put the images of each video into a directory of its"
                             " own inside the class's directory")
-        videos += [LabeledVideo(f"{prefix}{name}/{video}", name, split) for video in found]
+        videos += [LabeledVideo(f"{prefix}{name}/{video}", normalize("NFC", name), split) for video in found]
     return videos
 
 
@@ -114,4 +116,5 @@ def _parse_row(cells: dict[str, str], root: Path, where: str) -> LabeledVideo:
     whole = Path(os.path.normpath(Path(os.path.abspath(root)) / path))
     if not whole.is_relative_to(os.path.abspath(root)):
         raise UserError(f"{where}: {path[:80]!r} is not inside {root}: choose a root that contains all videos")
-    return LabeledVideo(whole.relative_to(os.path.abspath(root)).as_posix(), label, SPLIT_NAMES.get(split.lower(), ""))
+    return LabeledVideo(whole.relative_to(os.path.abspath(root)).as_posix(), normalize("NFC", label),
+                        SPLIT_NAMES.get(split.lower(), ""))

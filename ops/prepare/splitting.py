@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from typing import Iterable, Mapping, Optional, Sequence
+from unicodedata import normalize
 
 from ops.common.errors import UserError
 from ops.prepare.labeled_videos import LabeledVideo
@@ -33,7 +34,7 @@ def source_of(path: str, pattern: Optional[re.Pattern] = None) -> Optional[str]:
     group `source`, else its first group, else the whole match. Default: SOURCE_PATTERNS, which must match the whole file
     name.
     """
-    stem = without_extension(path)
+    stem = normalize("NFC", without_extension(path))  # accents may be spelled in two ways
     if pattern is not None:
         match = pattern.search(stem)
         return match and (match[("source" if "source" in pattern.groupindex else 1) if pattern.groups else 0] or None)

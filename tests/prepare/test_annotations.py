@@ -87,6 +87,13 @@ V1 = {"something-something-v1-labels.csv": "A\nB\n", "something-something-v1-tra
       "something-something-v1-validation.csv": "2;B\n"}
 
 
+def test_videos_may_spell_the_accents_of_their_class_in_another_way(tmp_path):
+    write(tmp_path, {"something-something-v1-labels.csv": "caf\u00e9\ntea\n",
+                     "something-something-v1-train.csv": "1;cafe\u0301\n2;tea\n",
+                     "something-something-v1-validation.csv": "3;tea\n"})
+    assert [video.label for video in parse_sthv1(tmp_path).splits[0].videos] == [0, 1]
+
+
 @pytest.mark.parametrize("changed, words", [
     ({"something-something-v1-labels.csv": "A\nB\nA\n"}, ["labels.csv", "'A' appears twice"]),
     ({"something-something-v1-labels.csv": " \n"}, ["labels.csv", "empty"]),
@@ -113,6 +120,8 @@ def test_malformed_csv_files(tmp_path, changed, words):
                     "testlist01.txt": "B/x.avi\n"}, ["trainlist01.txt, line 2", "class 2", "number 1"]),
     (parse_ucf101, {"classInd.txt": "1 A\n", "trainlist01.txt": "C/v.avi 1\n", "testlist01.txt": "A/x.avi\n"},
      ["trainlist01.txt, line 1", "'C'"]),
+    (parse_ucf101, {"classInd.txt": "1 caf\u00e9\n2 cafe\u0301\n"}, ["classInd.txt", "appears twice"]),
+    (parse_hmdb51, {f"{name}_test_split1.txt": "a.avi 1\n" for name in ("caf\u00e9", "cafe\u0301")}, ["appears twice"]),
     (parse_hmdb51, {}, ["_test_split1.txt"]),
     (parse_hmdb51, {"wave_test_split1.txt": "a.avi 1\nb.avi 3\n"}, ["wave_test_split1.txt, line 2", "0, 1 or 2"]),
     (parse_hmdb51, {"wave_test_split1.txt": "a.avi 1\n", "wave_test_split2.txt": "a.avi 1\n",

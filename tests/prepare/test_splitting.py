@@ -27,6 +27,10 @@ def test_sources_in_file_names(path, source):
     assert source_of(path) == source
 
 
+def test_two_spellings_of_an_accent_are_one_source():
+    assert source_of("caf\u00e9_part1.mp4") == source_of("cafe\u0301_part2.mp4") == "caf\u00e9"
+
+
 @pytest.mark.parametrize("pattern, source", [(r"subject\d+", "subject12"), (r"(subject\d+)/(.*)", "subject12"),
                                              (r"(?:walk)/(x)?(?P<source>\w+)", "subject12"), (r"nothing", None)])
 def test_custom_source_patterns(pattern, source):

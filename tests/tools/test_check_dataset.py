@@ -123,6 +123,15 @@ def test_labels_outside_the_classes_or_against_the_directory_name(tmp_path, monk
                           " from 0"}
 
 
+def test_directories_that_look_the_same_with_other_labels(tmp_path, monkeypatch, capfd):
+    videos = {"caf\u00e9/a": (9, 0), "cafe\u0301/b": (9, 1), "cafe\u0301/c": (9, 0), "tea/d": (9, 1)}
+    make_frames(tmp_path, videos)
+    file = write_list(tmp_path / "l.txt", videos)
+    status, findings = found(monkeypatch, capfd, file)
+    assert status == 2 and set(findings) == {("l:2", "label")}
+    assert "l:1 has label 0 in a directory of the same name" in findings["l:2", "label"]
+
+
 def test_copies_within_a_list_and_across_lists(tmp_path, monkeypatch, capfd):
     for i in range(8):
         make_frames(tmp_path, {f"v{i}": (9, i % 2)}, seed=i)
