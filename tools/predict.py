@@ -32,6 +32,7 @@ from ops.common.cli import (
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
 from ops.common.plots import draw_timelines, save_png
+from ops.common.progress import above_bars, progress
 from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation.predict import Predictor
 from ops.evaluation.timeline import spans, timeline_panel
@@ -55,12 +56,15 @@ def main() -> int:
         print(f"{weights} has no class names, classes are numbers: name a file of them with --categories", file=sys.stderr)
     warn_no_effect(parser, args, paths)
     results = []
-    for result in answers(args, predictor, found):
+    count = len(paths) + sum(isinstance(videos, UserError) for _, videos in found)
+    look = {"desc": "predicting", "unit": "video", "disable": count == 1}
+    for result in progress(answers(args, predictor, found), total=count, **look):
         results.append(result)
-        if "error" in result:
-            print(f"failed: {result['video']}: {result['error']}", file=sys.stderr)
-        elif not args.json:
-            print("\n".join(in_words(result)), flush=True)
+        with above_bars():
+            if "error" in result:
+                print(f"failed: {result['video']}: {result['error']}", file=sys.stderr)
+            elif not args.json:
+                print("\n".join(in_words(result)), flush=True)
     if args.json:
         print(json.dumps(results, indent=1))
     good = [result for result in results if "error" not in result]

@@ -1,6 +1,6 @@
 """Draw what the network sees: a training batch after crop, mirroring, augmentation and mixing, with its labels.
 
-    python tools/show_batch.py somethingv2 RGB --augment randaug --mixup 0.2 --out batch.png
+    python tools/show_batch.py somethingv2 RGB --augment randaug --mixup 0.2
 
 One row per clip, its frames from left to right; a .gif shows the clips as movies. All flags of main.py apply except
 --batch-size, which --clips replaces.
@@ -30,6 +30,7 @@ from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 
 log = logging.getLogger("show_batch")
+DIRECTORY = Path("runs", "show_batch")  # of the images, unless told otherwise
 GAP, LINE = 4, 16  # pixels: between images; height of a line of text
 MILLISECONDS = 250  # per frame of the .gif
 
@@ -67,8 +68,8 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
     """(this program's flags, main.py's flags)"""
     parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
                     epilog="All other arguments are main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
-    parser.add_argument("--out", type=image_path, default=Path("batch.png"), metavar="FILE",
-                        help="the image: .png, or .gif for moving clips (default: %(default)s)")
+    parser.add_argument("--out", type=image_path, default=None, metavar="FILE",
+                        help="the image: .png, or .gif for moving clips (default: runs/show_batch/DATASET_MODALITY.png)")
     parser.add_argument("--clips", type=number(int, 1), default=8, metavar="N",
                         help="number of clips (default: %(default)s)")
     parser.add_argument("--epoch", type=number(int, 0), default=0, metavar="N",
@@ -77,6 +78,7 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
     args = opts.parse_train([*rest, "--workers", "0"])
     if args.batch_size != opts.train_parser().get_default("batch_size"):
         log.warning("warning: --batch-size has no effect: --clips determines the number of clips")
+    own.out = own.out or DIRECTORY / f"{args.dataset}_{args.modality}.png"
     return own, args
 
 

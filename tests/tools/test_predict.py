@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ops.common import progress
 from ops.common.errors import UserError
 from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation.predict import Predictor
@@ -265,3 +266,15 @@ def test_failures_are_reported_and_the_rest_is_answered(tmp_path, weights, monke
     assert done.out.startswith(f"{tmp_path}/good.mp4: 9 frames")
     short = predict(monkeypatch, capfd, tmp_path / "good.mp4", "--weights", weights, "--window", 1, "--stride", 0.001)
     assert short.status == 2 and "shorter than a frame (0.04 s)" in short.err
+
+
+@pytest.mark.parametrize("flags", [[], ["--window", 1]])
+def test_a_directory_of_videos_shows_the_time_left(tmp_path, weights, monkeypatch, capfd, flags):
+    monkeypatch.setattr(progress, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(progress, "NEXT_LINES", 0.0)
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        shutil.copy(real_video("carphone_pristine.mp4"), tmp_path / name)
+    done = predict(monkeypatch, capfd, tmp_path, "--weights", weights, *flags)
+    assert done.status == 0 and "predicting: 1 of 3 videos, " in done.err and "predicting: 3 of 3 videos in " in done.err
+    assert "predicting" not in done.out
+    assert "predicting" not in predict(monkeypatch, capfd, tmp_path / "a.mp4", "--weights", weights, *flags).err

@@ -51,6 +51,15 @@ def test_the_image_shows_the_clips_of_the_loader(root, tmp_path, monkeypatch, ca
     assert not [path for path in tmp_path.iterdir() if path.name != "batch.png"]
 
 
+def test_images_go_below_runs_by_default(root, tmp_path, monkeypatch, capfd):
+    """A clone stays clean: git ignores runs/."""
+    monkeypatch.chdir(tmp_path)
+    done = run(monkeypatch, capfd, "tools.show_batch", *FLAGS, "--root_dataset", root, "--clips", 2)
+    assert done.status == 0 and done.out.startswith("runs/show_batch/somethingv2_RGB.png: 2 clips")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert Image.open(tmp_path / "runs" / "show_batch" / "somethingv2_RGB.png").format == "PNG"
+
+
 def test_a_gif_has_one_frame_per_segment(root, tmp_path, monkeypatch, capfd):
     done = show(monkeypatch, capfd, root, tmp_path / "b.gif", "--clips", 5, "--mixup", 0.5)
     assert done.status == 0 and "no effect" not in done.err
