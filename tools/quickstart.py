@@ -127,8 +127,10 @@ def run_clips(steps: Steps, out: Path, data: Path, args: argparse.Namespace) -> 
         train(steps, out, data, args, model=model)
     for model in CLIP_MODELS:
         test(steps, out, data, args, model=model)
+    steps.run("twins", ["tools/showcase/twins.py", "--runs", out, "--root_dataset", data, "--device", args.device],
+              out / CLIP_MODELS[0] / "twins.npy", after=[f"test {model}" for model in CLIP_MODELS])
     new = steps.run("report", ["tools/showcase/report.py", "--runs", out, "--root_dataset", data],
-                    out / "report.html", after=[f"test {model}" for model in CLIP_MODELS])
+                    out / "report.html", after=["twins"])
     if new:  # otherwise the results already include act 2
         write_results(steps, out, CLIP_MODELS)
     tsn, tsm = (top1(out, model) for model in CLIP_MODELS)

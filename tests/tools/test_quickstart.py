@@ -102,8 +102,8 @@ def test_both_acts_small(tmp_path, monkeypatch, capfd, in_process):
     done = run(monkeypatch, capfd, "tools.quickstart", *flags)
     assert done.status == 0, done.err
     steps, results = json.loads((out / "steps.json").read_text()), json.loads((out / "results.json").read_text())
-    assert list(steps) == ["videos", "frames", "lists", "train tsn", "train tsm", "test tsn", "test tsm", "report",
-                           "train uni", "test uni", "convert", "long video", "demo", "report with stream"]
+    assert list(steps) == ["videos", "frames", "lists", "train tsn", "train tsm", "test tsn", "test tsm", "twins",
+                           "report", "train uni", "test uni", "convert", "long video", "demo", "report with stream"]
     assert set(results) == {"tsn_top1", "tsm_top1", "uni_top1", "streaming_top1", "streaming_frames", "seconds", "steps"}
     assert results["steps"] == steps and results["seconds"] == pytest.approx(sum(s["seconds"] for s in steps.values()))
     # The results and the page of act 1 are there before act 2 begins.
@@ -144,6 +144,6 @@ def assert_self_contained(page):
     assert "The same network behind a camera" in page and "What it does not prove" in page
     images = [Image.open(io.BytesIO(base64.b64decode(code))) for code in re.findall(r'data:image/\w+;base64,([^"]+)"', page)]
     charts = [image for image in images if image.format == "PNG"]
-    assert len(charts) == 4 and len(images) == 4 + 2 + 1  # the matrices among the charts; an example per class; the poster
+    assert len(charts) == 4 and len(images) == 4 + 2 + 1  # the matrices among the charts; a video and its twin; the poster
     for image in images:
         image.load()

@@ -1,27 +1,20 @@
-"""Write report.html of a quickstart run: training curves, confusion matrices, and example videos with both models' answers.
+"""Write report.html of a quickstart run: training curves, confusion matrices, and videos played in both directions.
 
     python tools/showcase/report.py --runs runs/quickstart [--stream] [--image docs/quickstart.png]
 
 --stream adds how the unidirectional model followed the long video, and writes stream/score.json.
 """
-import html
-import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
-
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from typing import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ops.common.cli import Parser, run
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input
 from ops.common.plots import RIGHT, WRONG, draw_stream, draw_training, png_bytes
-from ops.data.list_files import VideoRecord, read_list
-from ops.data.sampling import ClipSampler
-from ops.dataset_config import DatasetPaths, resolve_dataset
+from ops.dataset_config import resolve_dataset
 from ops.prepare.gestures.make import FPS
 from ops.prepare.gestures.render import MAX_FRAMES, MIN_FRAMES
 from ops.streaming.stream_metrics import (
@@ -34,20 +27,9 @@ from ops.streaming.stream_metrics import (
     score_stream,
 )
 from ops.training.run_log import read_log
-from ops.video.frames import FrameDirectory
 from ops.weights import read_checkpoint
-from tools.showcase.page import chart_tag, encode_image, image_tag, poster_url
-
-COLORS = {"tsm": "#08519c", "tsn": "#d94801"}
-TITLES = {"tsm": "TSM (--shift)", "tsn": "TSN (no shift)"}
-EXAMPLE_FRAMES = 8
-
-
-class Example(NamedTuple):
-    """A validation video. frames: evenly spread. answers: each model's predicted class and its probability."""
-    frames: list[Image.Image]
-    true_class: str
-    answers: dict[str, tuple[str, float]]
+from tools.showcase.page import chart_tag, encode_image, poster_url
+from tools.showcase.twins import COLORS, MODELS, draw_pairs, first_pairs, read_bytes, read_scores, twins_section
 
 
 def main() -> None:
@@ -62,30 +44,20 @@ def main() -> None:
     class_names = data.class_names or [str(i) for i in range(data.num_class)]
     if args.image:
         check_not_an_input(args.image, [*runs.glob("*/*"), data.frames, data.val_list], "image")
-    results = {model: json.loads(read_bytes(runs / model / "results.json")) for model in COLORS}
-    logs = {TITLES[model]: read_training_log(runs, Path(results[model]["weights"][0])) for model in COLORS}
-    examples = make_examples(data, class_names, {model: read_array(runs / model / "scores.npy") for model in COLORS})
-    top1 = {model: results[model]["top1"] for model in COLORS}
+    results = {model: json.loads(read_bytes(runs / model / "results.json")) for model in MODELS}
+    logs = {MODELS[model]: read_training_log(runs, Path(results[model]["weights"][0])) for model in MODELS}
+    scores = {model: read_scores(runs, model, data) for model in MODELS}
+    pairs = first_pairs(data, class_names, scores)
+    top1 = {model: results[model]["top1"] for model in MODELS}
     section = stream_section(runs, class_names) if args.stream else ""
     with atomic_write(runs / "report.html") as f:
-        f.write(page(runs, logs, examples, top1=top1, section=section))
+        f.write(page(runs, logs, top1, twins=twins_section(pairs, scores), stream=section))
     if args.image:
         with atomic_write(Path(args.image), "wb") as f:
-            f.write(encode_image(draw_examples(examples[::2][:4], top1), "PNG", optimize=True))
+            f.write(encode_image(draw_pairs(pairs, top1, scores), "PNG", optimize=True))
 
 
 # ---- the run's files -----------------------------------------------------------------------------------------
-
-def read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise UserError(f"there is no {path}: run scripts/quickstart.sh first") from None
-
-
-def read_array(path: Path) -> np.ndarray:
-    return np.load(io.BytesIO(read_bytes(path)))
-
 
 def read_training_log(runs: Path, weights: Path) -> list[dict[str, float]]:
     """The numbers of the log.csv of the run that wrote these weights. Other runs may have logs in the same directory."""
@@ -94,27 +66,6 @@ def read_training_log(runs: Path, weights: Path) -> list[dict[str, float]]:
     if not rows:
         raise UserError(f"there is no {path}, the log of {weights}: run scripts/quickstart.sh first")
     return [{key: float(value) for key, value in row.items() if value} for row in rows]
-
-
-def make_examples(data: DatasetPaths, class_names: Sequence[str], scores: dict[str, np.ndarray]) -> list[Example]:
-    """The first validation video of every class. scores: each model's (videos, num_class) logits."""
-    first: dict[int, int] = {}
-    records = read_list(data.val_list, data.num_class)
-    for i, record in enumerate(records):
-        first.setdefault(record.label, i)
-    source = FrameDirectory(data.frames, data.template)
-    return [make_example(records[i], source, class_names, logits={model: rows[i] for model, rows in scores.items()})
-            for _, i in sorted(first.items())]
-
-
-def make_example(record: VideoRecord, source: FrameDirectory, class_names: Sequence[str], *,
-                 logits: dict[str, np.ndarray]) -> Example:
-    answers = {}
-    for model, row in logits.items():
-        probabilities = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-        answers[model] = (class_names[int(row.argmax())], float(probabilities.max()))
-    frames = source.load(record.path, ClipSampler(EXAMPLE_FRAMES).frames(record.num_frames))
-    return Example(frames, class_names[record.label], answers)
 
 
 # ---- the page ------------------------------------------------------------------------------------------------
@@ -126,15 +77,16 @@ h1{{font-size:1.5em}}h2{{font-size:1.15em;margin-top:2em}}img,video{{max-width:1
 figure{{margin:0}}figcaption{{font-weight:600}}"""
 
 
-def page(runs: Path, logs: dict[str, list[dict[str, float]]], examples: Sequence[Example], *, top1: dict[str, float],
-         section: str = "") -> str:
-    """The whole page. section: the part about the long video, "" before that part of the quickstart has run."""
-    numbers = "".join(f'<div><div class=number style="color:{COLORS[model]}">{top1[model]:.1f}%</div>{TITLES[model]}</div>'
-                      for model in COLORS)
-    training = png_bytes(draw_training(logs, {TITLES[model]: COLORS[model] for model in COLORS}))
+def page(runs: Path, logs: dict[str, list[dict[str, float]]], top1: dict[str, float], *, twins: str,
+         stream: str = "") -> str:
+    """The whole page. twins, stream: its parts about videos played backwards and about the long video ("" before that
+    part of the quickstart has run)."""
+    numbers = "".join(f'<div><div class=number style="color:{COLORS[model]}">{top1[model]:.1f}%</div>{MODELS[model]}</div>'
+                      for model in MODELS)
+    training = png_bytes(draw_training(logs, {MODELS[model]: COLORS[model] for model in MODELS}))
     matrices = "".join(f"<figure><figcaption>{title}</figcaption>" + chart_tag(
         read_bytes(runs / model / "confusion.png"), f"confusion matrix of {title}") + "</figure>"
-        for model, title in TITLES.items())
+        for model, title in MODELS.items())
     return f"""<!doctype html><html lang=en><meta charset=utf-8><title>TSM quickstart</title><style>{STYLE}</style>
 <h1>Does the model see time?</h1>
 <p>There are eight gestures in four time-reversed pairs: played backwards, a video of one class is a video of its twin.
@@ -144,21 +96,9 @@ channels is shifted to the next frame and an eighth to the previous frame, at no
 <div class=row>{numbers}</div>
 <h2>Training (top-1 by epoch)</h2>{chart_tag(training, "top-1 of both models after each epoch")}
 <h2>Confusion</h2><div class=row>{matrices}</div>
-<h2>The first validation video of each class</h2>{"".join(example_block(example) for example in examples)}
-{section}</html>
+{twins}
+{stream}</html>
 """
-
-
-def example_block(example: Example) -> str:
-    width, height = example.frames[0].size
-    strip = Image.new("RGB", ((width + 2) * len(example.frames), height), "white")
-    for i, frame in enumerate(example.frames):
-        strip.paste(frame, (i * (width + 2), 0))
-    answers = ", ".join(f'{TITLES[model]}: <span class={"right" if name == example.true_class else "wrong"}>'
-                        f"{html.escape(name)}</span> ({100 * probability:.0f}%)"
-                        for model, (name, probability) in example.answers.items())
-    image = image_tag(encode_image(strip, "JPEG", quality=88), f"frames of a video of {example.true_class}", "jpeg")
-    return f"<div class=example><b>{html.escape(example.true_class)}</b> &mdash; {answers}{image}</div>"
 
 
 # ---- the long video ------------------------------------------------------------------------------------------
@@ -209,29 +149,6 @@ def _score_numbers(clip_top1: float, score: StreamScore) -> str:
                (score.top1, f"of the long video's gestures recognised (chance: {score.chance:.0f}%)"),
                (score.frames, "of the frames inside gestures right"))
     return "".join(f"<div><div class=number>{value:.1f}%</div>{meaning}</div>" for value, meaning in numbers)
-
-
-# ---- the README's image --------------------------------------------------------------------------------------
-
-def draw_examples(examples: Sequence[Example], top1: dict[str, float]) -> Image.Image:
-    """The examples in rows, with both models' answers beside their frames, under the models' accuracies."""
-    width, height = examples[0].frames[0].size
-    step, row_height, text_width = width + 3, height + 8, 330
-    image = Image.new("RGB", (EXAMPLE_FRAMES * step + text_width, 48 + row_height * len(examples)), "white")
-    draw = ImageDraw.Draw(image)
-    large: Any = ImageFont.load_default(20)
-    small: Any = ImageFont.load_default(15)
-    for i, model in enumerate(COLORS):
-        draw.text((10 + 330 * i, 12), f"{TITLES[model]}: {top1[model]:.1f}%", font=large, fill=COLORS[model])
-    for row, example in enumerate(examples):
-        top, left = 46 + row * row_height, 24 + EXAMPLE_FRAMES * step
-        for i, frame in enumerate(example.frames):
-            image.paste(frame, (10 + i * step, top))
-        draw.text((left, top + 2), example.true_class, font=small, fill="black")
-        for i, (model, (name, probability)) in enumerate(example.answers.items()):
-            draw.text((left, top + 24 + 20 * i), f"{model.upper()}: {name} {100 * probability:.0f}%", font=small,
-                      fill=RIGHT if name == example.true_class else WRONG)
-    return image
 
 
 if __name__ == "__main__":

@@ -11,17 +11,12 @@ from ops.common.errors import UserError
 from tests.helpers.clips import clip
 from tools import quickstart
 from tools.showcase.page import chart_tag, encode_image, image_tag, poster_url
-from tools.showcase.report import Example, draw_examples, example_block, read_training_log
+from tools.showcase.report import read_training_log
 
 
 def embedded(tag):
     """The images inside some HTML."""
     return [Image.open(io.BytesIO(base64.b64decode(code))) for code in re.findall(r'base64,([^"]+)"', tag)]
-
-
-def example(true_class, tsm, tsn):
-    frames = [Image.new("RGB", (96, 72), (10 * i, 0, 0)) for i in range(8)]
-    return Example(frames, true_class, {"tsm": (tsm, 0.9), "tsn": (tsn, 0.4)})
 
 
 def test_the_report_shows_the_run_that_was_tested(tmp_path):
@@ -45,18 +40,3 @@ def test_a_poster_is_the_first_frame_from_its_time_on(tmp_path):
     clip(tmp_path / "v.mp4", 25)
     assert embedded(f'"{poster_url(tmp_path / "v.mp4", 0.5)}"')[0].format == "JPEG"
     assert poster_url(tmp_path / "v.mp4", 60.0) == ""
-
-
-def test_an_example_marks_right_and_wrong_answers():
-    block = example_block(example("Swiping <Left>", "Swiping <Left>", "Swiping Right"))
-    assert "<span class=right>Swiping &lt;Left&gt;</span> (90%)" in block
-    assert "<span class=wrong>Swiping Right</span> (40%)" in block
-    assert embedded(block)[0].size == (8 * 98, 72)
-
-
-def test_the_readmes_image_has_a_row_of_frames_per_example():
-    image = draw_examples([example("a", "a", "b"), example("b", "b", "a")], {"tsm": 97.8, "tsn": 45.8})
-    for row in range(2):
-        colors = [image.getpixel((10 + i * 99 + 48, 46 + row * 80 + 36)) for i in range(8)]
-        assert colors == [(10 * i, 0, 0) for i in range(8)]
-    assert image.height == 48 + 2 * 80
