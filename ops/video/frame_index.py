@@ -15,32 +15,46 @@ from typing import Any, NamedTuple, Optional
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from ops.common.files import CannotWrite, atomic_write, cache_directory
 from ops.video.bitstream import Unpredictable, packet_reader
-from ops.video.decode import BrokenVideo, decoded_frames, missing_bytes, open_video, video_stream
+from ops.video.decode import (
+    BrokenVideo,
+    decoded_frames,
+    frame_image,
+    missing_bytes,
+    open_video,
+    upright_size,
+    video_stream,
+)
 from ops.video.frame_times import display_times
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2  # of the cached form; increased whenever older indices may be wrong
+_VERSION = 3  # of the cached form; increased whenever older indices may be wrong
 _KEY, _SHOWN = 1, 2
 _PADDING = 64  # bytes, FFmpeg's AV_INPUT_BUFFER_PADDING_SIZE
 _COLORS = ("color_primaries", "color_trc", "colorspace", "color_range")
+_CHROMA_LOCATIONS = range(7)  # FFmpeg's AVChromaLocation: where color samples lie; 0: not said
 
 
 class Codec(NamedTuple):
-    """What a decoder needs to decode the file's bytes without the container. colors: the values of _COLORS."""
+    """What a decoder needs to decode the file's bytes without the container.
+
+    colors: the values of _COLORS. chroma: one of _CHROMA_LOCATIONS.
+    """
     name: str
     extradata: bytes
     colors: tuple[int, ...]
+    chroma: int = 0
 
     def decoder(self) -> av.VideoCodecContext:
         """A new decoder, on one thread."""
         # strict: hold back as many frames as the standard allows, so that none is returned too early and lost.
         context = av.CodecContext.create(self.name, "r")
         assert isinstance(context, av.VideoCodecContext)
-        context.options = {"strict": "strict"}
+        context.options = {"strict": "strict", "chroma_sample_location": str(self.chroma)}
         context.thread_type, context.thread_count = "NONE", 1
         if self.extradata:
             # Decoders read past its end. The setter keeps the bytes that were there, so zeros are set first.
@@ -204,12 +218,17 @@ def _offset(packet: av.Packet, data: bytes, content: mmap.mmap) -> int:
 def _decodes_alone(stream: av.VideoStream, first: av.Packet) -> Optional[Codec]:
     """The Codec, if a decoder without the container decodes the same first frame; else None."""
     context = stream.codec_context
-    codec = Codec(context.name, bytes(context.extradata or b""), tuple(int(getattr(context, c)) for c in _COLORS))
-    alone = padded_packet(bytes(first))
-    alone.pts = first.pts
-    decoder = codec.decoder()
-    theirs, ours = [c.decode(p) + c.decode(None) for c, p in ((context, first), (decoder, alone))]
-    return codec if theirs and ours and _frame_key(theirs[0]) == _frame_key(ours[0]) else None
+    frames = context.decode(first) + context.decode(None)
+    theirs = _frame_key(frames[0]) if frames else None
+    for chroma in _CHROMA_LOCATIONS:  # PyAV cannot be asked for the container's
+        colors = tuple(int(getattr(context, name)) for name in _COLORS)
+        codec = Codec(context.name, bytes(context.extradata or b""), colors, chroma)
+        alone, decoder = padded_packet(bytes(first)), codec.decoder()
+        alone.pts = first.pts
+        frames = decoder.decode(alone) + decoder.decode(None)
+        if frames and _frame_key(frames[0]) == theirs:
+            return codec
+    return None
 
 
 def padded_packet(data: bytes) -> av.Packet:
@@ -222,8 +241,30 @@ def padded_packet(data: bytes) -> av.Packet:
 def _frame_key(frame: av.VideoFrame) -> tuple:
     """Everything that a frame's image depends on."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    return (frame.width, frame.height, frame.format.name, frame.pts, [int(getattr(frame, name)) for name in _COLORS],
-            bytes(matrix or b""), frame.to_ndarray().tobytes())
+    samples = [_samples(frame, plane).tobytes() for plane in frame.planes]
+    return frame.pts, frame.width, frame.height, frame.format.name, bytes(matrix or b""), samples, _image_of_noise(frame)
+
+
+def _samples(frame: av.VideoFrame, plane: Any) -> np.ndarray:
+    """The bytes of a plane without the padding of its lines. (PyAV's to_ndarray refuses odd sizes and some formats.)"""
+    width = plane.width * (1 + (_bits(frame) > 8))
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:plane.height, :width]
+
+
+def _image_of_noise(frame: av.VideoFrame) -> bytes:
+    """The image of noise in place of the frame's content, which it overwrites: it shows all settings of the conversion.
+
+    PyAV does not name all of them (where color samples lie), and a frame of one color looks the same whatever they are.
+    """
+    rng, bits = np.random.default_rng(0), _bits(frame)
+    for plane in frame.planes:
+        wide = bits > 8
+        plane.update(rng.integers(0, 1 << bits, plane.buffer_size >> wide, np.uint16 if wide else np.uint8).tobytes())
+    return frame_image(frame, upright_size(frame, 0), VideoReformatter()).tobytes()
+
+
+def _bits(frame: av.VideoFrame) -> int:
+    return max(component.bits for component in frame.format.components)
 
 
 # ---- the cache ------------------------------------------------------------------------------------------------
@@ -242,7 +283,7 @@ def _read(file: Path) -> Optional[FrameIndex]:
         packets = np.frombuffer(body[:size], np.int64).reshape(values["packets"], 4)
         times = np.frombuffer(body[size:], np.float64)
         codec = values["codec"] and Codec(values["codec"][0], bytes.fromhex(values["codec"][1]),
-                                          tuple(values["codec"][2]))
+                                          tuple(values["codec"][2]), values["codec"][3])
         index = FrameIndex(values["count"], packets, codec, times)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
@@ -251,7 +292,8 @@ def _read(file: Path) -> Optional[FrameIndex]:
 
 
 def _write(file: Path, index: FrameIndex) -> None:
-    codec = index.codec and [index.codec.name, index.codec.extradata.hex(), index.codec.colors]
+    codec = index.codec and [index.codec.name, index.codec.extradata.hex(), index.codec.colors,
+                             index.codec.chroma]
     head = json.dumps({"count": index.count, "packets": len(index.packets), "codec": codec})
     try:
         with atomic_write(file, "wb") as f:

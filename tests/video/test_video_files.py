@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def raw(frame):
-    return frame.to_ndarray().tobytes()
+    return b"".join(np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, :plane.width].tobytes()
+                    for plane in frame.planes) + frame_image(frame, upright_size(frame, 0), VideoReformatter()).tobytes()
 
 
 @lru_cache(maxsize=1)
@@ -109,6 +110,21 @@ def test_encoded_videos_give_the_frames_of_a_full_decode(kind, tmp_path, monkeyp
     monkeypatch.setattr(video_source, "frame_index", lambda video: index)
     monkeypatch.setattr(video_source, "_SEEK_OVER", 0)
     check_frames(path)
+
+
+@pytest.mark.parametrize("size", [(97, 64), (96, 65), (97, 65)])
+@pytest.mark.parametrize("name, codec", [("v.webm", "libvpx"), ("v.webm", "libvpx-vp9"), ("v.mkv", "libsvtav1"),
+                                         ("v.mp4", "mpeg4"), ("v.avi", "mjpeg"), ("v.mkv", "ffv1")])
+def test_videos_of_odd_size(name, codec, size, tmp_path):
+    """Half a color sample at the border. The images, whose conversion depends on where color samples lie, are equal too."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, size[1], size[0], 3), np.uint8)
+    path = encode(tmp_path / name, list(noise), codec=codec, pixels="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    source, scaler = VideoFiles(tmp_path), VideoReformatter()
+    images = [frame_image(frame, size, scaler) for frame in decoded_frames(path)]
+    for number, lazy in enumerate(source.load_arrays(name, range(1, 7))):
+        assert lazy.shape == (size[1], size[0], 3)
+        assert np.array_equal(lazy[0:size[1], 0:size[0]], np.asarray(images[number]))
+    assert [image.tobytes() for image in source.load(name, [6, 2])] == [images[5].tobytes(), images[1].tobytes()]
 
 
 @pytest.mark.parametrize("name", ["v.avi", "v.mp4"])
