@@ -12,7 +12,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
-from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
+from ops.video.container_ends import BrokenVideo
+from ops.video.decode import decoded_frames, frame_image, upright_size
 from ops.video.discovery import is_image_name, is_video_name
 from ops.video.frame_index import frame_index
 from ops.video.video_files import VideoFiles, read_frames

@@ -20,7 +20,8 @@ from ops.common.files import put_in_place, temporary_directory
 from ops.common.pool import Stopped
 from ops.data.list_files import count_frames
 from ops.prepare.extraction import save_jpeg
-from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
+from ops.video.container_ends import BrokenVideo
+from ops.video.decode import decoded_frames, frame_image, upright_size
 
 LAYOUTS = ("ucf", "something_v1", "rgb")
 METHODS = ("dis", "tvl1")

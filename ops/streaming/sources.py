@@ -19,7 +19,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
-from ops.video.decode import BrokenVideo, frame_image, missing_bytes, open_video, upright_size, video_stream
+from ops.video.container_ends import BrokenVideo, missing_bytes
+from ops.video.decode import frame_image, is_damaged, open_video, upright_size, video_stream
 from ops.video.discovery import IMAGE_SUFFIXES, is_image_name
 from ops.video.frames import read_image
 
@@ -124,7 +125,7 @@ class VideoFile:
         try:
             missing = missing_bytes(self.path)
             with open_video(self.path) as container:
-                yield from _timed_frames(container, str(self.path))
+                yield from _timed_frames(container, str(self.path), self.path)
         except BrokenVideo as error:
             raise UserError(f"{self.path}: {error}") from None
         except (av.FFmpegError, OSError) as error:
@@ -171,20 +172,21 @@ def _live_frames(container: av.container.InputContainer, name: str) -> Frames:
             yield SourceFrame(partial(_to_image, frame, scaler, name), None)
 
 
-def _timed_frames(container: av.container.InputContainer, name: str) -> Frames:
-    """A file's frames, each at its presentation time. BrokenVideo if the file is damaged."""
+def _timed_frames(container: av.container.InputContainer, name: str, file: Optional[Path] = None) -> Frames:
+    """A file's frames, each at its presentation time. file: if it is on this machine. BrokenVideo if it is damaged."""
     stream, scaler = video_stream(container), VideoReformatter()
     period = float(1 / stream.average_rate) if stream.average_rate else 0.04
     count, first, last = 0, None, -period
     for packet in container.demux(stream):
-        for frame in [] if packet.is_corrupt else packet.decode():
+        damaged = packet.is_corrupt if file is None else is_damaged(packet, file)
+        for frame in [] if damaged else packet.decode():
             if frame.is_corrupt:
                 raise BrokenVideo(f"frame {count + 1} is damaged")
             stamp = frame.time if frame.time is not None else (first or 0.0) + last + period
             first = stamp if first is None else first
             count, last = count + 1, max(stamp - first, last)  # time stamps of some files go back
             yield SourceFrame(partial(_to_image, frame, scaler, name), last)
-        if packet.is_corrupt:
+        if damaged:
             raise BrokenVideo(f"truncated or damaged after frame {count}")
     if not count:
         raise BrokenVideo("no frame could be decoded")

@@ -19,15 +19,8 @@ from av.video.reformatter import VideoReformatter
 
 from ops.common.files import CannotWrite, atomic_write, cache_directory
 from ops.video.bitstream import Unpredictable, packet_reader
-from ops.video.decode import (
-    BrokenVideo,
-    decoded_frames,
-    frame_image,
-    missing_bytes,
-    open_video,
-    upright_size,
-    video_stream,
-)
+from ops.video.container_ends import BrokenVideo, missing_bytes
+from ops.video.decode import decoded_frames, frame_image, open_video, upright_size, video_stream
 from ops.video.frame_times import display_times
 
 log = logging.getLogger(__name__)
@@ -177,7 +170,7 @@ def _rows(container: av.container.InputContainer, stream: av.VideoStream, conten
         if not packet.size:
             continue
         if packet.is_corrupt:
-            raise BrokenVideo("truncated or damaged")
+            raise Unpredictable  # decoding tells what is wrong
         if packet.pts is None:  # AVI, ASF and others do not store when an image is shown
             raise Unpredictable
         data = bytes(packet)

@@ -4,7 +4,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-_RESTART = 1.0  # seconds back: a jump of a recording's clock; jumps of frames out of order are shorter
+_RESTART = 16  # frames back: a jump of a recording's clock; images out of order are nearer to their place
 _DEFAULT_RATE = 25  # frames per second of a video of one frame whose file names no rate
 
 
@@ -49,7 +49,7 @@ def _mended(times: np.ndarray, rate: Optional[Fraction]) -> Optional[np.ndarray]
     period, numbers = float(1 / rate) if rate else _period(times, rate), np.arange(len(times))
     before = known[np.maximum(np.searchsorted(known, numbers, side="right") - 1, 0)]  # the nearest known one
     times = times[before] + (numbers - before) * period
-    parts = np.split(times, np.flatnonzero(np.diff(times) < -_RESTART) + 1)
+    parts = np.split(times, np.flatnonzero(np.diff(times) < -_RESTART * period) + 1)
     end, joined = float(parts[0].min()), []
     for part in map(np.sort, parts):
         joined.append(part - part[0] + end)

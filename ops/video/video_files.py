@@ -10,7 +10,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
-from ops.video.decode import SCALING, BrokenVideo, decoded_frames, frame_image, open_video, upright_size, video_stream
+from ops.video.container_ends import BrokenVideo
+from ops.video.decode import SCALING, decoded_frames, frame_image, open_video, upright_size, video_stream
 from ops.video.discovery import VIDEO_SUFFIXES, is_video_name
 from ops.video.frame_index import FrameIndex, frame_index, padded_packet, recount
 

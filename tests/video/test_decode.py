@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ops.prepare.extract import extract_video
-from ops.video.decode import BrokenVideo, frame_image, missing_bytes, upright_size
+from ops.streaming.sources import VideoFile
+from ops.video.container_ends import BrokenVideo, missing_bytes
+from ops.video.decode import decoded_frames, frame_image, upright_size
+from ops.video.video_files import VideoFiles
 from tests.helpers.clips import clip, encode, images_in, number_of, real_video
 
 
@@ -113,9 +116,11 @@ def test_colors_follow_the_videos_own_matrix(colorspace, color_range, kr, kb):
 
 @pytest.mark.parametrize("name, options", [("v.mp4", {"movflags": "faststart"}), ("v.mp4", {}), ("v.mkv", {}),
                                            ("v.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("v.webm", {}),
-                                           ("v.webm", {"live": "1"}), ("v.avi", {})])
+                                           ("v.webm", {"live": "1"}), ("v.avi", {}), ("v.ts", {}), ("v.flv", {}),
+                                           ("v.wmv", {}), ("v.gif", {})])
 def test_a_truncated_video_leaves_no_directory(tmp_path, name, options):
-    whole = clip(tmp_path / name, 30, container_options=options).read_bytes()
+    kind = {"codec": "gif", "pixels": "rgb8"} if name == "v.gif" else {}
+    whole = clip(tmp_path / name, 30, container_options=options, **kind).read_bytes()
     assert extract_video(tmp_path / name, tmp_path / "whole", height=0) == 30
     for fraction in (0.1, 0.35, 0.6, 0.85, 0.97):
         (tmp_path / name).write_bytes(whole[:int(len(whole) * fraction)])
@@ -132,6 +137,56 @@ def test_truncation_is_measured_and_what_follows_the_video_does_not_matter(tmp_p
         assert missing_bytes(tmp_path / name) == 0
         (tmp_path / name).write_bytes(whole[:-77])
         assert missing_bytes(tmp_path / name) == 77 + (len(whole) % 2 if name == "v.avi" else 0)
+
+
+def test_a_video_that_was_written_to_a_pipe(tmp_path):
+    """Its writer could not go back to fill in the lengths."""
+    class Pipe:
+        def __init__(self, file):
+            self.write = file.write
+
+    with av.open(str(clip(tmp_path / "a.avi", 20))) as source, (tmp_path / "v.avi").open("wb") as file:
+        with av.open(Pipe(file), "w", format="avi") as container:
+            stream = container.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    container.mux(packet)
+    whole = (tmp_path / "v.avi").read_bytes()
+    assert whole[4:8] == b"\xff" * 4
+    assert missing_bytes(tmp_path / "v.avi") == 0
+    assert extract_video(tmp_path / "v.avi", tmp_path / "f") == 20
+    for fraction in (0.5, 0.8, 0.97):
+        (tmp_path / "v.avi").write_bytes(whole[:int(len(whole) * fraction)])
+        assert missing_bytes(tmp_path / "v.avi") > 0
+
+
+def joined_streams(path):
+    """Two transport streams, joined as `cat` does, and the number of the first one's packets."""
+    parts = [clip(path.with_name(f"{count}.ts"), count, options={"bf": "2", "g": "10"}).read_bytes() for count in (21, 17)]
+    path.write_bytes(b"".join(parts))
+    return path, len(parts[0]) // 188
+
+
+def test_joined_transport_streams_are_whole(tmp_path):
+    path, _ = joined_streams(tmp_path / "v.ts")
+    with av.open(str(path)) as container:
+        assert any(packet.is_corrupt for packet in container.demux(video=0))
+    assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == [*range(21), *range(17)]
+    images = VideoFiles(tmp_path).load("v.ts", range(1, 39))
+    assert [number_of(image) for image in images] == [*range(21), *range(17)]
+    times = VideoFiles(tmp_path).times("v.ts")
+    assert np.diff(times) == pytest.approx(np.full(38, 0.04), abs=1e-3)
+    assert sum(1 for _ in VideoFile(path).frames()) == 38
+
+
+def test_a_hole_in_joined_transport_streams_is_noticed(tmp_path):
+    path, first = joined_streams(tmp_path / "v.ts")
+    content = path.read_bytes()
+    for hole in (first // 2, first + 20):
+        path.write_bytes(content[:188 * hole] + content[188 * (hole + 5):])
+        with pytest.raises(BrokenVideo, match="damaged"):
+            list(decoded_frames(path))
 
 
 def test_damaged_frames_are_refused(tmp_path):

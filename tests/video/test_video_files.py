@@ -12,7 +12,8 @@ from av.video.reformatter import VideoReformatter
 from ops.common.errors import UserError
 from ops.prepare.extract import QUALITY, extract_video
 from ops.video import video_files as video_source
-from ops.video.decode import BrokenVideo, decoded_frames, frame_image, upright_size
+from ops.video.container_ends import BrokenVideo
+from ops.video.decode import decoded_frames, frame_image, upright_size
 from ops.video.frame_index import frame_index, scan
 from ops.video.video_files import VideoFiles, read_frames
 from tests.helpers.clips import clip, coded_image, copy_packets, encode, number_of, packed_clip, real_video
