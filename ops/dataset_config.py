@@ -5,10 +5,11 @@ Users register their own data sets in a `datasets.yaml` instead (`ops.prepare.us
 import logging
 import os
 import re
+import shlex
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, Union
 
 from ops.common.errors import UserError, shown
 from ops.data.list_files import read_list
@@ -29,6 +30,19 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """How a download becomes the frames and lists of a row: the programs in tools/, without `tools/` and `.py`.
+
+    labels: directory of the download's label files, relative to the root. lists: writes the lists. extract: makes frames
+    of the videos; None where the download consists of frames. flow_layout: see `ops.prepare.optical_flow`.
+    """
+    labels: str
+    lists: str
+    extract: Optional[str]
+    flow_layout: str
+
+
+@dataclass(frozen=True)
 class DataSet:
     """One row of the table.
 
@@ -36,7 +50,7 @@ class DataSet:
     names, one per line. recipe: the published training recipe.
     swaps: pairs of labels that a mirrored video exchanges; None where the class names decide (left and right, clockwise
     and counterclockwise), () where no class has a direction. published_names: the classes in published order, where the
-    pairs depend on them. prepare: creates the data under the root on first use.
+    pairs depend on them. prepare: creates the data under the root on first use. setup: makes it from a download.
     """
     num_class: int
     files: dict[str, Files]
@@ -45,6 +59,7 @@ class DataSet:
     swaps: Optional[tuple[tuple[int, int], ...]] = None
     published_names: Optional[tuple[str, ...]] = None
     prepare: Optional[Callable[[Path], None]] = None
+    setup: Optional[Setup] = None
 
 
 def _prepare_gestures(root: Path) -> None:
@@ -68,13 +83,15 @@ DATASETS: dict[str, DataSet] = {
                            "UCF101/file_list/ucf101_rgb_val_split_1.txt", "img_{:05d}.jpg"),
               "Flow": Files("UCF101/jpg", "UCF101/file_list/ucf101_flow_train_split_1.txt",
                             "UCF101/file_list/ucf101_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        categories="UCF101/labels/classInd.txt", recipe=RECIPES["finetune_tsm_ucf101_rgb_8f"], swaps=()),
+        categories="UCF101/labels/classInd.txt", recipe=RECIPES["finetune_tsm_ucf101_rgb_8f"],
+        setup=Setup("UCF101/labels", "gen_label_ucf101", "vid2img_kinetics", "ucf"), swaps=()),
     "hmdb51": DataSet(
         51, {"RGB": Files("HMDB51/images", "HMDB51/splits/hmdb51_rgb_train_split_1.txt",
                           "HMDB51/splits/hmdb51_rgb_val_split_1.txt", "img_{:05d}.jpg"),
              "Flow": Files("HMDB51/images", "HMDB51/splits/hmdb51_flow_train_split_1.txt",
                            "HMDB51/splits/hmdb51_flow_val_split_1.txt", "flow_{}_{:05d}.jpg")},
-        categories="HMDB51/splits/category.txt", recipe=RECIPES["finetune_tsm_hmdb51_rgb_8f"], swaps=()),
+        categories="HMDB51/splits/category.txt", recipe=RECIPES["finetune_tsm_hmdb51_rgb_8f"],
+        setup=Setup("HMDB51/splits", "gen_label_hmdb51", "vid2img_kinetics", "ucf"), swaps=()),
     "something": DataSet(
         174, {"RGB": Files("something/v1/20bn-something-something-v1", "something/v1/train_videofolder.txt",
                            "something/v1/val_videofolder.txt", "{:05d}.jpg"),
@@ -82,6 +99,7 @@ DATASETS: dict[str, DataSet] = {
                             "something/v1/train_videofolder_flow.txt", "something/v1/val_videofolder_flow.txt",
                             "{:06d}-{}_{:05d}.jpg")},
         categories="something/v1/category.txt", recipe=RECIPES["train_tsm_something_rgb_8f"],
+        setup=Setup("something/v1", "gen_label_sthv1", None, "something_v1"),
         swaps=((2, 4), (30, 41), (52, 66))),
     "somethingv2": DataSet(
         174, {"RGB": Files("something/v2/20bn-something-something-v2-frames", "something/v2/train_videofolder.txt",
@@ -90,19 +108,22 @@ DATASETS: dict[str, DataSet] = {
                             "something/v2/train_videofolder_flow.txt", "something/v2/val_videofolder_flow.txt",
                             "{:06d}.jpg")},
         categories="something/v2/category.txt", recipe=RECIPES["train_tsm_somethingv2_rgb_8f"],
+        setup=Setup("something/v2", "gen_label_sthv2", "vid2img_sthv2", "rgb"),
         swaps=((86, 87), (93, 94), (166, 167))),
     "jester": DataSet(
         27, {"RGB": Files("jester/20bn-jester-v1", "jester/train_videofolder.txt", "jester/val_videofolder.txt",
                           "{:05d}.jpg"),
              "Flow": Files("jester/20bn-jester-v1-flow", "jester/train_videofolder_flow.txt",
                            "jester/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        categories="jester/category.txt", recipe=RECIPES["train_tsm_jester_rgb_8f"], published_names=JESTER_CLASSES),
+        categories="jester/category.txt", recipe=RECIPES["train_tsm_jester_rgb_8f"],
+        setup=Setup("jester", "gen_label_jester", None, "ucf"), published_names=JESTER_CLASSES),
     "kinetics": DataSet(
         400, {"RGB": Files("kinetics/images", "kinetics/labels/train_videofolder.txt",
                            "kinetics/labels/val_videofolder.txt", "img_{:05d}.jpg"),
               "Flow": Files("kinetics/flow", "kinetics/labels/train_videofolder_flow.txt",
                             "kinetics/labels/val_videofolder_flow.txt", "flow_{}_{:05d}.jpg")},
-        categories="kinetics/labels/category.txt", recipe=RECIPES["train_tsm_kinetics_rgb_8f"], swaps=()),
+        categories="kinetics/labels/category.txt", recipe=RECIPES["train_tsm_kinetics_rgb_8f"],
+        setup=Setup("kinetics/labels", "gen_label_kinetics", "vid2img_kinetics", "ucf"), swaps=()),
     "gestures": DataSet(
         8, {"RGB": Files("gestures/frames", "gestures/train_videofolder.txt", "gestures/val_videofolder.txt",
                          "{:06d}.jpg"),
@@ -152,6 +173,8 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
              "val_list": Path(val_list or base / files.val_list)}
     for key in needed:
         if not lists[key].is_file():
+            if entry.setup and key not in [name for name, path in replaced.items() if path]:
+                raise _no_data(entry, entry.setup, lists[key], modality=modality, root=root)
             read_list(lists[key])  # raises the loader's error, but before anything is built
     names = read_categories(base / entry.categories) if entry.categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
@@ -171,6 +194,32 @@ def _look_up(name: str, modality: str, *, dataset_file: Optional[str], replaced:
     if kind not in entry.files:
         raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)} or RGBDiff")
     return entry, entry.files[kind]
+
+
+def _no_data(entry: DataSet, setup: Setup, missing: Path, *, modality: str, root: Optional[str]) -> UserError:
+    """What to do about a list of a public data set that is not there: the commands, in order."""
+    base, rgb = dataset_root(root), entry.files["RGB"]
+    frames, elsewhere = _word(base / rgb.frames), f" root_dataset {_word(root)}" if root else ""
+    steps = []
+    if modality != "Flow" or not (base / rgb.train_list).is_file():
+        steps += [f"python tools/{setup.extract}.py VIDEOS {frames}" if setup.extract
+                  else f"unpack the download's images into {frames}",
+                  f"put its label files into {_word(base / setup.labels)}",
+                  f"python tools/{setup.lists}.py{elsewhere}"]
+    if modality == "Flow":
+        flow = entry.files["Flow"]
+        for source, target in ((rgb.train_list, flow.train_list), (rgb.val_list, flow.val_list)):
+            steps.append(f"python tools/extract_flow.py {frames} {_word(base / flow.frames)} frames layout"
+                         f" {setup.flow_layout} list {_word(base / source)} {_word(base / target)}")
+    place = f"{shown(missing)} does not exist; if the data is in another place, set root_dataset or the variable TSM_ROOT"
+    return UserError(f"{place}; to make it from the download: " + "; ".join(
+        f"({number}) {step}" for number, step in enumerate(steps, 1)),
+        "root_dataset", *(("frames", "layout", "list") if modality == "Flow" else ()))
+
+
+def _word(path: Union[str, Path]) -> str:
+    """A path as a word of a shell's command."""
+    return shlex.quote(shown(path))
 
 
 def user_datasets(dataset_file: Optional[str] = None) -> dict[str, UserDataSet]:

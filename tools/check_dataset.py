@@ -124,7 +124,7 @@ def warn_without_effect(parser: Parser, args: Namespace, by_name: bool) -> None:
 def dataset_lists(args: Namespace) -> tuple[dict[str, Path], Rules]:
     """The lists of a data set, and what to check them against."""
     data = resolve_dataset(args.what[0], args.modality, args.root_dataset, root_path=str(args.root_path or ""),
-                           dataset_file=args.dataset_file)
+                           dataset_file=args.dataset_file, needed=["train_list", "val_list"])
     rules = Rules(data.frames, data.template, data.num_class, data.class_names, args.min_frames, args.full,
                   "frames" if args.modality == "Flow" else args.data_format)
     own = None if data.name in DATASETS else user_datasets(args.dataset_file)[data.name]

@@ -19,7 +19,7 @@ from tools.shared.gen_label import gen_label
 
 
 def main() -> int:
-    return gen_label(__doc__, dataset="hmdb51", labels="HMDB51/splits", parse=parse_hmdb51)
+    return gen_label(__doc__, dataset="hmdb51", parse=parse_hmdb51)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tools.shared.gen_label import gen_label
 
 
 def main() -> int:
-    return gen_label(__doc__, dataset="jester", labels="jester", parse=parse_jester)
+    return gen_label(__doc__, dataset="jester", parse=parse_jester)
 
 
 if __name__ == "__main__":

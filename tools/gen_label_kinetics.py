@@ -21,7 +21,7 @@ from tools.shared.gen_label import gen_label
 
 
 def main() -> int:
-    return gen_label(__doc__, dataset="kinetics", labels="kinetics/labels", parse=parse_kinetics)
+    return gen_label(__doc__, dataset="kinetics", parse=parse_kinetics)
 
 
 if __name__ == "__main__":

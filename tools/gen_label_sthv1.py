@@ -19,7 +19,7 @@ from tools.shared.gen_label import gen_label
 
 
 def main() -> int:
-    return gen_label(__doc__, dataset="something", labels="something/v1", parse=parse_sthv1)
+    return gen_label(__doc__, dataset="something", parse=parse_sthv1)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tools.shared.gen_label import gen_label
 
 
 def main() -> int:
-    return gen_label(__doc__, dataset="somethingv2", labels="something/v2", parse=parse_sthv2)
+    return gen_label(__doc__, dataset="somethingv2", parse=parse_sthv2)
 
 
 if __name__ == "__main__":

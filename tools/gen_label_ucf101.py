@@ -19,7 +19,7 @@ from tools.shared.gen_label import gen_label
 
 
 def main() -> int:
-    return gen_label(__doc__, dataset="ucf101", labels="UCF101/labels", parse=parse_ucf101)
+    return gen_label(__doc__, dataset="ucf101", parse=parse_ucf101)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ MILLISECONDS = 250  # per frame of the .gif
 def main() -> Optional[int]:
     own, args = parse()
     data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
-                           val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file)
+                           val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
+                           needed=["train_list"])
     settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
     model = TSN.from_spec(settings)
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,

@@ -75,5 +75,5 @@ def test_the_published_command_without_data_or_weights_is_one_line(monkeypatch, 
     monkeypatch.setenv("TSM_ROOT", str(tmp_path / "none"))
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *args, **kwargs: pytest.fail("fetched weights first"))
     done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--shift")
-    assert_refused(done, "something/v2/train_videofolder.txt", "No such file", "gen_label", "--train_list")
+    assert_refused(done, "something/v2/train_videofolder.txt does not exist", "tools/gen_label_sthv2.py", "--root_dataset")
     assert (done.out, done.err.count("\n")) == ("", 1)

@@ -11,13 +11,15 @@ from ops.prepare.annotations import Annotations
 from ops.prepare.list_writer import ListSummary, write_lists
 
 
-def gen_label(description: Optional[str], *, dataset: str, labels: str, parse: Callable[[Path], Annotations]) -> int:
+def gen_label(description: Optional[str], *, dataset: str, parse: Callable[[Path], Annotations]) -> int:
     """The whole command: parse sys.argv, write the lists, report. Returns the exit status (2: videos are missing).
 
-    dataset: its name in the table, which has the places of frames and lists. labels: the directory of its label
-    files, relative to the root of all data sets. parse: reads that directory.
+    dataset: its name in the table, which has the places of frames, lists and label files. parse: reads the directory of
+    label files.
     """
-    files = DATASETS[dataset].files["RGB"]
+    files, setup = DATASETS[dataset].files["RGB"], DATASETS[dataset].setup
+    assert setup is not None
+    labels = setup.labels
     lists = os.path.dirname(files.train_list)
     parser = Parser(description=description, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
