@@ -16,33 +16,41 @@ from tests.helpers.clips import clip
 from tests.helpers.online import save_online
 from tests.helpers.programs import run
 
-README = (ROOT / "tools" / "README.md").read_text()
-COMMANDS = re.findall(r"`python ([^`]+)`", README)
+DOCUMENTS = ["README.md", "online_demo/README.md", "tools/README.md",
+             *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 TOOLS = {f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")} - {"tools/__init__.py"}
 
 
-def test_every_tool_is_listed():
-    assert TOOLS - {command.split()[0] for command in COMMANDS} == set()
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_options_of_a_command_exist(command, monkeypatch, capsys):
-    program, *words = shlex.split(command)
-    assert (ROOT / program).is_file()
-    subject = words[:1] if program == "tools/benchmark.py" else []
-    monkeypatch.setattr(sys, "argv", [program, *subject, "--help"])
-    with pytest.raises(SystemExit) as end:
-        importlib.import_module(program.removesuffix(".py").replace("/", ".")).main()
-    text = capsys.readouterr().out
-    assert end.value.code == 0
-    for option in (word for word in words if word.startswith("-")):
-        assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), f"{program} has no {option}"
-
-
 def commands_in(document):
-    """The commands of a document's code blocks as words, with continued lines joined and comments left out."""
+    """The python commands of a document, in code blocks and between backticks, as words; without comments."""
     text = (ROOT / document).read_text().replace("\\\n", " ")
-    return [shlex.split(line.lstrip("$ "), comments=True) for line in text.splitlines() if re.match(r"(\$ )?python ", line)]
+    found = re.findall(r"^ *(?:\$ )?(python \S+\.py\b.*)$", text, re.MULTILINE)
+    found += re.findall(r"`(python \S+\.py\b[^`]*)`", text)
+    return [shlex.split(command, comments=True) for command in found]
+
+
+OPTIONS = {(words[1], *sorted(word.split("=")[0] for word in words if word.startswith("-")))
+           for document in DOCUMENTS for words in commands_in(document)}
+
+
+def test_every_tool_is_listed():
+    assert TOOLS - {words[1] for words in commands_in("tools/README.md")} == set()
+
+
+@pytest.mark.parametrize("command", sorted(OPTIONS), ids=" ".join)
+def test_the_options_of_a_command_exist(command, monkeypatch, capsys):
+    program, *options = command
+    assert (ROOT / program).is_file()
+    subjects = ["memory", "data", "online"] if program == "tools/benchmark.py" else [None]
+    texts = []
+    for subject in subjects:
+        monkeypatch.setattr(sys, "argv", [program, *filter(None, [subject]), "--help"])
+        with pytest.raises(SystemExit) as end:
+            importlib.import_module(program.removesuffix(".py").replace("/", ".")).main()
+        assert end.value.code == 0
+        texts.append(capsys.readouterr().out)
+    for option in options:
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", "".join(texts)), f"{program} has no {option}"
 
 
 def test_the_training_of_own_videos_is_the_one_that_was_measured():
