@@ -5,8 +5,8 @@ directories are under --root_path. Decodes the first, middle and last frame of e
 
 Finds: malformed lines; labels outside the classes, or of another class than the directory's name; missing, empty,
 truncated and unreadable videos and frames; frames numbered from 0, gaps, frames of different sizes; wrong numbers of
-frames in the list; videos that are too short; images that are not RGB; and the same video twice in a list or in two
-lists, by its path or by its first and middle frame.
+frames in the list; videos that are too short; images that are not RGB; the same video twice in a list or in two lists, by
+its path or by its first and middle frame; and clips of two lists that share frames, as if cut from one recording.
 
 --fix OUT.txt writes the list without these videos and with the right numbers of frames (for several lists OUT_train.txt,
 OUT_val.txt, ...; a video of two lists stays in the last one). Exit status: 0 clean, 2 something was found.

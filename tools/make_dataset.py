@@ -10,8 +10,9 @@ and listed with the reason in unreadable.txt, and the exit status is then 2 (0 w
 The share --val of each class becomes validation videos. --split-by source (the default) keeps clips of one recording
 together if their file names tell it: v_Archery_g01_c02 (of v_Archery_g01), name_part03 and name_clip3 (of name; also seg,
 segment, scene, shot, chunk, cut), YOUTUBEID_000010_000020. For other names use --source-pattern: a regular expression,
-searched for in the path below ROOT without extension, whose group is the source: '(subject[0-9]+)'. --split-by file
-decides for each file alone; random decides by chance, whatever the class.
+searched for in the path below ROOT without extension, whose group is the source: '(subject[0-9]+)'. Videos of different
+splits that share frames, as clips cut from one recording do, are reported; --split-by content keeps them together as well.
+--split-by file decides for each file alone; random decides by chance, whatever the class.
 
 Lists and class names are written to ROOT/.tsm/NAME/ (or --out), the data set is registered in datasets.yaml (or
 --dataset_file). Run it again to update the lists: the split stays the same, and extracted frames are kept.
@@ -39,7 +40,8 @@ from ops.prepare.own_dataset import (
     list_path,
     write_dataset,
 )
-from ops.prepare.splitting import WAYS, shared_sources, split_videos
+from ops.prepare.shared_frames import POSITIONS, Match, find_shared_frames
+from ops.prepare.splitting import WAYS, shared_sources, source_of, split_videos
 from ops.prepare.user_file import check_name, register
 from ops.video.discovery import is_video_name
 
@@ -61,9 +63,11 @@ def main() -> int:
     if len(classes) < 2:
         raise UserError(f"a data set needs two or more classes with readable videos, {args.root} has {len(classes)}: it"
                         " needs a directory of videos per class, or a --csv file")
-    splits = split_videos(list(usable.counts), args.split_by, share=args.val, seed=args.seed, pattern=args.source_pattern)
+    matches = find_shared_frames({video.path: usable.looks[video.path] for video in usable.counts})
+    splits = split_videos(list(usable.counts), args.split_by, share=args.val, seed=args.seed, pattern=args.source_pattern,
+                          links=[(match.clip, match.other) for match in matches])
     register(args.dataset_file, write_dataset(args.name, usable, splits, out=out), taken=DATASETS, replace=args.replace)
-    report(args, usable, splits, out=out)
+    report(args, usable, splits, matches=matches, out=out)
     return 2 if usable.bad and not args.allow_missing else 0
 
 
@@ -138,7 +142,8 @@ def log_unusable(usable: UsableVideos, lost_classes: set[str]) -> None:
         log.warning("no class: %r: none of its videos can be read", label)
 
 
-def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[LabeledVideo]], *, out: Path) -> None:
+def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[LabeledVideo]], *, matches: list[Match],
+           out: Path) -> None:
     """Print the table of classes and the commands to check and train; log warnings about the split."""
     print("\n".join(class_table(splits, args.source_pattern)))
     labels = {split: {video.label for video in videos} for split, videos in splits.items()}
@@ -149,6 +154,7 @@ def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[Labeled
     shared = shared_sources(splits, args.source_pattern)
     if shared:
         log.warning("warning: %d sources have clips in more than one split: %s", len(shared), ", ".join(shared[:3]))
+    warn_of_recordings(args, splits, matches)
     if usable.bad:
         log.warning("%d videos left out, see %s", len(usable.bad), out / "unreadable.txt")
     other = "" if args.dataset_file == DATASET_FILE else f" --dataset_file {args.dataset_file}"
@@ -156,6 +162,21 @@ def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[Labeled
           f" {args.name!r} is in {args.dataset_file}")
     print(f"python tools/check_dataset.py {args.name}{other}")
     print(f"python main.py {args.name} RGB --shift{other}")
+
+
+def warn_of_recordings(args: Namespace, splits: dict[str, list[LabeledVideo]], matches: list[Match]) -> None:
+    """Log whether names show the recordings of the videos, and the videos of different splits that share frames."""
+    split_of = {video.path: split for split, videos in splits.items() for video in videos}
+    unknown = sum(source_of(path, args.source_pattern) is None for path in split_of)
+    if unknown and args.split_by in ("source", "content"):
+        log.info("%d of %d names do not show which recording the video is from, so each counts as one of its own: if some"
+                 " are clips of one recording, use --source-pattern", unknown, len(split_of))
+    shared = [match for match in matches if split_of[match.clip] != split_of[match.other]]
+    if shared:
+        clip, other, position, other_position = shared[0]
+        log.warning("warning: %d pairs of videos in different splits share frames, as if cut from one recording:"
+                    " the %s frame of %s is nearly the %s frame of %s: use --source-pattern or --split-by content to keep"
+                    " recordings together", len(shared), POSITIONS[position], clip, POSITIONS[other_position], other)
 
 
 if __name__ == "__main__":

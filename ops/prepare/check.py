@@ -14,6 +14,7 @@ from ops.common.progress import progress
 from ops.data.list_files import LINE_FORM, format_line, parse_line, read_lines
 from ops.prepare.inspect_video import KINDS as VIDEO_KINDS
 from ops.prepare.inspect_video import VideoReport, inspect_video
+from ops.prepare.shared_frames import POSITIONS, Match, find_shared_frames
 from ops.video.discovery import frame_names
 
 # The kinds of findings, in the order of the report, with their meanings.
@@ -23,9 +24,12 @@ KINDS = {
     **VIDEO_KINDS,
     "duplicate": "the same video twice in a list",
     "leak": "the same video in two lists",
+    "recording": "clips of two lists that share frames, as if cut from one recording: split by recording instead (see"
+                 " tools/make_dataset.py)",
 }
-# A clean list keeps videos with these findings (for `count`, with the right number).
-HARMLESS = ("count", "color")
+# A clean list keeps videos with these findings (for `count`, with the right number). `recording`: the split is wrong, not
+# the videos.
+HARMLESS = ("count", "color", "recording")
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def check_lists(files: Mapping[str, Path], rules: Rules, workers: int) -> Datase
     _check_labels(report)
     _check_spellings(report)
     _check_copies(report)
+    _check_recordings(report)
     order = {(kind, name): (i, j) for i, kind in enumerate(KINDS) for j, name in enumerate(files)}
     report.findings.sort(key=lambda finding: (*order[finding.kind, finding.list], finding.line))
     return report
@@ -206,6 +211,27 @@ def _add_copies(report: DatasetReport, copies: Sequence[Entry], relation: str) -
     entries = list(first.values())
     for entry in entries[:-1]:
         report.add_finding(entry, "leak", f"{relation} {_position(entries[-1], entry)}")
+
+
+def _check_recordings(report: DatasetReport) -> None:
+    """Clips that share frames with clips of another list. Copies are reported as leaks already."""
+    entries = {(entry.list, entry.path): entry for entry in report.entries}
+    looks = {entry.path: report.video(entry).looks for entry in entries.values()}
+    lists: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries.values():
+        lists[entry.path].append(entry)
+    leaks = {(finding.list, finding.line) for finding in report.findings if finding.kind == "leak"}
+    partners: dict[Entry, list[tuple[Entry, Match]]] = defaultdict(list)
+    for match in find_shared_frames(looks):
+        for a in lists[match.clip]:
+            for b in lists[match.other]:
+                if a.list != b.list and not {(a.list, a.line), (b.list, b.line)} & leaks:
+                    partners[a].append((b, match))
+    for entry, found in partners.items():
+        other, match = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        report.add_finding(entry, "recording", f"its {POSITIONS[match.position]} frame is nearly the"
+                           f" {POSITIONS[match.other_position]} frame of {_position(other, entry)}{more}")
 
 
 def _position(entry: Entry, other: Entry) -> str:

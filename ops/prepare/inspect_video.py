@@ -12,6 +12,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
+from ops.prepare.shared_frames import Look, look_of
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
 from ops.video.discovery import is_image_name, is_video_name
@@ -43,24 +44,28 @@ class VideoReport:
 
     count: number of frames, from 1 on without a gap. findings: kind -> detail. sizes: (width, height) -> number of
     decoded frames. signature: hashes of the first and middle frame. uniform: whether these are of a single color.
+    looks: perceptual hashes of the first, middle and last frame, of videos of three frames or more; not of optical flow.
     """
     count: int = 0
     findings: dict[str, str] = field(default_factory=dict)
     sizes: Counter = field(default_factory=Counter)
     signature: list[bytes] = field(default_factory=list)
     uniform: bool = True
+    looks: list[Look] = field(default_factory=list)
 
     def add_finding(self, kind: str, detail: str) -> None:
         """Keep the first finding of each kind."""
         self.findings.setdefault(kind, " ".join(detail.split()))
 
-    def add_frame(self, image: Image.Image, *, identifies: bool) -> None:
-        """Count a decoded frame. identifies: it is the first or middle one, by which copies of videos are recognized."""
+    def add_frame(self, image: Image.Image, *, number: int, is_flow: bool = False) -> None:
+        """Count the decoded frame `number`, from 1. By the first, middle and last one, copies of videos are recognized."""
         self.sizes[image.size] += 1
         if len(self.sizes) > 1:
             (a, b), (c, d) = list(self.sizes)[:2]
             self.add_finding("sizes", f"frames of {a}x{b} and of {c}x{d} pixels: extract the video again")
-        if identifies:
+        if self.count > 2 and number in (1, _middle(self.count), self.count) and not is_flow:
+            self.looks.append(look_of(image))
+        if number in (1, _middle(self.count)):
             self.signature.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest())
             self.uniform &= all(low == high for low, high in _extrema(image))
 
@@ -130,11 +135,12 @@ def _inspect_directory(report: VideoReport, root: Path, video: str, *, template:
     elif (total := _count_matching(names, template)) > report.count * len(files_of(1)):
         gap = next(name for name in files_of(report.count + 1) if name not in names)
         report.add_finding("gap", f"{gap} is missing, but the directory has {total} frames")
+    is_flow = template.count("{") > 1
     for index in _frames_to_decode(report.count, full):
         for name in files_of(index):
-            image = _read_image(report, directory / name, is_flow=template.count("{") > 1)
+            image = _read_image(report, directory / name, is_flow)
             if image is not None:
-                report.add_frame(image, identifies=index in (1, _middle(report.count)))
+                report.add_frame(image, number=index, is_flow=is_flow)
 
 
 def frame_files(root: Path, video: str, template: str) -> tuple[Path, Callable[[int], list[str]]]:
@@ -206,6 +212,6 @@ def _inspect_file(report: VideoReport, file: Path, full: bool) -> None:
 
 def _add_video_frame(report: VideoReport, frame: av.VideoFrame, *, number: int, scaler: VideoReformatter) -> None:
     image = frame_image(frame, upright_size(frame, 0), scaler)
-    report.add_frame(image, identifies=number in (1, _middle(report.count)))
+    report.add_frame(image, number=number)
     if frame.format.name.startswith(("gray", "mono", "ya8", "ya16")):
         report.add_finding("color", f"its frames are {frame.format.name}")

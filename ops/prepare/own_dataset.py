@@ -10,11 +10,12 @@ from typing import Callable, Optional, Sequence
 from ops.common.errors import UserError, shown
 from ops.common.files import write_lines
 from ops.common.progress import progress
-from ops.data.list_files import can_be_listed, count_frames, format_line
+from ops.data.list_files import can_be_listed, format_line
 from ops.prepare.extract import extract_jobs
 from ops.prepare.extraction import Job
 from ops.prepare.inspect_video import inspect_video
 from ops.prepare.labeled_videos import LabeledVideo
+from ops.prepare.shared_frames import Look
 from ops.prepare.splitting import SPLITS, group_by_source
 from ops.prepare.user_file import UserDataSet
 from ops.video.discovery import TEMPLATE, frame_names, without_extension
@@ -24,10 +25,14 @@ CATEGORIES, UNREADABLE = "category.txt", "unreadable.txt"
 
 @dataclass
 class UsableVideos:
-    """The videos that can be read. root, template: where their frames are. counts: video -> frames; bad: (path, reason)."""
+    """The videos that can be read.
+
+    root, template: where their frames are. counts: video -> frames. looks: path -> `VideoReport.looks`. bad: (path, reason).
+    """
     root: Path
     template: str = TEMPLATE
     counts: dict[LabeledVideo, int] = field(default_factory=dict)
+    looks: dict[str, list[Look]] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -43,11 +48,17 @@ def check_videos(root: Path, videos: Sequence[LabeledVideo], workers: int) -> Us
         name, reason = templates.get(video, (usable.template, ""))
         if reason or name != usable.template:
             return 0, reason or f"its frames are named {name}, those of other videos {usable.template}"
-        report = inspect_video(root, video.path, usable.template)
-        return report.count, "; ".join(report.fatal.values())
+        return _inspect(usable, video.path)
 
     _collect(usable, videos, check, workers=workers, description="checking")
     return usable
+
+
+def _inspect(usable: UsableVideos, path: str) -> tuple[int, str]:
+    """(number of frames, why the video cannot be used: "" if it can)"""
+    report = inspect_video(usable.root, path, usable.template)
+    usable.looks[path] = report.looks
+    return report.count, "; ".join(report.fatal.values())
 
 
 def _find_template(directory: Path) -> tuple[str, str]:
@@ -73,10 +84,7 @@ def extract_videos(root: Path, videos: Sequence[LabeledVideo], target: Path, *, 
     def count(video: LabeledVideo) -> tuple[int, str]:
         if reason := failures.get(video.path, ""):
             return 0, reason
-        try:
-            return count_frames(target / directories[video.path], TEMPLATE), ""
-        except (UserError, OSError) as error:
-            return 0, str(error)
+        return _inspect(usable, directories[video.path])
 
     _collect(usable, videos, count, workers=workers, description="counting frames")
     usable.counts = {video._replace(path=directories[video.path]): count for video, count in usable.counts.items()}

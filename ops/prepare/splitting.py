@@ -12,10 +12,11 @@ from unicodedata import normalize
 
 from ops.common.errors import UserError
 from ops.prepare.labeled_videos import LabeledVideo
+from ops.prepare.shared_frames import join_groups
 from ops.video.discovery import without_extension
 
 SPLITS = ("train", "val", "test")
-WAYS = ("source", "file", "random")
+WAYS = ("source", "content", "file", "random")
 
 # File names (without extension) that name the recording a clip is from.
 SOURCE_PATTERNS = (
@@ -61,8 +62,8 @@ def shared_sources(splits: Mapping[str, Sequence[LabeledVideo]], pattern: Option
 
 # ---- splitting ----------------------------------------------------------------------------------------------
 
-def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed: int,
-                 pattern: Optional[re.Pattern] = None) -> dict[str, list[LabeledVideo]]:
+def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed: int, pattern: Optional[re.Pattern] = None,
+                 links: Sequence[tuple[str, str]] = ()) -> dict[str, list[LabeledVideo]]:
     """split -> its videos, sorted by path.
 
     Videos with a split keep it. If none is assigned to val, `validation_share` chooses among the others and those of
@@ -73,7 +74,7 @@ def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed
                         f" {videos[0].path!r} (matched without its extension)", "source_pattern")
     free = {video.path: video.label for video in videos if video.split in ("", "train")}
     chosen = (set() if any(video.split == "val" for video in videos) else
-              validation_share(free, way, share=share, seed=seed, pattern=pattern))
+              validation_share(free, way, share=share, seed=seed, pattern=pattern, links=links))
     splits: dict[str, list[LabeledVideo]] = {split: [] for split in SPLITS}
     for video in sorted(videos):
         split = "val" if video.path in chosen else video.split or "train"
@@ -86,17 +87,21 @@ def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed
     return splits
 
 
-def validation_share(labels: Mapping[str, str], way: str, *, share: float, seed: int,
-                     pattern: Optional[re.Pattern] = None) -> set[str]:
+def validation_share(labels: Mapping[str, str], way: str, *, share: float, seed: int, pattern: Optional[re.Pattern] = None,
+                     links: Sequence[tuple[str, str]] = ()) -> set[str]:
     """Choose the paths of the validation videos. labels: path -> class. share: above 0 and below 1.
 
-    way: `source` keeps the clips of a source together (a path without a known source is one by itself); `file` decides
-    for each file alone. Both give every class its share, and leave it training videos. `random`: each file with
+    way: `source` keeps the clips of a source together (a path without a known source is one by itself); `content` also
+    those that `links` join, pairs of paths of clips that share frames; `file` decides for each file alone. All three give
+    every class its share, and leave it training videos. `random`: each file with
     probability `share`, whatever its class.
     """
     if way == "random":
         return {path for path in labels if _draw(seed, path) < share}
-    groups = group_by_source(labels, pattern) if way == "source" else {path: [path] for path in labels}
+    groups = {path: [path] for path in labels} if way == "file" else group_by_source(labels, pattern)
+    if way == "content":
+        known = [link for link in links if link[0] in labels and link[1] in labels]
+        groups = {min(group): group for group in join_groups(groups.values(), known)}
     classes = {source: [labels[path] for path in paths] for source, paths in groups.items()}
     return {path for source in choose_sources(classes, share, seed) for path in groups[source]}
 

@@ -12,6 +12,7 @@ from ops import dataset_config
 from ops.data.list_files import read_list
 from ops.dataset_config import resolve_dataset
 from ops.prepare.user_file import read_dataset_file
+from ops.video.decode import decoded_frames
 from ops.video.encode import encode_video
 from tests.helpers.clips import clip, images_in, number_of, real_video
 from tests.helpers.programs import assert_refused, make_frames, run
@@ -128,6 +129,44 @@ def test_the_split_is_repeatable_and_depends_on_the_seed(videos, monkeypatch, ca
         make(monkeypatch, capfd, videos, "--seed", seed)
         others.add(tuple(lists(videos)["val"]))
     assert others - {tuple(first["val"])}
+
+
+@pytest.fixture
+def camera(tmp_path):
+    """Clips cut from two real recordings, in one class each, under the names that cameras give."""
+    for name, label in (("bigbuckbunny", "cartoon"), ("carphone_pristine", "phone")):
+        frames = [frame.reformat(128, 96, "rgb24").to_ndarray() for frame in decoded_frames(real_video(f"{name}.mp4"))]
+        (tmp_path / "v" / label).mkdir(parents=True)
+        for part in range(4):
+            encode_video(tmp_path / "v" / label / f"IMG_{part:04d}.mp4", frames[25 * part:25 * part + 25], 25)
+    return tmp_path / "v"
+
+
+@pytest.mark.parametrize("extract", [[], ["--extract", "--height", 64]])
+def test_clips_of_one_recording_on_both_sides_are_said(camera, tmp_path, monkeypatch, capfd, extract):
+    done = make(monkeypatch, capfd, camera, *extract)
+    assert done.status == 0
+    assert "8 of 8 names do not show which recording" in done.err
+    assert "pairs of videos in different splits share frames" in done.err and "--split-by content" in done.err
+    own = ["--dataset_file", tmp_path / "own.yaml", "-j", 2]
+    checked = run(monkeypatch, capfd, "tools.check_dataset", "mine", *own)
+    assert checked.status == 2 and "recording (" in checked.out and "clean" not in checked.out
+    assert "first frame is nearly the last frame of val:" in checked.out
+    assert run(monkeypatch, capfd, "tools.check_dataset", "mine", *own, "--ignore", "recording").status == 0
+    fixed = run(monkeypatch, capfd, "tools.check_dataset", "mine", *own, "--fix", tmp_path / "clean.txt")
+    assert "clean_train.txt: 6 videos of train" in fixed.err  # the split is wrong, not the videos
+
+
+def test_split_by_content_keeps_clips_of_one_recording_together(camera, tmp_path, monkeypatch, capfd):
+    for label, name in (("cartoon", "bikes"), ("phone", "bikes")):  # another recording for either class
+        frames = [frame.reformat(128, 96, "rgb24").to_ndarray() for frame in decoded_frames(real_video(f"{name}.mp4"))]
+        start = 0 if label == "phone" else 150
+        encode_video(camera / label / "IMG_0100.mp4", frames[start:start + 25], 25)
+    done = make(monkeypatch, capfd, camera, "--split-by", "content")
+    assert done.status == 0 and "share frames" not in done.err
+    assert set(lists(camera)["val"]) == {"cartoon/IMG_0100.mp4", "phone/IMG_0100.mp4"}
+    checked = run(monkeypatch, capfd, "tools.check_dataset", "mine", "--dataset_file", tmp_path / "own.yaml", "-j", 2)
+    assert checked.status == 0 and "clean: 10 videos" in checked.out
 
 
 def test_real_videos_have_the_same_frames_in_place_and_extracted(tmp_path, monkeypatch, capfd):
