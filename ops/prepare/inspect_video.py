@@ -17,6 +17,7 @@ from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
 from ops.video.discovery import is_image_name, is_video_name
 from ops.video.frame_index import frame_index
+from ops.video.frames import IMAGE_ERRORS, open_image
 from ops.video.video_files import VideoFiles, read_frames
 
 # The kinds of findings about a video, with their meanings.
@@ -170,9 +171,9 @@ def _count_matching(names: set[str], template: str) -> int:
 def _read_image(report: VideoReport, file: Path, is_flow: bool) -> Optional[Image.Image]:
     """The image in RGB; None, and a finding, if it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             mode, converted = image.mode, image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
+    except IMAGE_ERRORS as error:
         if isinstance(error, FileNotFoundError):
             report.add_finding("missing", f"{file.name} is a broken link")
         elif not file.stat().st_size:

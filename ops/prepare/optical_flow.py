@@ -22,6 +22,7 @@ from ops.data.list_files import count_frames
 from ops.prepare.extraction import save_jpeg
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
+from ops.video.frames import IMAGE_ERRORS, open_image
 
 LAYOUTS = ("ucf", "something_v1", "rgb")
 METHODS = ("dis", "tvl1")
@@ -117,9 +118,9 @@ def _images(source: Path, height: int, template: str) -> Iterator[Image.Image]:
 
 def _read_frame(frame: Path) -> Image.Image:
     try:
-        with Image.open(frame) as image:
+        with open_image(frame) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
+    except IMAGE_ERRORS as error:
         raise BrokenVideo(f"unreadable frame {frame.name}: {error}") from None
 
 

@@ -5,8 +5,10 @@ and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the number of
 """
 import io
 import re
+import struct
+import warnings
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, BinaryIO, Callable, Sequence, Union
 
 import cv2
 import numpy as np
@@ -21,19 +23,34 @@ _SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # JPEG markers: start of the data;
 _MARKER = re.compile(b"\xff[^\\0]")  # a marker in the data of a scan
 DATA_FORMATS = ("auto", "frames", "video", "shards")
 Read = Callable[[Path], bytes]  # reads the content of an image; raises OSError like a file
+# The largest image that any reader decodes: PIL's own limit, from which on it warns. An image of 8K video has 33 million.
+MAX_PIXELS = 89_478_485
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image refuses the image
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError)  # what PIL's readers, and open_image, raise
+
+
+def open_image(file: Union[Path, BinaryIO]) -> Image.Image:
+    """Open an image with PIL. Raises one of IMAGE_ERRORS, also if it has more than MAX_PIXELS."""
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError:  # from twice that number on
+        raise ValueError(f"it has more than {MAX_PIXELS} pixels") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"it has more than {MAX_PIXELS} pixels: {image.width}x{image.height}")
+    return image
 
 
 def read_image(path: Path, mode: str = "RGB", read: Read = Path.read_bytes) -> Image.Image:
     """The whole image in PIL's `mode` (RGB: 0-255). UserError that names the file if it is missing or damaged."""
     try:
-        with Image.open(io.BytesIO(read(path))) as image:
+        with open_image(io.BytesIO(read(path))) as image:
             return image.convert(mode)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with skip_bad",
                         "skip_bad") from None
     except UnidentifiedImageError:  # its text would contain a memory address
         raise UserError(f"unreadable frame: {path}: cannot identify image file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL's readers raise
+    except IMAGE_ERRORS as error:
         raise UserError(f"unreadable frame: {path}: {error}") from None
 
 
@@ -52,19 +69,21 @@ def read_pixels(path: Path, read: Read = Path.read_bytes) -> np.ndarray:
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
-    """Whether it is a JPEG of three colors in one scan whose data contains no marker but the final one.
+    """Whether it is a JPEG of three colors in one scan whose data contains no marker but the final one, not too large.
 
     Only for these do OpenCV and PIL decode the same pixels: OpenCV converts four colors (CMYK) differently, and it decodes
     some damaged files that PIL refuses.
     """
     if not (content.startswith(b"\xff\xd8\xff") and content.endswith(b"\xff\xd9")):
         return False
-    place, colors = 2, 0
+    place, colors, pixels = 2, 0, 0
     while place + 9 < len(content) and content[place] == 0xFF and content[place + 1] != _SCAN:
-        colors = content[place + 9] if content[place + 1] in _ONE_SCAN_FRAMES else colors
+        if content[place + 1] in _ONE_SCAN_FRAMES:
+            height, width, colors = struct.unpack_from(">HHB", content, place + 5)
+            pixels = width * height
         place += 2 + int.from_bytes(content[place + 2:place + 4], "big")
     marker = _MARKER.search(content, place + 2)
-    return colors == 3 and marker is not None and marker.end() == len(content)
+    return colors == 3 and pixels <= MAX_PIXELS and marker is not None and marker.end() == len(content)
 
 
 class FrameDirectory:

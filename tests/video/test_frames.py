@@ -1,9 +1,12 @@
 """Frame sources: pixels, missing and damaged frames, optical flow."""
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ops.common.errors import UserError
+from ops.prepare.inspect_video import inspect_video
 from ops.video.frames import FlowDirectory, FrameDirectory, _is_plain_jpeg, read_image, read_pixels
 from tests.helpers.datasets import FLOW_TEMPLATES, TEMPLATE, grays, photo, refused, write_flow, write_video
 
@@ -94,6 +97,23 @@ def test_every_truncation_of_an_image_is_refused_the_same_way(tmp_path):
             path.write_bytes(content[:length])
             with refused(f"unreadable frame: {path}"):
                 read_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest does not keep our filters
+@pytest.mark.parametrize("width, height", [(13000, 7000), (13000, 14000), (65000, 65000)])
+def test_every_reader_has_the_same_limit_of_pixels(width, height, tmp_path):
+    """The head of a small JPEG says that it is a large one: beyond PIL's warning, and beyond its error."""
+    path = tmp_path / "00001.jpg"
+    Image.fromarray(photo(64, 48)).save(path)
+    small = struct.pack(">HH", *Image.open(path).size[::-1])
+    path.write_bytes(path.read_bytes().replace(small, struct.pack(">HH", height, width), 1))
+    source, reasons = FrameDirectory(tmp_path, "{:05d}.jpg"), set()
+    for work in (lambda: source.load("", [1]), lambda: source.load_arrays("", [1])):
+        with pytest.raises(UserError, match=f"unreadable frame: {path}: it has more than 89478485 pixels") as info:
+            work()
+        reasons.add(str(info.value))
+    assert len(reasons) == 1
+    assert "it has more than 89478485 pixels" in inspect_video(tmp_path, "", "{:05d}.jpg").findings["unreadable"]
 
 
 def test_files_that_are_not_images_are_named(tmp_path):
