@@ -22,6 +22,7 @@ from ops.common.errors import UserError
 from ops.video.container_ends import BrokenVideo, missing_bytes
 from ops.video.decode import frame_image, is_damaged, open_video, upright_size, video_stream
 from ops.video.discovery import IMAGE_SUFFIXES, is_image_name
+from ops.video.frame_times import FrameClock
 from ops.video.frames import read_image
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt")
@@ -175,17 +176,15 @@ def _live_frames(container: av.container.InputContainer, name: str) -> Frames:
 def _timed_frames(container: av.container.InputContainer, name: str, file: Optional[Path] = None) -> Frames:
     """A file's frames, each at its presentation time. file: if it is on this machine. BrokenVideo if it is damaged."""
     stream, scaler = video_stream(container), VideoReformatter()
-    period = float(1 / stream.average_rate) if stream.average_rate else 0.04
-    count, first, last = 0, None, -period
+    clock, count = FrameClock(float(1 / stream.average_rate) if stream.average_rate else 0.04), 0
     for packet in container.demux(stream):
         damaged = packet.is_corrupt if file is None else is_damaged(packet, file)
         for frame in [] if damaged else packet.decode():
             if frame.is_corrupt:
                 raise BrokenVideo(f"frame {count + 1} is damaged")
-            stamp = frame.time if frame.time is not None else (first or 0.0) + last + period
-            first = stamp if first is None else first
-            count, last = count + 1, max(stamp - first, last)  # time stamps of some files go back
-            yield SourceFrame(partial(_to_image, frame, scaler, name), last)
+            count += 1
+            decoded = None if frame.dts is None or frame.time_base is None else float(frame.dts * frame.time_base)
+            yield SourceFrame(partial(_to_image, frame, scaler, name), clock.time(frame.time, decoded))
         if damaged:
             raise BrokenVideo(f"truncated or damaged after frame {count}")
     if not count:

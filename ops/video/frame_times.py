@@ -55,3 +55,34 @@ def _mended(times: np.ndarray, rate: Optional[Fraction]) -> Optional[np.ndarray]
         joined.append(part - part[0] + end)
         end = joined[-1][-1] + period
     return np.concatenate(joined)
+
+
+class FrameClock:
+    """The times of frames that are decoded one after the other. period: seconds per frame where the file tells no more."""
+
+    def __init__(self, period: float) -> None:
+        self.period = period
+        self._start: Optional[float] = None  # on the recording's clock, of the frame whose time would be 0
+        self._last = -period
+        self._latest = [-np.inf, -np.inf]
+        self._faults = [0, 0]
+
+    def time(self, shown: Optional[float], decoded: Optional[float]) -> float:
+        """Seconds from the first frame on at which the next frame is shown; they never decrease.
+
+        shown, decoded: the frame's time stamps, seconds. The kind of stamps that went back less often counts, as in
+        FFmpeg: those of an AVI say when frames are decoded. A clock that starts again (joined recordings) goes on.
+        """
+        for kind, stamp in enumerate((shown, decoded)):
+            if stamp is not None:
+                self._faults[kind] += stamp <= self._latest[kind]
+                self._latest[kind] = stamp
+        stamp = shown if shown is not None and (decoded is None or self._faults[0] <= self._faults[1]) else decoded
+        following = self._last + self.period
+        if stamp is None:
+            self._last = following
+        else:
+            if self._start is None or stamp - self._start < self._last - _RESTART * self.period:
+                self._start = stamp - following
+            self._last = max(self._last, stamp - self._start)
+        return self._last

@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ops.video.frame_times import display_times
+from ops.video.frame_times import FrameClock, display_times
 
 BASE, RATE = Fraction(1, 100), Fraction(25)
 
@@ -37,3 +37,14 @@ def test_the_last_frame_lasts_as_long_as_the_file_says():
 def test_without_stamps_and_rate_there_are_no_times():
     assert times([None, None], rate=None) == [] and not len(display_times([], BASE, RATE))
     assert not np.diff(times([5, 5, 5])[:-1]).any()
+
+
+@pytest.mark.parametrize("shown, decoded, wanted", [
+    ([50, 50.1, 50.5], None, [0, .1, .5]),
+    ([0, .08, .04, .16, .12], [0, .04, .08, .12, .16], [0, .08, .08, .12, .16]),  # decoding stamps from the first fault on
+    ([None, None, 9], None, [0, .04, .08]),
+    ([10, 10.04, 3, 3.04, 3.5], [9, 9.04, 2, 2.04, 2.5], [0, .04, .08, .12, .58]),  # two recordings
+])
+def test_a_clock_never_goes_back_and_never_stops(shown, decoded, wanted):
+    clock = FrameClock(0.04)
+    assert [clock.time(*pair) for pair in zip(shown, decoded or [None] * len(shown))] == pytest.approx(wanted)
