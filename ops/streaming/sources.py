@@ -19,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
+from ops.video import opencv_log
 from ops.video.container_ends import BrokenVideo, missing_bytes
 from ops.video.decode import frame_image, is_damaged, open_video, upright_size, video_stream
 from ops.video.discovery import IMAGE_SUFFIXES, is_image_name
@@ -74,7 +75,7 @@ class Camera:
 
     def frames(self) -> Frames:
         # A missing camera is reported by our own message alone.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        opencv_log.set_log_level(opencv_log.SILENT)
         device = cv2.VideoCapture(self.index, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
         try:
             if not device.isOpened():

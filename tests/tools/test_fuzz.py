@@ -3,13 +3,13 @@ import importlib
 import multiprocessing
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from ops.common.errors import UserError
 from ops.video import frames as frame_sources
+from ops.video.opencv_log import SILENT, set_log_level
 from tests.helpers import programs
 from tools.fuzzing import KINDS, process
 from tools.fuzzing.damage import DAMAGES, Texts, damage
@@ -23,10 +23,10 @@ INPUTS = {"lists": 60, "images": 90, "videos": 42, "labels": 64}
 def settings(monkeypatch):
     """Restores what fuzzing sets for its own process."""
     monkeypatch.setenv("TSM_CACHE", "")
-    threads, level = torch.get_num_threads(), cv2.utils.logging.getLogLevel()
+    threads, level = torch.get_num_threads(), set_log_level(SILENT)
     yield
     torch.set_num_threads(threads)
-    cv2.utils.logging.setLogLevel(level)
+    set_log_level(level)
 
 
 def outcomes(kind, directory, seed=1):

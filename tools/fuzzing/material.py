@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ops.video import opencv_log
 from ops.video.encode import encode_video
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 12
@@ -18,7 +19,7 @@ def set_up(directory: Path) -> None:
     """Prepare this process: one thread, a cache of its own, and no messages of the decoders about damaged input."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    opencv_log.set_log_level(opencv_log.SILENT)
     os.environ["TSM_CACHE"] = str(directory / "cache")
     av.logging.set_level(av.logging.PANIC)
 
