@@ -195,13 +195,27 @@ def _strip(view: View, width: int, height: int, scale: float) -> np.ndarray:
         if x1 <= x0:
             continue
         pen.box(x0, top, x1, bottom, color_of(label))
-        name = "" if label is None else view.names[label]
-        if x1 - x0 > pen.length(name, 13) + 12 * scale:
-            pen.text((x0 + x1) / 2, (top + bottom) / 2, name, 13, BACK, "mm")
+        if label is not None:
+            size, lines = _label_lines(pen, view.names[label], x1 - max(x0, left) - 6 * scale)
+            for number, line in enumerate(lines):
+                y = (top + bottom) / 2 + (number - (len(lines) - 1) / 2) * (size + 1) * scale
+                pen.text((max(x0, left) + x1) / 2, y, line, size, BACK, "mm")
     y = height - 12 * scale
     pen.text(left, y, f"last {HISTORY:g} seconds", 13, FAINT)
     pen.text(right, y, KEYS if view.keys else f"{view.now:.1f} s", 13, FAINT, "rs")
     return np.asarray(pen.image)
+
+
+def _label_lines(pen: _Pen, name: str, width: float) -> tuple[int, list[str]]:
+    """(size of the text, lines) with which the name fits into a bar: up to three lines; no lines if it does not fit."""
+    if pen.length(name, 13) <= width:
+        return 13, [name]
+    lines: list[str] = []
+    for word in name.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        lines[-1:] = [joined] if pen.length(joined, 11) <= width else [*lines[-1:], word]
+    fits = len(lines) <= 3 and all(pen.length(line, 11) <= width for line in lines)
+    return 11, lines if fits else []
 
 
 # ---- the window ---------------------------------------------------------------------------------------------

@@ -4,22 +4,14 @@
 
 After an interruption, run it again to resume.
 """
-import re
 import sys
 from pathlib import Path
-from typing import Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ops.common.cli import NotAllowed, Parser, add_seed_flag, add_workers_flag, number, one_of, run
+from ops.common.cli import Parser, add_seed_flag, add_workers_flag, number, one_of, run
 from ops.prepare.gestures.make import FORMATS, VIDEOS, make_gestures
-from ops.prepare.gestures.render import CLASSES, SIZE
-
-
-def parse_size(text: str) -> Tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if not match:
-        raise NotAllowed(f"{text!r}: choose WIDTHxHEIGHT, such as {SIZE[0]}x{SIZE[1]}")
-    return int(match[1]), int(match[2])
+from ops.prepare.gestures.render import CLASSES
+from tools.shared.gestures import add_size_flag
 
 
 def build_parser() -> Parser:
@@ -30,8 +22,7 @@ def build_parser() -> Parser:
     parser.add_argument("--val", type=number(float, above=0, below=1), default=0.2, metavar="FRACTION",
                         help="validation share (default: %(default)s)")
     add_seed_flag(parser, help="a different seed gives different videos (default: %(default)s)")
-    parser.add_argument("--size", type=parse_size, default=SIZE, metavar="WxH",
-                        help=f"frame size, pixels, even numbers (default: {SIZE[0]}x{SIZE[1]})")
+    add_size_flag(parser)
     parser.add_argument("--format", type=one_of(*FORMATS), default="mp4",
                         help="mp4 (H.264) or webm (VP9) (default: %(default)s)")
     add_workers_flag(parser)

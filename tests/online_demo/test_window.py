@@ -13,7 +13,20 @@ import pytest
 from PIL import Image, ImageGrab
 
 from online_demo import window as window_module
-from online_demo.window import BACK, NO_PREDICTION, TRACK, NoWindow, View, Window, canvas_size, color_of, draw, fit
+from online_demo.window import (
+    BACK,
+    NO_PREDICTION,
+    TRACK,
+    NoWindow,
+    View,
+    Window,
+    _label_lines,
+    _Pen,
+    canvas_size,
+    color_of,
+    draw,
+    fit,
+)
 from ops.streaming.stream import Stream
 from tests.helpers.clips import clip, coded_image, encode
 from tests.helpers.programs import run
@@ -81,6 +94,24 @@ def test_the_history_is_colored_over_time():
         view.add(100 + second / 10, second % 3, scores)
     assert len(view.history) <= 202  # the history stays bounded
     assert len({color_of(label) for label in range(27)}) == 27
+
+
+@pytest.mark.parametrize("width, size, lines", [
+    (300, 13, ["Turning Hand Counterclockwise"]), (130, 11, ["Turning Hand", "Counterclockwise"]),
+    (95, 11, ["Turning Hand", "Counterclockwise"]), (60, 11, [])])
+def test_names_in_the_history_are_broken_into_lines(width, size, lines):
+    assert _label_lines(_Pen(10, 10, 1.0), "Turning Hand Counterclockwise", width) == (size, lines)
+
+
+def test_names_of_short_bars_are_drawn():
+    def dark(name):
+        view = View([name] * 2)
+        view.add(0.0, 0, np.full(2, 0.5))
+        view.add(2.5, 1, np.full(2, 0.5))
+        view.now = 5.0
+        bar = draw(half_and_half(), view, (980, 564))[480 + 12:480 + 44, 980 - 18 - 110:980 - 20]
+        return int((bar.max(2) < 60).sum())
+    assert dark("Zooming Out") > 100 and dark("Turning Hand Clockwise") > 100 and dark("Unpronounceablenamesofclasses") == 0
 
 
 @pytest.mark.parametrize("size, room, box", [

@@ -1,6 +1,6 @@
 """Make the quickstart's long video: gestures in a row, none of them in the data set, and a file that says what they are.
 
-    python tools/showcase/stream.py --out runs/quickstart/stream [--gestures 24] [--seed 1]
+    python tools/showcase/stream.py --out runs/quickstart/stream [--gestures 24] [--seed 1] [--size 96x72]
 
 Writes gestures.mp4 and truth.json (the start and end of every gesture in seconds, and its class).
 """
@@ -16,9 +16,10 @@ from ops.common.cli import Parser, add_seed_flag, number, run
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
 from ops.prepare.gestures.make import FPS
-from ops.prepare.gestures.render import CLASSES, render_stream
+from ops.prepare.gestures.render import CLASSES, SIZE, Size, check_size, render_stream
 from ops.streaming.stream_metrics import ground_truth_to_json, make_ground_truth
 from ops.video.encode import encode_video
+from tools.shared.gestures import add_size_flag
 
 SCENE_GESTURES = 8  # each class once, in front of one wall; the next scene has another wall
 # Keeps these random numbers apart from those of the data sets, which use (seed, video): see ops.prepare.gestures.make.
@@ -27,7 +28,8 @@ STREAM_KEY = 2 ** 31
 
 def main() -> None:
     args = build_parser().parse_args()
-    frames, segments = render(args.gestures, args.seed)
+    check_size(args.size)
+    frames, segments = render(args.gestures, args.seed, args.size)
     truth = make_ground_truth(segments, CLASSES, num_frames=len(frames), fps=FPS)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -44,11 +46,14 @@ def build_parser() -> Parser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the two files")
     parser.add_argument("--gestures", type=number(int, 1), default=24, metavar="N", help="gestures (default: %(default)s)")
     add_seed_flag(parser, default=1)
+    add_size_flag(parser)
     return parser
 
 
-def render(gestures: int, seed: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+def render(gestures: int, seed: int, size: Size = SIZE) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """The long video: frames (T, H, W, 3) uint8 RGB, and (first frame, last frame, label) of each gesture, 0-based.
+
+    size: (width, height), pixels.
 
     A scene is the eight classes in random order in front of one wall.
     """
@@ -57,7 +62,7 @@ def render(gestures: int, seed: int) -> tuple[np.ndarray, list[tuple[int, int, i
     for scene in range(-(-gestures // SCENE_GESTURES)):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(STREAM_KEY, scene)))
         labels = rng.permutation(len(CLASSES))[:gestures - scene * SCENE_GESTURES]
-        frames, found = render_stream(labels.tolist(), rng)
+        frames, found = render_stream(labels.tolist(), rng, size)
         begin = sum(map(len, parts))
         segments += [(begin + first, begin + last, label) for first, last, label in found]
         parts.append(frames)

@@ -18,7 +18,7 @@ from ops.common.errors import UserError
 from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers
 from ops.common.pool import cores, run_jobs
 from ops.common.progress import progress
-from ops.prepare.gestures.render import CLASSES, SIZE, Size, object_of_clip, render_clip
+from ops.prepare.gestures.render import CLASSES, SIZE, Size, check_size, object_of_clip, render_clip
 from ops.video.encode import encode_video
 
 VERSION = 2  # of the images: increment it when the same seed gives different files
@@ -81,15 +81,12 @@ def make_gestures(out: Path, videos: int = VIDEOS, seed: int = 0, *, size: Size 
 
 
 def _check(settings: Settings, workers: int) -> None:
-    width, height = settings.size
     if settings.videos < len(CLASSES):
         raise UserError(f"videos {settings.videos}: choose {len(CLASSES)} or more, one per class", "videos")
     if not (0 < settings.val < 1 and 0 < settings.validation < settings.videos):
         raise UserError(f"val {settings.val}: choose a fraction between 0 and 1 that leaves at least one of the"
                         f" {settings.videos} videos on either side", "val")
-    if not (32 <= min(width, height) and max(width, height) <= 1024) or width % 2 or height % 2:
-        raise UserError(f"size {width}x{height}: choose two even numbers from 32 to 1024, such as {SIZE[0]}x{SIZE[1]}",
-                        "size")
+    check_size(settings.size)
     if settings.fmt not in FORMATS:
         raise UserError(f"format {settings.fmt!r}: choose {' or '.join(FORMATS)}", "format")
     if settings.seed < 0:

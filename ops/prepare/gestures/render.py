@@ -8,6 +8,7 @@ from typing import Callable, NamedTuple, Optional, Sequence
 import cv2
 import numpy as np
 
+from ops.common.errors import UserError
 from ops.prepare.gestures.shapes import LARGEST, Rng, Sprite, choose_object, draw_sprite, draw_wall
 
 # In the order of their labels. Classes 2k and 2k + 1 are each other's time reversal.
@@ -39,6 +40,14 @@ class Camera(NamedTuple):
     wall: np.ndarray  # (H + 2m, W + 2m, 3) uint8 RGB: m spare pixels on every side for the shake
     swing: np.ndarray  # (3, 3): rows x, y (pixels) and exposure (fraction); amplitude, frequency, phase
     grain: float  # standard deviation of the sensor noise, gray levels
+
+
+def check_size(size: Size) -> None:
+    """UserError for a size that cannot be rendered or encoded."""
+    width, height = size
+    if not (32 <= min(width, height) and max(width, height) <= 1024) or width % 2 or height % 2:
+        raise UserError(f"size {width}x{height}: choose two even numbers from 32 to 1024, such as {SIZE[0]}x{SIZE[1]}",
+                        "size")
 
 
 def render_clip(label: int, rng: Rng, size: Size = SIZE) -> np.ndarray:

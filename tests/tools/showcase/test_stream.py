@@ -37,7 +37,8 @@ def test_each_eight_gestures_are_the_eight_classes_before_another_wall():
 
 
 @pytest.mark.parametrize("flags, message", [(["--gestures", 0], "--gestures 0: choose 1 or more"),
-                                            (["--seed", -1], "--seed -1: choose 0")])
+                                            (["--seed", -1], "--seed -1: choose 0"),
+                                            (["--size", "97x72"], "--size 97x72: choose two even numbers")])
 def test_impossible_long_videos_are_refused(tmp_path, monkeypatch, capfd, flags, message):
     assert_refused(run(monkeypatch, capfd, "tools.showcase.stream", "--out", tmp_path / "s", *flags), message)
     assert not (tmp_path / "s").exists()
