@@ -3,12 +3,14 @@
 The marks that a container stores are not enough: some files mark images as key frames that later ones reach past, and
 packets of some codecs hold an image that is decoded but not shown, or only half an image.
 """
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple, Optional
 
 # Of each codec, the types of units (NAL units of H.264 and HEVC, OBUs of AV1) that matter here.
 _H264_SLICES, _H264_IDR, _H264_SEI, _H264_SPS = range(1, 6), 5, 6, 7
+_HEVC_IDR, _HEVC_NO_REFERENCES, _HEVC_SPS = (19, 20), (*range(0, 16, 2), *range(6, 10)), 33
 _HEVC_SLICES, _HEVC_BROKEN_LINKS, _HEVC_KEYS, _HEVC_PPS, _HEVC_ENDS = range(32), range(16, 19), range(16, 24), 34, (36, 37)
 _AV1_SEQUENCE, _AV1_FRAME_HEADER, _AV1_FRAME = 1, 3, 6
+_SLICE_HEAD = 64  # bytes of a slice that hold what is read here
 _RECOVERY_POINT = 6  # type of an H.264 SEI message
 _HIGH_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 144, 244)
 
@@ -19,10 +21,11 @@ class Unpredictable(Exception):
 
 class PacketFacts(NamedTuple):
     """starts: a decoder that starts with this packet decodes it, and all that is stored and shown later, exactly.
-    shown: the packet yields a frame.
+    shown: the packet yields a frame. order: the decoder returns frames by ascending `order`.
     """
     starts: bool
     shown: bool
+    order: int
 
 
 class _Bits:
@@ -64,37 +67,75 @@ def _unescaped(unit: bytes, header: int) -> bytes:
     return unit[header:].replace(b"\0\0\3", b"\0\0")
 
 
+class _PictureOrder:
+    """The order of images from the counter in their slices, of which the file stores the lowest bits."""
+
+    def __init__(self) -> None:
+        self.sequence, self.reference = 0, 0
+
+    def place(self, low: int, bits: int, *, restarts: bool, is_reference: bool) -> int:
+        """PacketFacts.order. low: the stored bits. restarts: the counter starts again, after all images before."""
+        size = 1 << bits
+        if restarts:
+            self.sequence, self.reference = self.sequence + 1, 0
+        count = self.reference - self.reference % size + low
+        if not restarts and count - self.reference >= size // 2:
+            count -= size
+        elif not restarts and self.reference - count >= size // 2:
+            count += size
+        if is_reference:
+            self.reference = count
+        return (self.sequence << 40) + count
+
+
+class _H264Sequence(NamedTuple):
+    """From a sequence parameter set. order_bits: 0 if images are shown in the order in which they are stored."""
+    frame_bits: int
+    order_bits: int
+
+
 class _H264:
     """Facts about H.264 packets. Key frames are IDR images and recovery points at which every later image is exact."""
 
     def __init__(self, extradata: bytes) -> None:
         stored = extradata[:1] == b"\1"  # avcC: parameter sets after a head; otherwise units after start codes
         self.length_bytes = (extradata[4] & 3) + 1 if stored and len(extradata) > 4 else 0
-        self.known = False
+        self.sequence: Optional[_H264Sequence] = None
+        self.orders, self.number = _PictureOrder(), 0
         for unit in _avcc_units(extradata) if stored else _units(extradata, 0):
-            self._check(unit)
+            self._learn(unit)
 
     def __call__(self, data: bytes, is_key: bool) -> PacketFacts:
-        if not is_key:
-            return PacketFacts(False, True)
-        recovers = starts = False
+        recovers = False
         for unit in _units(data, self.length_bytes):
             kind = unit[0] & 31
-            self._check(unit)
-            recovers |= kind == _H264_SEI and _recovers_at_once(_unescaped(unit, 1))
+            self._learn(unit)
+            recovers = recovers or is_key and kind == _H264_SEI and _recovers_at_once(_unescaped(unit, 1))
             if kind in _H264_SLICES:
-                starts = kind == _H264_IDR or recovers
-                break
-        if not self.known:
-            raise Unpredictable
-        return PacketFacts(starts, True)
+                return PacketFacts(kind == _H264_IDR or recovers, True, self._order(unit))
+        raise Unpredictable
 
-    def _check(self, unit: bytes) -> None:
-        """Where one image may be two fields, it may also be two packets."""
+    def _learn(self, unit: bytes) -> None:
         if unit[0] & 31 == _H264_SPS:
-            if not _only_whole_images(_unescaped(unit, 1)):
+            sequence = _h264_sequence(_Bits(_unescaped(unit, 1)))
+            if self.sequence not in (None, sequence):
                 raise Unpredictable
-            self.known = True
+            self.sequence = sequence
+
+    def _order(self, slice_unit: bytes) -> int:
+        if self.sequence is None:
+            raise Unpredictable
+        is_idr, bits = slice_unit[0] & 31 == _H264_IDR, _Bits(_unescaped(slice_unit[:_SLICE_HEAD], 1))
+        if bits.golomb():  # not the first slice of its image
+            raise Unpredictable
+        bits.golomb(), bits.golomb(), bits.read(self.sequence.frame_bits)
+        if is_idr:
+            bits.golomb()
+        if not self.sequence.order_bits:
+            self.number += 1
+            return self.number
+        return self.orders.place(bits.read(self.sequence.order_bits), self.sequence.order_bits, restarts=is_idr,
+                                 is_reference=bool(slice_unit[0] >> 5 & 3))
 
 
 def _avcc_units(extradata: bytes) -> Iterator[bytes]:
@@ -107,26 +148,34 @@ def _avcc_units(extradata: bytes) -> Iterator[bytes]:
         place += 2 + length
 
 
-def _only_whole_images(sps: bytes) -> bool:
-    """frame_mbs_only_flag of a sequence parameter set."""
-    bits = _Bits(sps)
+def _h264_sequence(bits: _Bits) -> _H264Sequence:
+    """Of a sequence parameter set. Raises Unpredictable where an image may be two fields, and so two packets."""
     profile, _, _ = bits.read(8), bits.read(16), bits.golomb()
     if profile in _HIGH_PROFILES:
-        if bits.golomb() == 3:  # 4:4:4
-            bits.read(1)
+        if bits.golomb() == 3 and bits.read(1):  # planes of a 4:4:4 image that are coded apart
+            raise Unpredictable
         bits.golomb(), bits.golomb(), bits.read(1)
         if bits.read(1):
-            raise Unpredictable  # a scaling matrix: rare
-    bits.golomb()
-    order_type = bits.golomb()
-    if order_type == 0:
-        bits.golomb()
-    elif order_type == 1:
-        bits.read(1), bits.golomb(), bits.golomb()
-        for _ in range(bits.golomb()):
-            bits.golomb()
+            _skip_scaling_matrix(bits, 8)
+    frame_bits, order_type = _counter_bits(bits), bits.golomb()
+    if order_type == 1:  # rare
+        raise Unpredictable
+    order_bits = _counter_bits(bits) if order_type == 0 else 0
     bits.golomb(), bits.read(1), bits.golomb(), bits.golomb()
-    return bool(bits.read(1))
+    if not bits.read(1):
+        raise Unpredictable
+    return _H264Sequence(frame_bits, order_bits)
+
+
+def _skip_scaling_matrix(bits: _Bits, lists: int) -> None:
+    for number in range(lists):
+        if bits.read(1):
+            last = step = 8
+            for _ in range(16 if number < 6 else 64):
+                if step:
+                    code = bits.golomb()
+                    step = (last + (code + 1 >> 1) * (1 if code % 2 else -1)) % 256
+                last = step or last
 
 
 def _recovers_at_once(sei: bytes) -> bool:
@@ -152,36 +201,50 @@ class _Hevc:
     def __init__(self, extradata: bytes) -> None:
         stored = extradata[:1] == b"\1"  # hvcC
         self.length_bytes = (extradata[21] & 3) + 1 if stored and len(extradata) > 21 else 0
-        self.known = False
+        self.order_bits: dict[int, int] = {}  # of each sequence parameter set
+        self.pictures: dict[int, tuple[int, int]] = {}  # picture parameter set -> its sequence's, bits that slices skip
+        self.orders, self.begun = _PictureOrder(), False
         for unit in _hvcc_units(extradata) if stored else _units(extradata, 0):
-            self._check(unit)
+            self._learn(unit)
 
     def __call__(self, data: bytes, is_key: bool) -> PacketFacts:
         if data.endswith(_HEVC_LAST_UNITS):  # images that refer past the end of a sequence are not shown
             raise Unpredictable
-        if not is_key:
-            return PacketFacts(False, True)
-        starts = False
         for unit in _units(data, self.length_bytes):
             kind = unit[0] >> 1 & 63
-            self._check(unit)
-            if kind in _HEVC_SLICES:
-                if kind in _HEVC_BROKEN_LINKS:  # so are images that refer past a cut
-                    raise Unpredictable
-                starts = kind in _HEVC_KEYS
-                break
-        if not self.known:
-            raise Unpredictable
-        return PacketFacts(starts, True)
-
-    def _check(self, unit: bytes) -> None:
-        """The slices may say that an image is not shown (output_flag_present_flag)."""
-        if unit[0] >> 1 & 63 == _HEVC_PPS:
-            bits = _Bits(_unescaped(unit, 2))
-            bits.golomb(), bits.golomb(), bits.read(1)
-            if bits.read(1):
+            self._learn(unit)
+            if kind in _HEVC_BROKEN_LINKS:  # nor are images that refer past a cut
                 raise Unpredictable
-            self.known = True
+            if kind in _HEVC_SLICES:
+                return PacketFacts(kind in _HEVC_KEYS, True, self._order(unit, kind))
+        raise Unpredictable
+
+    def _learn(self, unit: bytes) -> None:
+        kind, bits = unit[0] >> 1 & 63, _Bits(_unescaped(unit[:_SLICE_HEAD * 8], 2))
+        if kind == _HEVC_SPS:
+            number, order_bits = _hevc_sequence(bits)
+            self.order_bits[number] = order_bits
+        elif kind == _HEVC_PPS:
+            number, sequence, _, has_output_flag = bits.golomb(), bits.golomb(), bits.read(1), bits.read(1)
+            if has_output_flag:  # slices say whether their image is shown
+                raise Unpredictable
+            self.pictures[number] = sequence, bits.read(3)
+
+    def _order(self, unit: bytes, kind: int) -> int:
+        bits = _Bits(_unescaped(unit[:_SLICE_HEAD], 2))
+        if not bits.read(1):  # not the first slice of its image
+            raise Unpredictable
+        if kind in _HEVC_KEYS:
+            bits.read(1)
+        sequence, skipped = self.pictures.get(bits.golomb(), (-1, 0))
+        order_bits = self.order_bits.get(sequence)
+        if order_bits is None:
+            raise Unpredictable
+        bits.read(skipped), bits.golomb()
+        restarts, self.begun = kind in _HEVC_IDR or not self.begun, True
+        is_reference = unit[1] & 7 == 1 and kind not in _HEVC_NO_REFERENCES  # of the lowest temporal layer
+        return self.orders.place(0 if kind in _HEVC_IDR else bits.read(order_bits), order_bits, restarts=restarts,
+                                 is_reference=is_reference)
 
 
 _HEVC_LAST_UNITS = tuple(prefix + bytes([kind << 1, 1]) for kind in _HEVC_ENDS
@@ -201,18 +264,56 @@ def _hvcc_units(extradata: bytes) -> Iterator[bytes]:
             place += 2 + length
 
 
+def _hevc_sequence(bits: _Bits) -> tuple[int, int]:
+    """(number, bits of the stored order) of a sequence parameter set."""
+    bits.read(4)
+    layers, _, _ = bits.read(3), bits.read(1), bits.read(96)
+    present = [(bits.read(1), bits.read(1)) for _ in range(8 if layers else 0)][:layers]
+    for profile, level in present:
+        bits.read(88 * profile + 8 * level)
+    number = bits.golomb()
+    if bits.golomb() == 3 and bits.read(1):  # planes of a 4:4:4 image that are coded apart
+        raise Unpredictable
+    bits.golomb(), bits.golomb()
+    if bits.read(1):
+        bits.golomb(), bits.golomb(), bits.golomb(), bits.golomb()
+    bits.golomb(), bits.golomb()
+    return number, _counter_bits(bits)
+
+
+def _counter_bits(bits: _Bits) -> int:
+    """The next number of a parameter set: how many bits a counter in the slices has, 4 to 16."""
+    if (count := bits.golomb() + 4) > 16:
+        raise Unpredictable
+    return count
+
+
 # ---- VP8, VP9 and AV1 -------------------------------------------------------------------------------------------
 
-def _vp8(data: bytes, is_key: bool) -> PacketFacts:
-    return PacketFacts(not data[0] & 1, bool(data[0] >> 4 & 1))
+class _InOrder:
+    """Facts about the packets of a codec that shows images in the order in which they are stored.
+
+    read: bytes of a packet -> (whether it starts with a key frame, whether it yields a frame).
+    """
+
+    def __init__(self, read: Callable[[bytes], tuple[bool, bool]]) -> None:
+        self.read, self.number = read, 0
+
+    def __call__(self, data: bytes, is_key: bool) -> PacketFacts:
+        self.number += 1
+        return PacketFacts(*self.read(data), self.number)
 
 
-def _vp9(data: bytes, is_key: bool) -> PacketFacts:
+def _vp8(data: bytes) -> tuple[bool, bool]:
+    return not data[0] & 1, bool(data[0] >> 4 & 1)
+
+
+def _vp9(data: bytes) -> tuple[bool, bool]:
     images = [_vp9_image(image) for image in _vp9_images(data)]
-    shown = sum(image.shown for image in images)
+    shown = sum(is_shown for _, is_shown in images)
     if not images or shown > 1:
         raise Unpredictable
-    return PacketFacts(images[0].starts, shown == 1)
+    return images[0][0], shown == 1
 
 
 def _vp9_images(data: bytes) -> Iterator[bytes]:
@@ -233,7 +334,7 @@ def _vp9_images(data: bytes) -> Iterator[bytes]:
         place += length
 
 
-def _vp9_image(data: bytes) -> PacketFacts:
+def _vp9_image(data: bytes) -> tuple[bool, bool]:
     bits = _Bits(data[:2])
     mark, low, high = bits.read(2), bits.read(1), bits.read(1)
     if mark != 2:
@@ -241,11 +342,11 @@ def _vp9_image(data: bytes) -> PacketFacts:
     if low and high:  # profile 3
         bits.read(1)
     if bits.read(1):  # shows an image that was decoded before
-        return PacketFacts(False, True)
-    return PacketFacts(not bits.read(1), bool(bits.read(1)))
+        return False, True
+    return not bits.read(1), bool(bits.read(1))
 
 
-def _av1(data: bytes, is_key: bool) -> PacketFacts:
+def _av1(data: bytes) -> tuple[bool, bool]:
     shown, starts = 0, None
     for kind, head in _av1_units(data):
         if kind == _AV1_SEQUENCE and len(head) and head[0] & 8:  # a still image: its frame headers are shorter
@@ -256,7 +357,7 @@ def _av1(data: bytes, is_key: bool) -> PacketFacts:
             starts = (not existing and frame_type == 0 and is_shown == 1) if starts is None else starts
     if shown != 1:
         raise Unpredictable
-    return PacketFacts(bool(starts), True)
+    return bool(starts), True
 
 
 def _av1_units(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -280,8 +381,8 @@ def _av1_units(data: bytes) -> Iterator[tuple[int, bytes]]:
 Reader = Callable[[bytes, bool], PacketFacts]
 # Codecs whose packets tell what they yield; the frames of others are counted by decoding.
 _READERS: dict[str, Callable[[bytes], Reader]] = {
-    "h264": _H264, "hevc": _Hevc, "vp8": lambda extradata: _vp8, "vp9": lambda extradata: _vp9,
-    "av1": lambda extradata: _av1, "libdav1d": lambda extradata: _av1,
+    "h264": _H264, "hevc": _Hevc, "vp8": lambda extradata: _InOrder(_vp8), "vp9": lambda extradata: _InOrder(_vp9),
+    "av1": lambda extradata: _InOrder(_av1), "libdav1d": lambda extradata: _InOrder(_av1),
 }
 
 

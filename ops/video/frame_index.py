@@ -25,7 +25,7 @@ from ops.video.frame_times import display_times
 
 log = logging.getLogger(__name__)
 
-_VERSION = 3  # of the cached form; increased whenever older indices may be wrong
+_VERSION = 4  # of the cached form; increased whenever older indices may be wrong
 _KEY, _SHOWN = 1, 2
 _PADDING = 64  # bytes, FFmpeg's AV_INPUT_BUFFER_PADDING_SIZE
 _COLORS = ("color_primaries", "color_trc", "colorspace", "color_range")
@@ -145,13 +145,13 @@ def _scan_packets(video: Path) -> Optional[FrameIndex]:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         stream = video_stream(container)
         try:
-            rows, durations, first = _rows(container, stream, content)
+            rows, orders, durations, first = _rows(container, stream, content)
         except Unpredictable:
             return None
         if first is None:
             return None
-        packets, reorders = np.array(rows, np.int64), bool(stream.codec_context.has_b_frames)
-        if not _in_display_order(packets, reorders):
+        packets = np.array(rows, np.int64)
+        if not _tell_the_order(packets, orders):
             return None
         alone = _decodes_alone(stream, first) if packets[:, 2].min() >= 0 else None
         index = FrameIndex(int((packets[:, 1] & _SHOWN > 0).sum()), packets, alone)
@@ -159,13 +159,13 @@ def _scan_packets(video: Path) -> Optional[FrameIndex]:
         return replace(index, times=display_times(stamps, stream.time_base, stream.average_rate))
 
 
-_Rows = tuple[list[tuple[int, int, int, int]], list[int], Optional[av.Packet]]
+_Rows = tuple[list[tuple[int, int, int, int]], list[int], list[int], Optional[av.Packet]]
 
 
 def _rows(container: av.container.InputContainer, stream: av.VideoStream, content: mmap.mmap) -> _Rows:
-    """(the rows of FrameIndex.packets, the packets' durations, the first packet). Raises Unpredictable."""
+    """(the rows of FrameIndex.packets, the packets' orders and durations, the first packet). Raises Unpredictable."""
     facts_of = packet_reader(stream.codec_context.name, bytes(stream.codec_context.extradata or b""))
-    rows, durations, first = [], [], None
+    rows, orders, durations, first = [], [], [], None
     for packet in container.demux(stream):
         if not packet.size:
             continue
@@ -179,24 +179,22 @@ def _rows(container: av.container.InputContainer, stream: av.VideoStream, conten
         # Packets that an edit list removes, and VP8's alternate references, are decoded but not shown.
         flags = _KEY * (packet.is_keyframe and facts.starts) + _SHOWN * (facts.shown and not packet.is_discard)
         rows.append((packet.pts, flags, _offset(packet, data, content), packet.size))
+        orders.append(facts.order)
         durations.append(packet.duration or 0)
-    return rows, durations, first
+    return rows, orders, durations, first
 
 
-def _in_display_order(packets: np.ndarray, reorders: bool) -> bool:
-    """Whether time stamps tell the order in which the decoder returns the frames. reorders: it stores some out of order.
+def _tell_the_order(packets: np.ndarray, orders: list[int]) -> bool:
+    """Whether the time stamps agree with the order in which the decoder returns the frames.
 
-    Stamps that increase although the decoder reorders are those of a file that stored none, such as an AVI, put into
-    another container. Stamps that restart are those of files joined together.
+    They do not in files that store none, such as AVIs, put into another container; nor in some that were cut or joined.
     """
-    stamps, keys = packets[:, 0], np.flatnonzero(packets[:, 1] & _KEY)
-    if not len(keys) or keys[0] != 0 or stamps[0] != stamps.min() or len(np.unique(stamps)) != len(stamps):
+    stamps, keys = packets[:, 0], packets[:, 1] & _KEY > 0
+    if not keys[0] or stamps[0] != stamps.min() or len(np.unique(stamps)) != len(stamps):
         return False
-    if reorders and len(stamps) > 2 and (np.diff(stamps) > 0).all():
-        return False
-    # No image moves over a key: whatever is stored before it is shown before all that is stored from it on.
-    latest, earliest = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
-    return bool((latest[keys[1:] - 1] < earliest[keys[1:]]).all())
+    shown = np.flatnonzero(packets[:, 1] & _SHOWN)
+    in_order = shown[np.argsort(np.array(orders)[shown], kind="stable")]
+    return bool((np.diff(stamps[in_order]) > 0).all())
 
 
 def _offset(packet: av.Packet, data: bytes, content: mmap.mmap) -> int:
