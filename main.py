@@ -5,15 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Optional
 
+import opts
+from ops.common import cli
+
+if __name__ == "__main__":
+    cli.check_usage(opts.parse_train)  # torch, which the imports below need, takes seconds
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-import opts
 from ops.checkpoints import checkpoint
 from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
-from ops.common import cli
 from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable

@@ -1,6 +1,8 @@
 """The command lines of main.py and test_models.py: parsers as functions, checked in one place.
 
 Each value is checked by its argparse type; the `_check_*` and `_warn_*` functions look at pairs of flags.
+Nothing here imports torch or another slow module, so that `ops.common.cli.check_usage` can answer --help and mistakes at
+once.
 """
 import argparse
 import logging
@@ -9,16 +11,13 @@ from typing import Any, Callable, Optional, Sequence
 
 from ops.backbones import BACKBONES
 from ops.common import cli
+from ops.common.choices import DATA_FORMATS, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.errors import UserError
-from ops.data.augment import AUGMENTATIONS, check_augmentation
+from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS
-from ops.non_local import NON_LOCAL_TYPES
-from ops.spec import MODALITIES
-from ops.temporal_shift import DIRECTIONS
 from ops.training.schedule import SCHEDULES
-from ops.video.frames import DATA_FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +27,9 @@ DEFAULT_EPOCHS = 120
 
 # ---- main.py ------------------------------------------------------------------------------------------------
 
-def train_parser() -> argparse.ArgumentParser:
+def train_parser(program: str = "main.py") -> argparse.ArgumentParser:
     """The parser of main.py: published spellings and defaults; our own flags use underscores."""
-    parser = Parser(prog="main.py", description="Train and validate TSN and TSM video classifiers.")
+    parser = Parser(prog=program, description="Train and validate TSN and TSM video classifiers.")
     parser.add_argument("dataset", help=f"{', '.join(DATASETS)}, or a name from --dataset_file")
     parser.add_argument("modality", type=one_of(*MODALITIES), help="RGB, Flow or RGBDiff")
     _add_data_flags(parser.add_argument_group("data"))
@@ -147,9 +146,12 @@ def _add_run_flags(group: Flags) -> None:
     add("--debug", action="store_true", help="dry run: two steps per phase, and one epoch unless --epochs is given")
 
 
-def parse_train(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """main.py's checked arguments. UserError for flags that cannot work together, a warning for one without effect."""
-    parser = train_parser()
+def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") -> argparse.Namespace:
+    """main.py's checked arguments. UserError for flags that cannot work together, a warning for one without effect.
+
+    program: the name in messages, where another program takes main.py's arguments too.
+    """
+    parser = train_parser(program)
     args = parser.parse_args(argv)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence
 
+import opts
+from ops.common import cli
+
+if __name__ == "__main__":
+    cli.check_usage(opts.parse_test)  # torch, which the imports below need, takes seconds
+
 import torch
 from torch import nn
 
-import opts
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ops.checkpoints.matching import check_same_classes
 from ops.checkpoints.store_name import parse_name
-from ops.common import cli
 from ops.common.device import pick_device, pick_gpus
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input, check_writable

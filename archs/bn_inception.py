@@ -1,20 +1,14 @@
 """BN-Inception (arXiv:1502.03167) with the state-dict keys of the published TSM and TSN weights.
 
 Every layer is a direct child named `inception_<block>_<layer>`; a table of widths gives the names in the published
-order. Input: **BGR** in 0-255, minus the mean below, not scaled (`INPUT_*`). A caller inserts shifts at the points that
-`SHIFT_POINTS` lists: this file knows nothing of time.
+order. Input: **BGR** in 0-255, minus the mean 104/117/128, not scaled. A caller inserts shifts at the points
+that `SHIFT_POINTS` lists: this file knows nothing of time.
 """
 from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-INPUT_SPACE = "BGR"
-INPUT_RANGE = (0, 255)
-INPUT_MEAN = (104.0, 117.0, 128.0)  # blue, green, red
-INPUT_STD = (1.0, 1.0, 1.0)
-INPUT_SIZE = 224
 
 
 class Block(NamedTuple):

@@ -14,61 +14,12 @@ from typing import Optional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from online_demo.capture import Capture
-from online_demo.decisions import ChangeLines, JsonLines, NoLines
-from online_demo.loop import Demo, Signals
-from online_demo.recorder import Recorder
-from online_demo.window import NoWindow, View, Window
-from ops.checkpoints.model_zoo import ONLINE_JESTER, cached_file
-from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
-from ops.common.cli import Parser, add_device_flag, number, one_of, run
-from ops.common.errors import UserError
-from ops.common.files import check_not_an_input
-from ops.runtimes.base import PRECISIONS
+from ops.common.choices import FRAME_RATE, PRECISIONS, SMOOTHINGS
+from ops.common.cli import Parser, add_device_flag, check_usage, number, one_of, run
 from ops.runtimes.registry import BACKENDS, open_runtime
-from ops.streaming.online import OnlineTSM
-from ops.streaming.sources import Address, Camera, Directory, Source, open_source
-from ops.streaming.stream import SMOOTHINGS, Stream, frame_transform
 
-log = logging.getLogger("online_demo")
-
-DEMO_WEIGHTS = ROOT / "runs" / "quickstart" / "demo_online.pth.tar"
-DEMO_VIDEO = DEMO_WEIGHTS.parent / "stream" / "gestures.mp4"
 SMOOTH_FROM = 6.0  # model frames per second, at which the published average of 12 frames takes 2 seconds
 
-
-def main() -> Optional[int]:
-    args = build_parser().parse_args()
-    weights = find_weights(args.weights)
-    if args.output:
-        check_not_an_input(args.output, [args.source, weights], "output")
-    source = open_source(args.source, args.folder_rate or FRAME_RATE)
-    online = OnlineTSM(weights)
-    if args.weights == "demo":
-        log_demo_model(online)
-    rate = args.rate or frame_rate_of(weights)
-    smoothing = args.smooth or default_smoothing(rate)
-    runtime = open_runtime(args.backend, online, device=args.device, weights=weights, precision=args.precision)
-    stream = Stream(runtime, smoothing=smoothing)
-    with ExitStack() as stack:
-        signals = stack.enter_context(Signals())
-        recorder = stack.enter_context(Recorder(args.output)) if args.output else None
-        window = open_window(args, stack)
-        warn_ignored(args, source, window)
-        reconnect = args.reconnect and isinstance(source, (Camera, Address))
-        capture = stack.enter_context(Capture(source, rate, args.realtime or window is not None, reconnect))
-        view = View(stream.class_names, args.topk, args.mirror, keys=window is not None)
-        show = JsonLines() if args.json else ChangeLines() if window is None else NoLines()
-        demo = Demo(capture, stream, view, transform=frame_transform(online.preprocessing), threshold=args.threshold,
-                    show=show, window=window, recorder=recorder)
-        try:
-            demo.run(signals, args.max_seconds or math.inf)
-        finally:
-            demo.log_summary()
-    return signals.status
-
-
-# ---- flags --------------------------------------------------------------------------------------------------
 
 def build_parser() -> Parser:
     parser = Parser(prog="main.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
@@ -104,6 +55,61 @@ def build_parser() -> Parser:
         help=f"frames per second of a directory of frames (default: {FRAME_RATE:g})")
     return parser
 
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+
+from online_demo.capture import Capture
+from online_demo.decisions import ChangeLines, JsonLines, NoLines
+from online_demo.loop import Demo, Signals
+from online_demo.recorder import Recorder
+from online_demo.window import NoWindow, View, Window
+from ops.checkpoints.model_zoo import ONLINE_JESTER, cached_file
+from ops.checkpoints.online_format import frame_rate_of
+from ops.common.errors import UserError
+from ops.common.files import check_not_an_input
+from ops.streaming.online import OnlineTSM
+from ops.streaming.sources import Address, Camera, Directory, Source, open_source
+from ops.streaming.stream import Stream, frame_transform
+
+log = logging.getLogger("online_demo")
+
+DEMO_WEIGHTS = ROOT / "runs" / "quickstart" / "demo_online.pth.tar"
+DEMO_VIDEO = DEMO_WEIGHTS.parent / "stream" / "gestures.mp4"
+
+
+def main() -> Optional[int]:
+    args = build_parser().parse_args()
+    weights = find_weights(args.weights)
+    if args.output:
+        check_not_an_input(args.output, [args.source, weights], "output")
+    source = open_source(args.source, args.folder_rate or FRAME_RATE)
+    online = OnlineTSM(weights)
+    if args.weights == "demo":
+        log_demo_model(online)
+    rate = args.rate or frame_rate_of(weights)
+    smoothing = args.smooth or default_smoothing(rate)
+    runtime = open_runtime(args.backend, online, device=args.device, weights=weights, precision=args.precision)
+    stream = Stream(runtime, smoothing=smoothing)
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        recorder = stack.enter_context(Recorder(args.output)) if args.output else None
+        window = open_window(args, stack)
+        warn_ignored(args, source, window)
+        reconnect = args.reconnect and isinstance(source, (Camera, Address))
+        capture = stack.enter_context(Capture(source, rate, args.realtime or window is not None, reconnect))
+        view = View(stream.class_names, args.topk, args.mirror, keys=window is not None)
+        show = JsonLines() if args.json else ChangeLines() if window is None else NoLines()
+        demo = Demo(capture, stream, view, transform=frame_transform(online.preprocessing), threshold=args.threshold,
+                    show=show, window=window, recorder=recorder)
+        try:
+            demo.run(signals, args.max_seconds or math.inf)
+        finally:
+            demo.log_summary()
+    return signals.status
+
+
+# ---- flags --------------------------------------------------------------------------------------------------
 
 def warn_ignored(args: Namespace, source: Source, window: Optional[Window]) -> None:
     """Log a warning for each flag that has no effect in this run."""

@@ -1,35 +1,41 @@
-"""The image networks that a TSN can be built on. To add one: its module in archs/, unless torchvision has it, and a row."""
+"""The image networks that a TSN can be built on. To add one: its module in archs/, unless torchvision has it, and a row.
+
+The table itself imports neither torch nor torchvision, which takes seconds: the names of its rows are choices of flags. A
+row names functions as "module:function", and they are imported when they are needed.
+"""
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Callable, Mapping
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Callable, Mapping
 
-import torch
-import torchvision
-from torch import Tensor, nn
-
-from archs import bn_inception, mobilenet_v2, regnet
 from ops.common.errors import UserError
 from ops.shift_places import BlockPlaces, BNInceptionPlaces, ResNetPlaces, ShiftPlaces
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Weights = Mapping[str, Tensor]
 
 # RGB, 0-1 (the torchvision models' own numbers).
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Public weights of the network that the TSN code trained from; torchvision has none.
 BNINCEPTION_URL = "http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth"
 
-Weights = Mapping[str, Tensor]
-
 
 @dataclass(frozen=True)
 class Backbone:
     """What the rest of the code must know about an image network.
 
-    build: makes it with random weights and 1000 classes. head: name of its classifier, a Linear. weights_url: of its
-    ImageNet weights. shift: where and how it can shift. mean, std, color, value_range: of its input, see
-    `ops.data.preprocessing.Preprocessing`. stages: whether it has a ResNet's layer1 to layer4, which non-local blocks
-    and the temporal pool need. convert: the keys of `weights_url` to the network's own, which it leaves as they are.
+    builder: "module:function" that makes it with random weights and 1000 classes. head: name of its classifier, a Linear.
+    weights: the address of its ImageNet weights, or "module:name" of that address. shift: where and how it can shift.
+    mean, std, color, value_range: of its input, see `ops.data.preprocessing.Preprocessing`. stages: whether it has a
+    ResNet's layer1 to layer4, which non-local blocks and the temporal pool need. convert: the keys of `weights_url` to
+    the network's own, which it leaves as they are.
     """
-    build: Callable[[], nn.Module]
+    builder: str
     head: str
-    weights_url: str
+    weights: str
     shift: ShiftPlaces
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -37,6 +43,15 @@ class Backbone:
     value_range: float = 1.0
     stages: bool = False
     convert: Callable[[Weights], Weights] = dict
+
+    def build(self) -> nn.Module:
+        """The network with random weights and 1000 classes."""
+        return resolve_name(self.builder)()
+
+    @property
+    def weights_url(self) -> str:
+        """The address of its ImageNet weights."""
+        return self.weights if self.weights.startswith("http") else resolve_name(self.weights)
 
     @property
     def mean_color(self) -> list[float]:
@@ -53,6 +68,9 @@ def _from_caffe(weights: Weights) -> Weights:
 
 def _from_torchvision(weights: Weights) -> Weights:
     """torchvision's MobileNetV2. A classifier that is absent or of another size becomes zeros: a TSN replaces it."""
+    import torch
+
+    from archs import mobilenet_v2
     if "features.1.conv.0.weight" in weights:  # our names
         return weights
     head = {"classifier.1.weight": torch.zeros(1000, 1280), "classifier.1.bias": torch.zeros(1000)}
@@ -62,22 +80,21 @@ def _from_torchvision(weights: Weights) -> Weights:
 
 
 def _resnet(name: str) -> Backbone:
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
-    return Backbone(lambda: torchvision.models.get_model(name, weights=None), "fc", weights.url, ResNetPlaces(), stages=True)
+    weights = f"torchvision.models:{name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V1.url"
+    return Backbone(f"torchvision.models:{name}", "fc", weights, ResNetPlaces(), stages=True)
 
 
 BACKBONES: dict[str, Backbone] = {
     **{name: _resnet(name) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
     "mobilenetv2": Backbone(
-        mobilenet_v2.mobilenet_v2, "classifier", torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url,
-        BlockPlaces(mobilenet_v2.is_expanded_residual, "conv.0"), convert=_from_torchvision),
+        "archs.mobilenet_v2:mobilenet_v2", "classifier", "torchvision.models:MobileNet_V2_Weights.IMAGENET1K_V1.url",
+        BlockPlaces("archs.mobilenet_v2:is_expanded_residual", "conv.0"), convert=_from_torchvision),
     "regnety400mf": Backbone(
-        regnet.regnet_y_400mf, "fc", torchvision.models.RegNet_Y_400MF_Weights.IMAGENET1K_V1.url,
-        BlockPlaces(regnet.is_block, "f.a.0")),
+        "archs.regnet:regnet_y_400mf", "fc", "torchvision.models:RegNet_Y_400MF_Weights.IMAGENET1K_V1.url",
+        BlockPlaces("archs.regnet:is_block", "f.a.0")),
     "BNInception": Backbone(
-        bn_inception.bninception, "fc", BNINCEPTION_URL, BNInceptionPlaces(), mean=bn_inception.INPUT_MEAN,
-        std=bn_inception.INPUT_STD, color=bn_inception.INPUT_SPACE, value_range=bn_inception.INPUT_RANGE[1],
-        convert=_from_caffe),
+        "archs.bn_inception:bninception", "fc", BNINCEPTION_URL, BNInceptionPlaces(), mean=(104.0, 117.0, 128.0),
+        std=(1.0, 1.0, 1.0), color="BGR", value_range=255.0, convert=_from_caffe),
 }
 HEADS = tuple(sorted({backbone.head for backbone in BACKBONES.values()}))
 

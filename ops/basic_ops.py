@@ -1,9 +1,8 @@
 """Consensus: from one score per frame to one per clip (TSN, arXiv:1608.00859, sec. 3.1)."""
 from torch import Tensor, nn
 
+from ops.common.choices import CONSENSUS_TYPES
 from ops.common.errors import UserError
-
-CONSENSUS_TYPES = ("avg", "identity")
 
 
 class SegmentConsensus(nn.Module):

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import ResNet
 
+from ops.common.choices import NON_LOCAL_TYPES
 from ops.common.errors import UserError
-
-NON_LOCAL_TYPES = ("embedded_gaussian", "gaussian", "dot_product")
 
 # Blocks per stage at most: 2 in layer2 and 3 in layer3, the paper's "5-block" network (sec. 5.1).
 _STAGES = (("layer2", 2), ("layer3", 3))

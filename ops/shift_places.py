@@ -1,13 +1,15 @@
-"""The places where a backbone can shift, and how the shift is put there."""
+"""The places where a backbone can shift, and how the shift is put there; imports torch when it is needed, not before."""
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Callable
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from archs.bn_inception import BNInception, shift_points
 from ops.common.errors import UserError
-from ops.temporal_shift import StandaloneShift, TemporalShift, check_place, make_temporal_shift
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class ShiftPlaces(ABC):
@@ -20,6 +22,7 @@ class ShiftPlaces(ABC):
 
     def check(self, place: str) -> None:
         """UserError for a place that this backbone does not offer."""
+        from ops.temporal_shift import check_place
         check_place(place)
 
     @abstractmethod
@@ -31,6 +34,7 @@ class ResNetPlaces(ShiftPlaces):
     """torchvision ResNets: see `ops.temporal_shift.make_temporal_shift`."""
 
     def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        from ops.temporal_shift import make_temporal_shift
         make_temporal_shift(net, n_segment, place=place, **options)
 
 
@@ -38,16 +42,18 @@ class ResNetPlaces(ShiftPlaces):
 class BlockPlaces(ShiftPlaces):
     """Other networks of residual blocks (TSM, sec. 3.3).
 
-    shifts: whether a module is a block that shifts. conv: name, inside a block, of the convolution that begins its
-    residual branch. "blockres" shifts the input of that convolution, so that the shortcut keeps the frame's own features;
-    "block" shifts the input of the whole block.
+    shifts: "module:function", true for a module that is a block that shifts. conv: name, inside a block, of the
+    convolution that begins its residual branch. "blockres" shifts the input of that convolution, so that the shortcut
+    keeps the frame's own features; "block" shifts the input of the whole block.
     """
-    shifts: Callable[[nn.Module], bool]
+    shifts: str
     conv: str
 
     def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        from ops.temporal_shift import TemporalShift
         self.check(place)
-        blocks = [name for name, module in net.named_modules() if self.shifts(module)]
+        shifts = resolve_name(self.shifts)
+        blocks = [name for name, module in net.named_modules() if shifts(module)]
         for name in blocks if place == "block" else [f"{block}.{self.conv}" for block in blocks]:
             holder, _, attribute = name.rpartition(".")
             shift = TemporalShift(net.get_submodule(name), n_segment, **options)
@@ -60,12 +66,15 @@ class BNInceptionPlaces(ShiftPlaces):
     in_keys = False
 
     def check(self, place: str) -> None:
+        from archs.bn_inception import shift_points
         try:
             shift_points(place)
         except ValueError as error:  # archs know nothing of our errors
             raise UserError(str(error), "shift_place", "shift") from None
 
     def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+        from archs.bn_inception import BNInception
+        from ops.temporal_shift import StandaloneShift
         assert isinstance(net, BNInception)
         self.check(place)
         net.install_shift(place, lambda channels: StandaloneShift(channels, n_segment, **options))

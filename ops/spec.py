@@ -3,12 +3,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Mapping, Optional
 
 from ops.backbones import find_backbone
-from ops.basic_ops import CONSENSUS_TYPES
+from ops.common.choices import CONSENSUS_TYPES, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
 from ops.common.errors import UserError
-from ops.non_local import NON_LOCAL_TYPES
-from ops.temporal_shift import DIRECTIONS
-
-MODALITIES = ("RGB", "Flow", "RGBDiff")
 
 # Marks an option that a checkpoint omits at its default: earlier versions of this code refuse unknown options, and can
 # then read the checkpoint too. Mark every new option.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ops.common.choices import DIRECTIONS
 from ops.common.errors import UserError
 
-DIRECTIONS = ("bidirectional", "unidirectional")
 BLOCK_PLACES = ("block", "blockres")
 Moves = tuple[tuple[int, int, int], ...]
 

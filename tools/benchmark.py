@@ -6,27 +6,37 @@
 """
 import argparse
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ops.common.cli import Parser, run
-from tools.benchmarks.machine import describe_machine
+from ops.common.cli import Parser, check_usage, run
+from tools.benchmarks.flags import FLAGS
 
 SUBJECTS = {"memory": "peak activation memory of a training step: in-place shift compared with the plain shift",
             "data": "clips per second: compared with the published way of loading",
             "online": "latency per frame and frames per second of streaming, by backend"}
 
 
-def main() -> Optional[int]:
+def build_parser() -> Parser:
     parser = Parser(prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="|".join(SUBJECTS))
-    for name, description in SUBJECTS.items():
-        module = importlib.import_module(f"tools.benchmarks.{name}")
-        module.add_arguments(subjects.add_parser(name, help=description, description=module.__doc__,
-                                                 formatter_class=argparse.RawDescriptionHelpFormatter))
-    args = parser.parse_args()
+    for name, words in SUBJECTS.items():
+        FLAGS[name](subjects.add_parser(name, help=words, description=inspect.getdoc(FLAGS[name]),
+                                        formatter_class=argparse.RawDescriptionHelpFormatter))
+    return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the benchmarks need, takes seconds
+
+from tools.benchmarks.machine import describe_machine
+
+
+def main() -> Optional[int]:
+    args = build_parser().parse_args()
     print(describe_machine())
     return importlib.import_module(f"tools.benchmarks.{args.subject}").run(args)
 

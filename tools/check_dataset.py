@@ -20,50 +20,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.cli import NotAllowed, Parser, add_dataset_flags, add_workers_flag, number, run, warn_unused
-from ops.common.errors import UserError
-from ops.common.files import check_not_an_input, check_writable
-from ops.common.pool import cores
-from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
-from ops.prepare.check import (
-    KINDS,
-    DatasetReport,
-    Rules,
-    check_lists,
-    clean_list,
-    guess_template,
-    summary,
-    to_dict,
-    write_clean,
+from ops.common.choices import DATA_FORMATS
+from ops.common.cli import (
+    NotAllowed,
+    Parser,
+    add_dataset_flags,
+    add_workers_flag,
+    check_usage,
+    number,
+    run,
+    warn_unused,
 )
+from ops.prepare.findings import KINDS
 from ops.video.discovery import TEMPLATE, is_template
-from ops.video.frames import DATA_FORMATS
-from ops.video.shards import is_sharded
-
-
-def main() -> int:
-    parser = build_parser()
-    args = parser.parse_args()
-    by_name = is_dataset_name(args)
-    files, rules = dataset_lists(args) if by_name else list_files(args)
-    warn_without_effect(parser, args, by_name)
-    if args.data_format == "shards" or is_sharded(rules.root):
-        raise UserError(f"shards in {rules.root}: only the frame directories they were made from can be checked: set"
-                        " --root_path to those")
-    for name in files if args.fix else ():
-        clean = clean_list(args.fix, name, len(files))
-        check_writable(clean)
-        check_not_an_input(clean, [*files.values(), args.categories, args.dataset_file], "fix")
-    report = check_lists(files, rules, args.workers or cores())
-    report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
-    print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(text_report(report)))
-    found = {finding.kind for finding in report.findings}
-    if found and len(report.findings) >= len(report.entries) and found <= {"missing"}:
-        print(f"no video was found under {rules.root}: set --root_path to the directory of the videos", file=sys.stderr)
-    if args.fix:
-        for name, (file, count) in write_clean(report, args.fix).items():
-            print(f"{file}: {count} videos of {name}", file=sys.stderr)
-    return 2 if report.findings else 0
 
 
 def build_parser() -> Parser:
@@ -99,6 +68,51 @@ def template(text: str) -> str:
     if not is_template(text):
         raise NotAllowed(f"{text!r}: choose a file name with one number, as in img_{{:05d}}.jpg")
     return text
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
+
+from ops.common.errors import UserError
+from ops.common.files import check_not_an_input, check_writable
+from ops.common.pool import cores
+from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
+from ops.prepare.check import (
+    DatasetReport,
+    Rules,
+    check_lists,
+    clean_list,
+    guess_template,
+    summary,
+    to_dict,
+    write_clean,
+)
+from ops.video.shards import is_sharded
+
+
+def main() -> int:
+    parser = build_parser()
+    args = parser.parse_args()
+    by_name = is_dataset_name(args)
+    files, rules = dataset_lists(args) if by_name else list_files(args)
+    warn_without_effect(parser, args, by_name)
+    if args.data_format == "shards" or is_sharded(rules.root):
+        raise UserError(f"shards in {rules.root}: only the frame directories they were made from can be checked: set"
+                        " --root_path to those")
+    for name in files if args.fix else ():
+        clean = clean_list(args.fix, name, len(files))
+        check_writable(clean)
+        check_not_an_input(clean, [*files.values(), args.categories, args.dataset_file], "fix")
+    report = check_lists(files, rules, args.workers or cores())
+    report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
+    print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(text_report(report)))
+    found = {finding.kind for finding in report.findings}
+    if found and len(report.findings) >= len(report.entries) and found <= {"missing"}:
+        print(f"no video was found under {rules.root}: set --root_path to the directory of the videos", file=sys.stderr)
+    if args.fix:
+        for name, (file, count) in write_clean(report, args.fix).items():
+            print(f"{file}: {count} videos of {name}", file=sys.stderr)
+    return 2 if report.findings else 0
 
 
 def is_dataset_name(args: Namespace) -> bool:

@@ -12,24 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.checkpoints.checkpoint import Checkpoint
-from ops.checkpoints.online_format import (
-    FRAME_RATE,
-    bare_content,
-    clip_content,
-    known_frame_rate,
-    load_streamable,
-    online_content,
-)
-from ops.checkpoints.tensors import ONLINE
 from ops.common import cli
-from ops.common.errors import UserError
-from ops.common.files import check_not_an_input
-from ops.temporal_shift import DIRECTIONS
-from ops.weights import save_checkpoint
-
-log = logging.getLogger("convert_to_online")
-OVERRIDES = ("arch", "shift", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")
+from ops.common.choices import DIRECTIONS, FRAME_RATE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,6 +37,20 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--shift_direction", choices=DIRECTIONS, default=None)
     group.add_argument("--input_size", type=int, default=None)
     return parser
+
+
+if __name__ == "__main__":
+    cli.check_usage(parser().parse_args)  # torch, which the imports below need, takes seconds
+
+from ops.checkpoints.checkpoint import Checkpoint
+from ops.checkpoints.online_format import bare_content, clip_content, known_frame_rate, load_streamable, online_content
+from ops.checkpoints.tensors import ONLINE
+from ops.common.errors import UserError
+from ops.common.files import check_not_an_input
+from ops.weights import save_checkpoint
+
+log = logging.getLogger("convert_to_online")
+OVERRIDES = ("arch", "shift", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")
 
 
 def main() -> None:

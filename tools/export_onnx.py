@@ -10,22 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Iterator
 
-from torch import Tensor
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.checkpoints.online_format import FRAME_RATE, frame_rate_of
 from ops.common import cli
-from ops.common.errors import UserError
-from ops.common.files import check_not_an_input
-from ops.runtimes.export import export_step
-from ops.runtimes.quantize import quantize_step
-from ops.runtimes.step_file import exported_path, write_exported
-from ops.streaming.online import OnlineTSM
-from ops.streaming.sources import FrameSelector, open_source
-from ops.streaming.stream import frame_transform
-
-log = logging.getLogger("export_onnx")
+from ops.common.choices import FRAME_RATE
 
 PIXELS = cli.number(int, 32, words="32 pixels or more")
 
@@ -47,6 +35,24 @@ def parser() -> argparse.ArgumentParser:
         " directory of frames, as in the demo (default: %(default)g)")
     add("--force", action="store_true", help="also export a model trained with the two-way shift")
     return parser
+
+
+if __name__ == "__main__":
+    cli.check_usage(parser().parse_args)  # torch, which the imports below need, takes seconds
+
+from torch import Tensor
+
+from ops.checkpoints.online_format import frame_rate_of
+from ops.common.errors import UserError
+from ops.common.files import check_not_an_input
+from ops.runtimes.export import export_step
+from ops.runtimes.quantize import quantize_step
+from ops.runtimes.step_file import exported_path, write_exported
+from ops.streaming.online import OnlineTSM
+from ops.streaming.sources import FrameSelector, open_source
+from ops.streaming.stream import frame_transform
+
+log = logging.getLogger("export_onnx")
 
 
 def main() -> None:

@@ -24,8 +24,7 @@ from ops.common.cli import Parser, number, one_of, run
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.list_files import read_list
-from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
-from ops.prepare.optical_flow import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
+from ops.prepare.flow_options import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 from ops.video.discovery import is_video_name
 from tools.shared.extraction import add_extraction_flags, report
 
@@ -33,6 +32,10 @@ from tools.shared.extraction import add_extraction_flags, report
 def main() -> int:
     args = build_parser().parse_args()
     check_lists(args.list)
+    from ops.prepare.extract_flow import (  # OpenCV: not before the flags are read
+        extract_flow_directory,
+        write_flow_list,
+    )
     listed = [record.path for rgb_list, _ in args.list for record in read_list(rgb_list)]
     status = report(extract_flow_directory(
         args.src, args.dst, frames=args.frames, by_class=args.by_class, template=args.template, extensions=args.ext,

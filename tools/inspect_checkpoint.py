@@ -14,9 +14,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ops.common.cli import Parser, check_usage, run
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print a list with one report per file")
+    return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+
 from ops.checkpoints.inspect import Inspection, inspect_file
 from ops.checkpoints.tensors import CLIP, IMAGE, ONLINE
-from ops.common.cli import Parser, run
 from ops.common.errors import UserError
 
 KINDS = {CLIP: "video model", ONLINE: "online model", IMAGE: "image network"}
@@ -25,9 +37,7 @@ OFTEN_UNKNOWN = ("num_segments", "shift", "shift_place", "shift_div", "shift_dir
 
 
 def main() -> int:
-    parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--json", action="store_true", help="print a list with one report per file")
+    parser = build_parser()
     args = parser.parse_args()
     reports, errors = [], []
     for path in args.file:

@@ -25,50 +25,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.cli import NotAllowed, Parser, add_seed_flag, add_workers_flag, number, one_of, run, warn_unused
-from ops.common.errors import UserError
-from ops.common.files import check_not_an_input, check_writable
-from ops.common.pool import cores
-from ops.dataset_config import DATASET_FILE, DATASETS
-from ops.prepare.labeled_videos import LabeledVideo, find_labeled_videos, read_csv
-from ops.prepare.own_dataset import (
-    UsableVideos,
-    check_videos,
-    class_table,
-    dataset_files,
-    extract_videos,
-    list_path,
-    write_dataset,
+from ops.common.cli import (
+    NotAllowed,
+    Parser,
+    add_seed_flag,
+    add_workers_flag,
+    check_usage,
+    number,
+    one_of,
+    run,
+    warn_unused,
 )
-from ops.prepare.shared_frames import POSITIONS, Match, find_shared_frames
+from ops.dataset_config import DATASET_FILE, DATASETS
 from ops.prepare.splitting import WAYS, shared_sources, source_of, split_videos
-from ops.prepare.user_file import check_name, register
-from ops.video.discovery import is_video_name
-
-log = logging.getLogger("make_dataset")
-
-
-def main() -> int:
-    parser = build_parser()
-    args = parser.parse_args()
-    out = args.out or args.root / ".tsm" / args.name
-    check_arguments(args, out)
-    videos = read_csv(args.csv, args.root) if args.csv else find_labeled_videos(args.root, out)
-    if not videos:
-        raise UserError(f"no videos in {args.csv or args.root}: it needs a directory of videos per class, or a --csv file")
-    warn_without_effect(parser, args, videos)
-    usable = read_videos(args, videos, out)
-    classes = {video.label for video in usable.counts}
-    log_unusable(usable, {video.label for video in videos} - classes)
-    if len(classes) < 2:
-        raise UserError(f"a data set needs two or more classes with readable videos, {args.root} has {len(classes)}: it"
-                        " needs a directory of videos per class, or a --csv file")
-    matches = find_shared_frames({video.path: usable.looks[video.path] for video in usable.counts})
-    splits = split_videos(list(usable.counts), args.split_by, share=args.val, seed=args.seed, pattern=args.source_pattern,
-                          links=[(match.clip, match.other) for match in matches])
-    register(args.dataset_file, write_dataset(args.name, usable, splits, out=out), taken=DATASETS, replace=args.replace)
-    report(args, usable, splits, matches=matches, out=out)
-    return 2 if usable.bad and not args.allow_missing else 0
 
 
 def build_parser() -> Parser:
@@ -100,6 +69,52 @@ def regular_expression(text: str) -> re.Pattern:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise NotAllowed(f"{text!r} is not a regular expression: {error}") from None
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
+
+from ops.common.errors import UserError
+from ops.common.files import check_not_an_input, check_writable
+from ops.common.pool import cores
+from ops.prepare.labeled_videos import LabeledVideo, find_labeled_videos, read_csv
+from ops.prepare.own_dataset import (
+    UsableVideos,
+    check_videos,
+    class_table,
+    dataset_files,
+    extract_videos,
+    list_path,
+    write_dataset,
+)
+from ops.prepare.shared_frames import POSITIONS, Match, find_shared_frames
+from ops.prepare.user_file import check_name, register
+from ops.video.discovery import is_video_name
+
+log = logging.getLogger("make_dataset")
+
+
+def main() -> int:
+    parser = build_parser()
+    args = parser.parse_args()
+    out = args.out or args.root / ".tsm" / args.name
+    check_arguments(args, out)
+    videos = read_csv(args.csv, args.root) if args.csv else find_labeled_videos(args.root, out)
+    if not videos:
+        raise UserError(f"no videos in {args.csv or args.root}: it needs a directory of videos per class, or a --csv file")
+    warn_without_effect(parser, args, videos)
+    usable = read_videos(args, videos, out)
+    classes = {video.label for video in usable.counts}
+    log_unusable(usable, {video.label for video in videos} - classes)
+    if len(classes) < 2:
+        raise UserError(f"a data set needs two or more classes with readable videos, {args.root} has {len(classes)}: it"
+                        " needs a directory of videos per class, or a --csv file")
+    matches = find_shared_frames({video.path: usable.looks[video.path] for video in usable.counts})
+    splits = split_videos(list(usable.counts), args.split_by, share=args.val, seed=args.seed, pattern=args.source_pattern,
+                          links=[(match.clip, match.other) for match in matches])
+    register(args.dataset_file, write_dataset(args.name, usable, splits, out=out), taken=DATASETS, replace=args.replace)
+    report(args, usable, splits, matches=matches, out=out)
+    return 2 if usable.bad and not args.allow_missing else 0
 
 
 def check_arguments(args: Namespace, out: Path) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.common.cli import Parser, add_seed_flag, add_workers_flag, number, one_of, run
-from ops.prepare.gestures.make import FORMATS, VIDEOS, make_gestures
-from ops.prepare.gestures.render import CLASSES
+from ops.prepare.gestures.definition import CLASSES, FORMATS, VIDEOS
 from tools.shared.gestures import add_size_flag
 
 
@@ -31,6 +30,7 @@ def build_parser() -> Parser:
 
 def main() -> None:
     args = build_parser().parse_args()
+    from ops.prepare.gestures.make import make_gestures  # OpenCV and PyAV: not before the flags are read
     made = make_gestures(args.out, args.videos, args.seed, size=args.size, val=args.val, fmt=args.format,
                          workers=args.workers)
     print(f"{made['out']}: {made['videos']} videos ({made['train']} train, {made['validation']} validation), "

@@ -12,28 +12,12 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.backbones import BACKBONES
-from ops.common.cli import Parser, add_input_size_flag, number, one_of, run
-from ops.flops import COUNTED, count_multiply_adds, count_parameters, view_shape
-from ops.models import TSN
-from ops.spec import MODALITIES, ModelSpec
-from ops.temporal_shift import shift_layers
+from ops.common.choices import MODALITIES
+from ops.common.cli import Parser, add_input_size_flag, check_usage, number, one_of, run
 from opts import add_spec_flags
-
-
-def main() -> None:
-    args = build_parser().parse_args()
-    rows = [measure(ModelSpec.from_options(vars(args), arch=arch)) for arch in args.arch]
-    if args.json:
-        print(json.dumps(rows, indent=2))
-        return
-    if len(rows) == 1:
-        print_layers(rows[0])
-    print_table(rows)
 
 
 def build_parser() -> Parser:
@@ -47,6 +31,28 @@ def build_parser() -> Parser:
     add_input_size_flag(parser)
     add("--json", action="store_true", help="print everything as JSON")
     return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+
+import torch
+
+from ops.flops import COUNTED, count_multiply_adds, count_parameters, view_shape
+from ops.models import TSN
+from ops.spec import ModelSpec
+from ops.temporal_shift import shift_layers
+
+
+def main() -> None:
+    args = build_parser().parse_args()
+    rows = [measure(ModelSpec.from_options(vars(args), arch=arch)) for arch in args.arch]
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    if len(rows) == 1:
+        print_layers(rows[0])
+    print_table(rows)
 
 
 def measure(spec: ModelSpec) -> dict[str, Any]:

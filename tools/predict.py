@@ -24,16 +24,46 @@ from ops.common.cli import (
     add_device_flag,
     add_root_dataset_flag,
     add_workers_flag,
+    check_usage,
     number,
     one_of,
     run,
     warn_unused,
 )
+from ops.data.test_protocol import PROTOCOLS
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    seconds = number(float, above=0)
+    add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
+    add("--weights", metavar="FILE", help="a checkpoint, or the name of a released one (default: the quickstart's TSM)")
+    add("--topk", type=number(int, 1), default=5, metavar="K", help="classes to print (default: %(default)s)")
+    add("--json", action="store_true", help="print a list with one object per video")
+    add("--window", type=seconds, metavar="SECONDS", help="classify a part of the video at a time (default: the whole)")
+    add("--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)")
+    add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
+    add("--fps", type=seconds, metavar="RATE", help="frames per second of frame directories, for --window")
+    add("--protocol", type=one_of(*PROTOCOLS), default="efficient", metavar="NAME",
+        help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
+    add("--test_segments", "--num_segments", type=number(int, 1), metavar="T", help="frames per clip (default: as trained)")
+    add("--categories", type=Path, metavar="FILE", help="class names, one a line (default: the checkpoint's)")
+    add_root_dataset_flag(parser)
+    add("--batch_size", type=number(int, 1), default=1, metavar="N", help="windows at a time (default: %(default)s)")
+    add_workers_flag(parser, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
+    add_device_flag(parser)
+    opts.add_override_flags(parser.add_argument_group("model", opts.OVERRIDES_TITLE))
+    return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
 from ops.common.plots import draw_timelines, save_png
 from ops.common.progress import above_bars, progress
-from ops.data.test_protocol import PROTOCOLS
 from ops.evaluation.predict import Predictor
 from ops.evaluation.timeline import spans, timeline_panel
 from ops.evaluation.videos import expand, holds_times
@@ -71,30 +101,6 @@ def main() -> int:
     if args.plot and good:
         save_png(draw_timelines([timeline_panel(result) for result in good]), args.plot)
     return 2 if len(good) < len(results) else 0
-
-
-def build_parser() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    seconds = number(float, above=0)
-    add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
-    add("--weights", metavar="FILE", help="a checkpoint, or the name of a released one (default: the quickstart's TSM)")
-    add("--topk", type=number(int, 1), default=5, metavar="K", help="classes to print (default: %(default)s)")
-    add("--json", action="store_true", help="print a list with one object per video")
-    add("--window", type=seconds, metavar="SECONDS", help="classify a part of the video at a time (default: the whole)")
-    add("--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)")
-    add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
-    add("--fps", type=seconds, metavar="RATE", help="frames per second of frame directories, for --window")
-    add("--protocol", type=one_of(*PROTOCOLS), default="efficient", metavar="NAME",
-        help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
-    add("--test_segments", "--num_segments", type=number(int, 1), metavar="T", help="frames per clip (default: as trained)")
-    add("--categories", type=Path, metavar="FILE", help="class names, one a line (default: the checkpoint's)")
-    add_root_dataset_flag(parser)
-    add("--batch_size", type=number(int, 1), default=1, metavar="N", help="windows at a time (default: %(default)s)")
-    add_workers_flag(parser, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
-    add_device_flag(parser)
-    opts.add_override_flags(parser.add_argument_group("model", opts.OVERRIDES_TITLE))
-    return parser
 
 
 def check_arguments(args: argparse.Namespace) -> None:

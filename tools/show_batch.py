@@ -12,13 +12,46 @@ from itertools import chain
 from pathlib import Path
 from typing import Optional
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import opts
+from ops.common.cli import NotAllowed, Parser, check_usage, number, run
+
+log = logging.getLogger("show_batch")
+DIRECTORY = Path("runs", "show_batch")  # of the images, unless told otherwise
+
+
+def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
+    """(this program's flags, main.py's flags)"""
+    parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
+                    epilog="All other arguments are main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
+    parser.add_argument("--out", type=image_path, default=None, metavar="FILE",
+                        help="the image: .png, or .gif for moving clips (default: runs/show_batch/DATASET_MODALITY.png)")
+    parser.add_argument("--clips", type=number(int, 1), default=8, metavar="N",
+                        help="number of clips (default: %(default)s)")
+    parser.add_argument("--epoch", type=number(int, 0), default=0, metavar="N",
+                        help="draw the first batch of this epoch (default: %(default)s)")
+    own, rest = parser.parse_known_args()
+    args = opts.parse_train([*rest, "--workers", "0"], program=parser.prog)
+    if args.batch_size != opts.train_parser().get_default("batch_size"):
+        log.warning("warning: --batch-size has no effect: --clips determines the number of clips")
+    own.out = own.out or DIRECTORY / f"{args.dataset}_{args.modality}.png"
+    return own, args
+
+
+def image_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in (".png", ".gif"):
+        raise NotAllowed(f"{text}: choose a name that ends in .png or .gif")
+    return path
+
+
+if __name__ == "__main__":
+    check_usage(parse)  # torch, which the imports below need, takes seconds
+
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import opts
-from ops.common.cli import NotAllowed, Parser, number, run
 from ops.common.device import seed_everything
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input
@@ -29,8 +62,6 @@ from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 
-log = logging.getLogger("show_batch")
-DIRECTORY = Path("runs", "show_batch")  # of the images, unless told otherwise
 GAP, LINE = 4, 16  # pixels: between images; height of a line of text
 MILLISECONDS = 250  # per frame of the .gif
 
@@ -63,31 +94,6 @@ def main() -> Optional[int]:
     write_image(own.out, rows, texts)
     print(f"{own.out}: {len(rows)} clips of {len(rows[0])} images of {rows[0][0].width}x{rows[0][0].height}")
     return None
-
-
-def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
-    """(this program's flags, main.py's flags)"""
-    parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
-                    epilog="All other arguments are main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
-    parser.add_argument("--out", type=image_path, default=None, metavar="FILE",
-                        help="the image: .png, or .gif for moving clips (default: runs/show_batch/DATASET_MODALITY.png)")
-    parser.add_argument("--clips", type=number(int, 1), default=8, metavar="N",
-                        help="number of clips (default: %(default)s)")
-    parser.add_argument("--epoch", type=number(int, 0), default=0, metavar="N",
-                        help="draw the first batch of this epoch (default: %(default)s)")
-    own, rest = parser.parse_known_args()
-    args = opts.parse_train([*rest, "--workers", "0"])
-    if args.batch_size != opts.train_parser().get_default("batch_size"):
-        log.warning("warning: --batch-size has no effect: --clips determines the number of clips")
-    own.out = own.out or DIRECTORY / f"{args.dataset}_{args.modality}.png"
-    return own, args
-
-
-def image_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in (".png", ".gif"):
-        raise NotAllowed(f"{text}: choose a name that ends in .png or .gif")
-    return path
 
 
 def to_images(clip: Tensor, model: TSN) -> list[Image.Image]:

@@ -17,7 +17,6 @@ from typing import IO, Any, Optional
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, try_lock
 from ops.common.progress import progress
-from ops.weights import read_checkpoint
 
 ATTEMPTS = 5
 TIMEOUT = 30  # seconds without a byte
@@ -32,13 +31,19 @@ class _Interrupted(Exception):
     """The connection ended early; another attempt may continue."""
 
 
+def _check_checkpoint(path: Path) -> None:
+    """UserError if the file is not a checkpoint that can be read."""
+    from ops.weights import read_checkpoint  # not at the top: torch takes seconds to import
+    read_checkpoint(path)
+
+
 # ---- the file's hash ------------------------------------------------------------------------------------------
 
 def check_hash(path: Path) -> str:
     """The file's SHA-256, recorded beside it the first time. UserError when it differs from the recorded one."""
     digest, record = _sha256(path), path.with_name(f"{path.name}.json")
     if not record.exists():
-        read_checkpoint(path)  # a file put there by hand is recorded only if it can be read
+        _check_checkpoint(path)  # a file put there by hand is recorded only if it can be read
         with atomic_write(record) as f:
             f.write(json.dumps({"sha256": digest, "bytes": path.stat().st_size}, indent=2) + "\n")
         return digest
@@ -78,7 +83,7 @@ def download(address: str, path: Path) -> None:
                 part.unlink()
             raise
     try:
-        read_checkpoint(part)
+        _check_checkpoint(part)
     except UserError:
         part.unlink()
         raise DownloadFailed("the downloaded file is not a checkpoint that can be read") from None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ops.checkpoints.checkpoint import KEYS, RELEASED_ONLINE_DIV, VERSION, Checkpoint, load_checkpoint
 from ops.checkpoints.tensors import has_released_online_names
+from ops.common.choices import FRAME_RATE
 from ops.common.errors import UserError
 from ops.dataset_config import JESTER_CLASSES
 from ops.models import TSN
@@ -24,8 +25,6 @@ from ops.temporal_shift import shift_layers
 from ops.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
-
-FRAME_RATE = 12.0  # frames per second where a file does not name it: that of Jester's and Something-Something's videos
 
 
 # ---- what can stream ------------------------------------------------------------------------------------------

@@ -11,13 +11,16 @@ Numbers and choices are checked by the parser, through `type=`:
 import argparse
 import logging
 import math
+import os
+import signal
 import sys
 from contextlib import nullcontext
-from typing import Any, Callable, NoReturn, Optional, Sequence, Union
+from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
 
 from ops.common.errors import UserError, worker_died
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 Flags = Union[argparse.ArgumentParser, argparse._ArgumentGroup]
 
@@ -33,6 +36,10 @@ class Parser(argparse.ArgumentParser):
         if isinstance(problem, argparse.ArgumentError) and isinstance(problem.__context__, NotAllowed):
             raise UserError(f"{_flag(problem.argument_name or '')} {problem.__context__}") from None
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """argparse's own hides that standard output cannot be written."""
+        print(self.format_help(), end="", file=file)
 
 
 def _flag(names: str) -> str:
@@ -153,25 +160,89 @@ def warn_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, why: 
             log.warning("warning: --%s has no effect: %s", name, why)
 
 
+def check_usage(parse: Callable[[], object]) -> None:
+    """Read the command line before the slow imports, so that --help and mistakes end the program at once.
+
+    Programs call it under `if __name__ == "__main__":`, after the imports that their flags need and before torch and
+    other slow ones. parse: what `main` calls to parse sys.argv; here its result is dropped and its warnings are not logged.
+    From here on, Ctrl-C during an import ends the program in one line too.
+    """
+    global _is_program
+    _is_program = True
+    _end_at_ctrl_c()
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    _call(parse)
+    logging.disable(before)
+
+
 def run(main: Callable[[], Optional[int]]) -> NoReturn:
     """Run a program's `main()` and exit: 0 or what it returns, 2 for a user's error, 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_AboveBars(sys.stderr)])
+    if signal.getsignal(signal.SIGINT) is _interrupted:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(_call(main) or 0)
+
+
+_is_program = False  # whether this process is a program of ours, and not a test or a notebook that calls `run`
+
+
+def _call(function: Callable[[], Result]) -> Result:
+    """function(), whose result is returned; a user's errors, Ctrl-C and a broken standard output end the program."""
     try:
-        sys.exit(main() or 0)
+        try:
+            return function()
+        finally:
+            if sys.stdout is not None:  # None: the program was started with standard output closed
+                sys.stdout.flush()
     except UserError as error:
-        print(f"{_program()}: error: {error.for_command_line()}", file=sys.stderr)
-        sys.exit(2)
+        _exit(f"error: {error.for_command_line()}")
+    except KeyboardInterrupt:
+        _exit("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone: nothing is wrong
+        _drop_output()
+        sys.exit(0)
+    except OSError as error:
+        if not _output_fails():
+            raise
+        _drop_output()
+        _exit(f"error: cannot write standard output: {error.strerror or error}")
     except RuntimeError as error:  # when a loader's process dies, PyTorch raises this wherever the main program is
         if not (death := worker_died(error)):
             raise
-        print(f"{_program()}: error: {death.for_command_line()}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{_program()}: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output (`| head`) has gone: nothing is wrong
-        sys.stderr.close()
-        sys.exit(0)
+        _exit(f"error: {death.for_command_line()}")
+
+
+def _exit(line: str, status: int = 2) -> NoReturn:
+    print(f"{_program()}: {line}", file=sys.stderr)
+    if _is_program:
+        _end_at_ctrl_c()  # while Python shuts down
+    sys.exit(status)
+
+
+def _output_fails() -> bool:
+    """Whether standard output cannot be written, as on a full disk. If it can, this writes a line break."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Discard what standard output still holds; Python would try to write it at the end, and report an error of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_at_ctrl_c() -> None:
+    """Ctrl-C ends the process in one line, wherever it is: an import turns exceptions into other ones, or hides them."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent process had it ignored
+        signal.signal(signal.SIGINT, _interrupted)
+
+
+def _interrupted(number: int, frame: object) -> NoReturn:
+    os.write(2, f"{_program()}: interrupted\n".encode())
+    os._exit(130)
 
 
 class _AboveBars(logging.StreamHandler):

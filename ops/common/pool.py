@@ -47,7 +47,7 @@ def _run_in_processes(work: Callable[[Job], Outcome], jobs: Sequence[Job], worke
     try:
         while True:
             for job in islice(queue, 2 * workers - len(running)):
-                with _without_interrupts():
+                with without_interrupts():
                     running[pool.submit(work, job)] = job
             if not running:
                 return
@@ -64,7 +64,7 @@ def _run_in_processes(work: Callable[[Job], Outcome], jobs: Sequence[Job], worke
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Processes started in this context never see Ctrl-C, which a terminal sends to all: the parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -3,43 +3,18 @@
 Clips are augmented in the loader's processes, every frame of a clip alike, from the seed of the item. Batches are mixed on
 the device.
 """
-from typing import Any, Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
 from torchvision import transforms, tv_tensors
 from torchvision.transforms import v2
 
-from ops.common.errors import UserError
+from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 from ops.data.training_crop import TrainingCrop
 
-_BILINEAR = v2.InterpolationMode.BILINEAR
-
-# Operations that depend on the image (equalize, autocontrast, contrast) work frame by frame, with one strength.
-AUGMENTATIONS: dict[str, Callable[[], Any]] = {
-    "none": v2.Identity,
-    "randaug": lambda: v2.RandAugment(interpolation=_BILINEAR),
-    "colorjitter": lambda: v2.ColorJitter(0.4, 0.4, 0.4, 0.1),
-    "trivialaugment": lambda: v2.TrivialAugmentWide(interpolation=_BILINEAR),
-}
-
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def check_augmentation(modality: str, *, augment: str = "none", erasing: float = 0.0, mixup: float = 0.0,
-                       cutmix: float = 0.0) -> None:
-    """UserError for values out of range and for combinations that do not work."""
-    if augment not in AUGMENTATIONS:
-        raise UserError(f"augment {augment!r}: choose {' or '.join(AUGMENTATIONS)}", "augment")
-    if not 0 <= erasing <= 1:
-        raise UserError(f"random_erasing {erasing}: choose a probability, 0 (never) to 1", "random_erasing")
-    if modality == "Flow" and (augment != "none" or erasing):
-        option = f"augment {augment}" if augment != "none" else "random_erasing"
-        raise UserError(f"{option} needs color images: leave it out with Flow", "augment", "random_erasing")
-    for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
-        if not 0 <= alpha < float("inf"):
-            raise UserError(f"{name} {alpha}: choose an alpha above 0 (usual: 0.2 for mixup, 1 for cutmix), or 0", name)
 
 
 class ClipAugment:
@@ -50,7 +25,7 @@ class ClipAugment:
 
     def __init__(self, name: str, erasing: float = 0.0, fill: Sequence[float] = (0, 0, 0)) -> None:
         check_augmentation("RGB", augment=name, erasing=erasing)
-        steps = [AUGMENTATIONS[name]()] * (name != "none")
+        steps = [AUGMENTATIONS[name](v2)] * (name != "none")
         steps += [v2.RandomErasing(erasing, value=[float(value) for value in fill])] * (erasing > 0)
         self.steps = steps
 

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ops.common.device import mix_seeds
 from ops.common.errors import UserError, worker_died
+from ops.common.pool import without_interrupts
 from ops.data.tsn_dataset import Batch, collate
 
 
@@ -42,7 +43,9 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
-            for batch in super().__iter__():
+            with without_interrupts():  # else Ctrl-C may reach a worker first, and look like the death of one
+                batches = super().__iter__()
+            for batch in batches:
                 if isinstance(batch, _Failure):
                     raise batch.error
                 yield batch

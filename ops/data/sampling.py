@@ -5,12 +5,15 @@ its modes: each returns the 1-based first frame of each of T = num_segments segm
 neighboring frames from there on where the modality needs them (`frames_per_segment`). The test rows are in
 tests/golden/sampling.json.
 """
-from dataclasses import dataclass
-from typing import Optional
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
 
 from ops.common.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 DENSE_SPAN = 64  # frames that a densely sampled clip covers (non-local networks, arXiv:1711.07971, sec. 4.1)
 DENSE_CLIPS = 10
@@ -110,6 +113,7 @@ def sample_train(num_frames: int, num_segments: int, new_length: int = 1, *,
     A video with fewer positions than T yields jittered, repeated frames of its whole length (the published code
     repeats frame 1 there, which hides the motion).
     """
+    import torch  # not at the top: flags name test protocols, which are made of samplers, before torch is imported
     positions = _positions(num_frames, new_length)
     part = positions // num_segments
     if part > 0:  # published behaviour: parts of whole frames; the remainder at the end is never drawn
@@ -123,6 +127,7 @@ def sample_train(num_frames: int, num_segments: int, new_length: int = 1, *,
 def sample_dense_train(num_frames: int, num_segments: int,
                        generator: Optional[torch.Generator] = None) -> list[int]:
     """A clip of 64 neighboring frames at a random place, every (64 // T)-th of them; T indices."""
+    import torch
     starts = _dense_starts(num_frames)
     # published behaviour: the last place is never drawn
     start = int(torch.randint(max(starts - 1, 1), (1,), generator=generator))

@@ -1,13 +1,16 @@
 """Test protocols: how many clips and crops of a video are scored, and their transforms (TSM, sec. 5.1)."""
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from __future__ import annotations
 
-from torchvision import transforms
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ops.common.errors import UserError
-from ops.data.clip_transforms import GroupCenterCrop, GroupFullResSample, GroupOverSample, GroupScale, ToClipTensor
-from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import ClipSampler, sampling_mode
+
+if TYPE_CHECKING:
+    from torchvision import transforms
+
+    from ops.data.preprocessing import Preprocessing
 
 CROPS = (1, 3, 5, 10)
 
@@ -63,6 +66,15 @@ class TestProtocol:
 
     def transform(self, preprocessing: Preprocessing) -> transforms.Compose:
         """PIL frames to one uint8 tensor (views * T * C, H, W), crop after crop, for `preprocessing.apply`."""
+        from torchvision import transforms  # not at the top: PROTOCOLS are choices of a flag
+
+        from ops.data.clip_transforms import (
+            GroupCenterCrop,
+            GroupFullResSample,
+            GroupOverSample,
+            GroupScale,
+            ToClipTensor,
+        )
         size, scale_size = self.size(preprocessing), preprocessing.scale_size
         steps: list[Any]
         if self.crops == 1:

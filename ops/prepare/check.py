@@ -12,21 +12,11 @@ from ops.common.errors import UserError
 from ops.common.files import write_lines
 from ops.common.progress import progress
 from ops.data.list_files import LINE_FORM, format_line, parse_line, read_lines
-from ops.prepare.inspect_video import KINDS as VIDEO_KINDS
+from ops.prepare.findings import KINDS
 from ops.prepare.inspect_video import VideoReport, inspect_video
 from ops.prepare.shared_frames import POSITIONS, Match, find_shared_frames
 from ops.video.discovery import frame_names
 
-# The kinds of findings, in the order of the report, with their meanings.
-KINDS = {
-    "line": f"not in the form: {LINE_FORM}",
-    "label": "a label outside the classes, or of a different class than the video's directory or its other line",
-    **VIDEO_KINDS,
-    "duplicate": "the same video twice in a list",
-    "leak": "the same video in two lists",
-    "recording": "clips of two lists that share frames, as if cut from one recording: split by recording instead (see"
-                 " tools/make_dataset.py)",
-}
 # A clean list keeps videos with these findings (for `count`, with the right number). `recording`: the split is wrong, not
 # the videos.
 HARMLESS = ("count", "color", "recording")

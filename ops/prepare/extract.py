@@ -13,12 +13,10 @@ from av.video.reformatter import VideoReformatter
 from ops.common.errors import UserError
 from ops.common.files import agree_on_settings, put_in_place, temporary_directory
 from ops.common.pool import Stopped, interrupted
-from ops.prepare.extraction import EXTENSIONS, ExtractionSummary, Job, extract_all, save_jpeg, video_file_jobs
+from ops.prepare.extraction import EXTENSIONS, QUALITY, ExtractionSummary, Job, extract_all, save_jpeg, video_file_jobs
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
 
-# Measured on real videos: the lowest quality that is never worse than ffmpeg's `-q:v 0`, the published setting.
-QUALITY = 92
 SETTINGS_FILE = ".vid2img.json"
 _JPEG_MAX_SIDE = 65500
 

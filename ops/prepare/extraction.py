@@ -22,6 +22,8 @@ from ops.common.progress import progress
 from ops.video.discovery import DATASET_SUFFIXES
 
 EXTENSIONS = tuple(suffix.lstrip(".") for suffix in DATASET_SUFFIXES)
+# Of frames. Measured on real videos: the lowest quality that is never worse than ffmpeg's `-q:v 0`, the published setting.
+QUALITY = 92
 
 
 class NoVideos(UserError):

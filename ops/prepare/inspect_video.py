@@ -20,19 +20,6 @@ from ops.video.frame_index import frame_index
 from ops.video.frames import IMAGE_ERRORS, open_image
 from ops.video.video_files import VideoFiles, read_frames
 
-# The kinds of findings about a video, with their meanings.
-KINDS = {
-    "missing": "no such directory or file, or no frame with the expected name",
-    "empty": "the directory, frame or video file is empty",
-    "truncated": "a frame, or the video file, ends early",
-    "unreadable": "cannot be decoded",
-    "index_base": "frames are numbered from 0; they must be numbered from 1",
-    "gap": "a frame is missing before the last one",
-    "sizes": "one video has frames of different sizes",
-    "count": "the list has a different number of frames than the video",
-    "short": "fewer frames than a clip has segments",
-    "color": "images that are not RGB (the loader converts them)",
-}
 # A video with one of these cannot be trained on, whatever the list says about it.
 FATAL = ("missing", "empty", "truncated", "unreadable", "index_base", "gap", "sizes")
 _MODES = {"L": "grayscale", "LA": "grayscale with transparency", "I;16": "16-bit grayscale", "I": "32-bit grayscale",

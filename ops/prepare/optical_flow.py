@@ -20,15 +20,11 @@ from ops.common.files import put_in_place, temporary_directory
 from ops.common.pool import Stopped
 from ops.data.list_files import count_frames
 from ops.prepare.extraction import save_jpeg
+from ops.prepare.flow_options import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
 from ops.video.frames import IMAGE_ERRORS, open_image
 
-LAYOUTS = ("ucf", "something_v1", "rgb")
-METHODS = ("dis", "tvl1")
-BOUND = 20.0  # published: displacements of -20 to 20 pixels become 0 to 255
-HEIGHT = 256  # pixels: of the frames that the flow is computed on, and so of its images
-QUALITY = 95
 TEMPLATES = ("img_{:05d}.jpg", "{:06d}.jpg", "{:05d}.jpg", "image_{:05d}.jpg")  # usual file names of frames
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

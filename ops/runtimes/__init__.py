@@ -2,6 +2,6 @@
 from ops.common.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(__name__, {
-    "open_runtime": "registry", "open_exported": "registry", "BACKENDS": "registry", "PRECISIONS": "base",
+    "open_runtime": "registry", "open_exported": "registry", "BACKENDS": "registry", "find_runtime": "registry",
     "export_step": "export", "quantize_step": "quantize", "read_exported": "step_file", "write_exported": "step_file",
 })

@@ -17,8 +17,6 @@ from ops.streaming.step_runtime import State, StepRuntime
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "bfloat16", "int8")
-
 
 class Runtime(StepRuntime):
     """A `StepRuntime` that `ops.runtimes.registry` opens by name. A new one is a subclass and a row there."""

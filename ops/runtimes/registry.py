@@ -3,16 +3,21 @@
     runtime = open_runtime("openvino", OnlineTSM("online.pth.tar"))
     stream = Stream(runtime)
 """
+from __future__ import annotations
+
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
-import torch
-
+from ops.common.choices import PRECISIONS
 from ops.common.errors import UserError
-from ops.runtimes.base import PRECISIONS, ExportedRuntime, Runtime
-from ops.runtimes.step_file import ExportedStep
-from ops.streaming.online import OnlineTSM
+
+if TYPE_CHECKING:
+    import torch
+
+    from ops.runtimes.base import ExportedRuntime, Runtime
+    from ops.runtimes.step_file import ExportedStep
+    from ops.streaming.online import OnlineTSM
 
 # Name on the command line -> module:class, imported when the runtime is opened. A new runtime needs a row here and a
 # module with a subclass of `Runtime`, or of `ExportedRuntime` if it runs the exported ONNX step.
@@ -55,6 +60,7 @@ def open_runtime(backend: str, online: OnlineTSM, *, device: Union[str, torch.de
 
 def open_exported(backend: str, exported: ExportedStep, precision: str = "float32") -> ExportedRuntime:
     """An exported step in onnxruntime or openvino; an int8 step runs with precision int8 only. Errors: `open_runtime`."""
+    from ops.runtimes.base import ExportedRuntime  # not at the top: BACKENDS are choices of a flag
     check_backend(backend, precision)
     if (exported.info.precision == "int8") != (precision == "int8"):
         raise UserError(f"precision {precision}: this exported step computes {exported.info.precision}", "precision")
@@ -65,4 +71,5 @@ def open_exported(backend: str, exported: ExportedStep, precision: str = "float3
 
 def runs_exported(backend: str) -> bool:
     """Whether this backend runs exported steps (`open_exported`)."""
+    from ops.runtimes.base import ExportedRuntime
     return issubclass(find_runtime(backend), ExportedRuntime)

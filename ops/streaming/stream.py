@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ops.common.choices import SMOOTHINGS
 from ops.common.errors import UserError
 from ops.data.preprocessing import Preprocessing
 from ops.data.test_protocol import TestProtocol
@@ -15,7 +16,6 @@ from ops.dataset_config import JESTER_CLASSES
 from ops.evaluation.metrics import names_or_numbers
 from ops.streaming.step_runtime import State, StepRuntime
 
-SMOOTHINGS = ("published", "none")
 AVERAGED_FRAMES = 12  # published behaviour
 TIMED_FRAMES = 1000  # latencies kept, so that memory does not grow with the stream
 

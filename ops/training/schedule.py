@@ -1,8 +1,11 @@
 """Learning-rate schedules: how the rate falls over the epochs of a run."""
-import math
-from typing import Callable, Sequence
+from __future__ import annotations
 
-from torch.optim import Optimizer
+import math
+from typing import TYPE_CHECKING, Callable, Sequence
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 
 def step_factor(epoch: int, lr_steps: Sequence[float], epochs: int) -> float:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ops.common.choices import DATA_FORMATS
 from ops.common.errors import UserError
 from ops.video.discovery import is_video_name
 from ops.video.shards import Shards, is_sharded
@@ -21,7 +22,6 @@ from ops.video.video_files import VideoFiles
 
 _SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # JPEG markers: start of the data; headers of images in one scan
 _MARKER = re.compile(b"\xff[^\\0]")  # a marker in the data of a scan
-DATA_FORMATS = ("auto", "frames", "video", "shards")
 Read = Callable[[Path], bytes]  # reads the content of an image; raises OSError like a file
 # The largest image that any reader decodes: PIL's own limit, from which on it warns. An image of 8K video has 33 million.
 MAX_PIXELS = 89_478_485

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from archs.bn_inception import INPUT_MEAN, INPUT_SPACE, INPUT_STD, SHIFT_POINTS, BNInception, bninception, shift_points
+from archs.bn_inception import SHIFT_POINTS, BNInception, bninception, shift_points
 from tests.helpers.golden_model import clip, fill
 from tests.helpers.networks import LoopShift, check_golden
 
@@ -13,10 +13,6 @@ def test_logits_with_a_shift_are_the_published_ones(golden):
     net = bninception(num_classes=11)
     net.install_shift("block", lambda channels: LoopShift())
     check_golden(net, "fc", "bninception_block", clip(1, 8, 3, 224), golden)
-
-
-def test_input_is_bgr_0_255():
-    assert (INPUT_SPACE, INPUT_MEAN, INPUT_STD) == ("BGR", (104, 117, 128), (1, 1, 1))
 
 
 # The layer that first reads each point's input, and that input's channels.

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torchvision import transforms
-from torchvision.transforms import v2
 
 from ops.backbones import find_backbone
 from ops.common.errors import UserError
@@ -184,7 +183,7 @@ def test_wrong_flags(flags, words, tmp_path, monkeypatch, capfd):
 
 def test_a_new_augmentation_is_one_row(monkeypatch):
     """The example of docs/architecture.md: blur, alike in all frames of a clip."""
-    monkeypatch.setitem(AUGMENTATIONS, "blur", lambda: v2.GaussianBlur(5))
+    monkeypatch.setitem(AUGMENTATIONS, "blur", lambda transforms: transforms.GaussianBlur(5))
     frames = torch.zeros(3, 3, 17, 17, dtype=torch.uint8)
     frames[:, :, 8, 8] = 255
     blurred = ClipAugment("blur")(frames)

@@ -39,6 +39,11 @@ def test_a_row_describes_its_network(arch):
     backbone.shift.check(backbone.shift.default)
 
 
+def test_the_input_of_bninception_is_bgr_0_255():
+    backbone = find_backbone("BNInception")
+    assert (backbone.color, backbone.value_range, backbone.mean, backbone.std) == ("BGR", 255, (104, 117, 128), (1, 1, 1))
+
+
 @pytest.mark.parametrize("arch, place", PLACES)
 def test_the_shift_is_in_front_of_the_listed_layers(arch, place):
     torch.manual_seed(0)

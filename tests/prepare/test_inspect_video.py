@@ -1,7 +1,7 @@
 """Inspecting a single video."""
 import numpy as np
 
-from ops.prepare.check import KINDS
+from ops.prepare.findings import KINDS
 from ops.prepare.inspect_video import inspect_video
 from tests.helpers.clips import coded_image, encode
 

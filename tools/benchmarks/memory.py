@@ -1,9 +1,4 @@
-"""Peak activation memory and time of one training step: without a shift, with the plain shift, and with --inplace.
-
-With the plain shift, a ResNet keeps a shifted copy of a tensor that it keeps anyway; with --inplace it keeps no copy. In
-MobileNetV2 and BNInception, a shift's input comes straight from a batch norm or a concatenation, and only the shifted
-tensor is kept. There the plain shift costs no memory, so --inplace cannot save any.
-"""
+"""Peak activation memory and time of one training step; see `tools.benchmarks.flags.add_memory_flags`."""
 import argparse
 import gc
 import json
@@ -17,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from ops.common.cli import add_device_flag, add_input_size_flag, number
 from ops.common.device import pick_device
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -26,15 +20,6 @@ from tools.benchmarks.machine import interleaved_medians
 KINDS = ("none", "plain", "inplace")
 MODELS = (("resnet50", "blockres"), ("resnet50", "block"), ("resnet18", "blockres"), ("mobilenetv2", "blockres"),
           ("BNInception", "block"))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--batch_size", type=number(int, 1), default=2, metavar="N", help="clips per step (default: %(default)s)")
-    add("--num_segments", type=number(int, 1), default=8, metavar="N", help="frames per clip (default: %(default)s)")
-    add_input_size_flag(parser, default=112)
-    add("--rounds", type=number(int, 1), default=5, metavar="N", help="timed steps of each kind (default: %(default)s)")
-    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> Optional[int]:

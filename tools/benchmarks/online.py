@@ -1,28 +1,21 @@
-"""Latency of a step and frames per second of streaming, by model, number of streams, backend and precision.
-
-Everything is compared with the plain step of one stream: eager PyTorch, float32, NCHW, default threads. The rows of a
-model are measured in turns, so that other load on the machine affects all of them alike.
-"""
+"""Latency and frames per second of streaming; see `tools.benchmarks.flags.add_online_flags`."""
 import argparse
 import itertools
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.common.cli import add_input_size_flag, number, one_of
 from ops.common.errors import UserError
 from ops.common.progress import progress
 from ops.models import TSN
-from ops.runtimes.base import PRECISIONS
 from ops.runtimes.export import export_step
 from ops.runtimes.quantize import quantize_step
-from ops.runtimes.registry import BACKENDS, check_backend, open_exported, open_runtime, runs_exported
+from ops.runtimes.registry import check_backend, open_exported, open_runtime, runs_exported
 from ops.runtimes.step_file import ExportedStep
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
@@ -31,31 +24,12 @@ from tools.benchmarks.soak import soak
 
 log = logging.getLogger(__name__)
 
-ARCHS = ("mobilenetv2", "resnet18", "resnet50")
 CLASSES = 27  # Jester's
 EAGER = "eager float32 NCHW"
 COMPARED_FRAMES = 4
 CALIBRATION_FRAMES = 8
 SLICE = 0.25  # seconds for a row in each round; one step if a step takes longer
 MIN_STEPS = 5  # per row, however long they take
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--arch", nargs="+", default=list(ARCHS), help=f"models, with random weights (default: {' '.join(ARCHS)})")
-    add("--weights", type=Path, metavar="FILE", help="measure this online file or checkpoint instead")
-    add("--precision", nargs="+", type=one_of(*PRECISIONS), default=list(PRECISIONS), metavar="PRECISION",
-        help=f"default: {' '.join(PRECISIONS)}")
-    add("--backend", nargs="+", type=one_of(*BACKENDS), default=list(BACKENDS), metavar="BACKEND",
-        help=f"default: {' '.join(BACKENDS)}")
-    add("--streams", type=number(int, 1), nargs="+", default=[1, 4, 16], metavar="N",
-        help="numbers of streams in one batch (default: 1 4 16)")
-    add_input_size_flag(parser)
-    add("--rounds", type=number(int, 1), default=5, metavar="N",
-        help="rounds, in each of which every row steps for a quarter of a second (default: %(default)s)")
-    add("--compile", action="store_true", help="also measure torch.compile (needs a C++ compiler; compiles for a minute)")
-    add("--soak", type=number(int, 1), metavar="STEPS",
-        help="instead, measure the memory of the process over this many steps of a small model (100000: 4 minutes)")
 
 
 def run(args: argparse.Namespace) -> Optional[int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Protocol
 
 from ops.common.errors import UserError
+from ops.common.pool import without_interrupts
 
 LIMIT = 60  # seconds that an input may take
 
@@ -52,7 +53,8 @@ def run_inputs(kind: str, numbers: range, seed: int, *, directory: Path) -> Iter
     while number < numbers.stop:
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(kind, range(number, numbers.stop), seed, directory, theirs))
-        process.start()
+        with without_interrupts():
+            process.start()
         theirs.close()
         try:
             ours.recv()  # the process has made its undamaged files
@@ -63,9 +65,10 @@ def run_inputs(kind: str, numbers: range, seed: int, *, directory: Path) -> Iter
                 if outcome.message.startswith("the process"):
                     break
         finally:
-            ours.close()
-            process.join(1)  # it ends by itself, unless it hangs
+            if number == numbers.stop:
+                process.join(1)  # it ends by itself
             process.kill()
+            ours.close()
             process.join()
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Optional
 
 from ops.common.cli import Flags, Parser, add_workers_flag, number
-from ops.prepare.extract import QUALITY, extract_directory
-from ops.prepare.extraction import EXTENSIONS, ExtractionSummary
+from ops.prepare.extraction import EXTENSIONS, QUALITY, ExtractionSummary
 
 
 def vid2img(description: Optional[str], *, source: str, target: str, template: str, height: int, by_class: bool) -> int:
@@ -21,6 +20,7 @@ def vid2img(description: Optional[str], *, source: str, target: str, template: s
     add("target", metavar=target, type=Path, help="directory for the frame directories")
     add_extraction_flags(parser, height=height, quality=QUALITY, note=", no worse than ffmpeg's -q:v 0")
     args = parser.parse_args()
+    from ops.prepare.extract import extract_directory  # PyAV: not before the flags are read
     return report(extract_directory(args.source, args.target, template, height=args.height, quality=args.quality,
                                     extensions=args.ext, workers=args.workers, by_class=by_class))
 

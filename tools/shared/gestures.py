@@ -2,7 +2,7 @@
 import re
 
 from ops.common.cli import Flags, NotAllowed
-from ops.prepare.gestures.render import SIZE, Size
+from ops.prepare.gestures.definition import SIZE, Size
 
 
 def add_size_flag(parser: Flags) -> None:

@@ -10,13 +10,26 @@ from pathlib import Path
 from typing import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from ops.common.cli import Parser, run
+from ops.common.cli import Parser, add_root_dataset_flag, check_usage, run
+
+
+def build_parser() -> Parser:
+    parser = Parser(description="Write report.html of a quickstart run.")
+    parser.add_argument("--runs", default="runs/quickstart", help="directory of the quickstart run (default: %(default)s)")
+    add_root_dataset_flag(parser)
+    parser.add_argument("--stream", action="store_true", help="add the long video")
+    parser.add_argument("--image", default=None, metavar="PNG", help="also draw the README's image")
+    return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input
 from ops.common.plots import RIGHT, WRONG, draw_stream, draw_training, png_bytes
 from ops.dataset_config import resolve_dataset
-from ops.prepare.gestures.make import FPS
-from ops.prepare.gestures.render import MAX_FRAMES, MIN_FRAMES
+from ops.prepare.gestures.definition import FPS, MAX_FRAMES, MIN_FRAMES
 from ops.streaming.stream_metrics import (
     GRACE,
     StreamScore,
@@ -33,12 +46,7 @@ from tools.showcase.twins import COLORS, MODELS, draw_pairs, first_pairs, read_b
 
 
 def main() -> None:
-    parser = Parser(description="Write report.html of a quickstart run.")
-    parser.add_argument("--runs", default="runs/quickstart", help="directory of the quickstart run")
-    parser.add_argument("--root_dataset", default=None, help="directory of the data set (default: $TSM_ROOT, else data)")
-    parser.add_argument("--stream", action="store_true", help="add the long video")
-    parser.add_argument("--image", default=None, metavar="PNG", help="also draw the README's image")
-    args = parser.parse_args()
+    args = build_parser().parse_args()
     runs = Path(args.runs)
     data = resolve_dataset("gestures", "RGB", args.root_dataset)
     class_names = data.class_names or [str(i) for i in range(data.num_class)]

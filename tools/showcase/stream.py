@@ -9,17 +9,31 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from ops.common.cli import Parser, add_seed_flag, check_usage, number, run
+from tools.shared.gestures import add_size_flag
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the two files")
+    parser.add_argument("--gestures", type=number(int, 1), default=24, metavar="N", help="gestures (default: %(default)s)")
+    add_seed_flag(parser, default=1)
+    add_size_flag(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
+
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from ops.common.cli import Parser, add_seed_flag, number, run
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
-from ops.prepare.gestures.make import FPS
-from ops.prepare.gestures.render import CLASSES, SIZE, Size, check_size, render_stream
+from ops.prepare.gestures.definition import CLASSES, FPS, SIZE, Size
+from ops.prepare.gestures.render import check_size, render_stream
 from ops.streaming.stream_metrics import ground_truth_to_json, make_ground_truth
 from ops.video.encode import encode_video
-from tools.shared.gestures import add_size_flag
 
 SCENE_GESTURES = 8  # each class once, in front of one wall; the next scene has another wall
 # Keeps these random numbers apart from those of the data sets, which use (seed, video): see ops.prepare.gestures.make.
@@ -39,15 +53,6 @@ def main() -> None:
     except OSError as error:
         raise UserError(f"{args.out}: cannot write there ({error.strerror or error})") from None
     print(f"{args.out / 'gestures.mp4'}: {len(segments)} gestures in {truth.seconds:.0f} seconds")
-
-
-def build_parser() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the two files")
-    parser.add_argument("--gestures", type=number(int, 1), default=24, metavar="N", help="gestures (default: %(default)s)")
-    add_seed_flag(parser, default=1)
-    add_size_flag(parser)
-    return parser
 
 
 def render(gestures: int, seed: int, size: Size = SIZE) -> tuple[np.ndarray, list[tuple[int, int, int]]]:

@@ -12,12 +12,26 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from ops.common.cli import Parser, add_device_flag, add_root_dataset_flag, check_usage, run
+
+
+def build_parser() -> Parser:
+    parser = Parser(description="Score every validation video of the gestures backwards too.")
+    parser.add_argument("--runs", type=Path, default=Path("runs/quickstart"),
+                        help="directory of the quickstart run (default: %(default)s)")
+    add_root_dataset_flag(parser)
+    add_device_flag(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ops.checkpoints.checkpoint import load_checkpoint
-from ops.common.cli import Parser, add_device_flag, add_root_dataset_flag, run
 from ops.common.device import pick_device
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
@@ -30,7 +44,7 @@ from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import DatasetPaths, resolve_dataset
 from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.evaluate import evaluate
-from ops.prepare.gestures.render import TWIN
+from ops.prepare.gestures.definition import TWIN
 from ops.video.frames import FrameDirectory
 from tools.showcase.page import encode_image, image_tag
 
@@ -68,12 +82,7 @@ class Clip(NamedTuple):
 
 
 def main() -> None:
-    parser = Parser(description="Score every validation video of the gestures backwards too.")
-    parser.add_argument("--runs", type=Path, default=Path("runs/quickstart"),
-                        help="directory of the quickstart run (default: %(default)s)")
-    add_root_dataset_flag(parser)
-    add_device_flag(parser)
-    args = parser.parse_args()
+    args = build_parser().parse_args()
     data = resolve_dataset("gestures", "RGB", args.root_dataset, needed=["val_list"])
     for model in MODELS:
         results = json.loads(read_bytes(args.runs / model / "results.json"))

@@ -3,5 +3,5 @@ from ops.common.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(__name__, {
     "prepare_gestures": "dataset", "make_gestures": "make", "render_clip": "render", "render_stream": "render",
-    "CLASSES": "render",
+    "CLASSES": "definition",
 })

@@ -5,7 +5,8 @@ from pathlib import Path
 from ops.common.errors import UserError
 from ops.prepare.annotations import parse_sthv2
 from ops.prepare.extract import extract_directory
-from ops.prepare.gestures.make import VIDEOS, make_gestures
+from ops.prepare.gestures.definition import VIDEOS
+from ops.prepare.gestures.make import make_gestures
 from ops.prepare.list_writer import write_lists
 from ops.video.discovery import TEMPLATE
 

@@ -18,13 +18,11 @@ from ops.common.errors import UserError
 from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers
 from ops.common.pool import cores, run_jobs
 from ops.common.progress import progress
-from ops.prepare.gestures.render import CLASSES, SIZE, Size, check_size, object_of_clip, render_clip
+from ops.prepare.gestures.definition import CLASSES, FORMATS, FPS, SIZE, VIDEOS, Size
+from ops.prepare.gestures.render import check_size, object_of_clip, render_clip
 from ops.video.encode import encode_video
 
 VERSION = 2  # of the images: increment it when the same seed gives different files
-VIDEOS = 1800  # default of all programs, so that the quickstart and `main.py gestures` share a data set
-FPS = 12  # Something-Something-V2's rate: clips of 20 to 60 frames last 1.7 to 5 seconds
-FORMATS = ("mp4", "webm")
 # The published label programs remove the brackets of a template and look up the rest in labels.json.
 TEMPLATES = tuple(name.replace("Hand", "[Hand]") for name in CLASSES)
 BATCH = 8  # videos per job of a worker: a quarter of a second, so that Ctrl-C is quick

@@ -9,18 +9,9 @@ import cv2
 import numpy as np
 
 from ops.common.errors import UserError
+from ops.prepare.gestures.definition import MAX_FRAMES, MIN_FRAMES, SIZE, TURNING, Size
 from ops.prepare.gestures.shapes import LARGEST, Rng, Sprite, choose_object, draw_sprite, draw_wall
 
-# In the order of their labels. Classes 2k and 2k + 1 are each other's time reversal.
-CLASSES: tuple[str, ...] = (
-    "Swiping Left", "Swiping Right", "Swiping Up", "Swiping Down", "Zooming In", "Zooming Out",
-    "Turning Hand Clockwise", "Turning Hand Counterclockwise")
-TWIN: tuple[int, ...] = tuple(label ^ 1 for label in range(len(CLASSES)))
-TURNING = 3  # the pair that shows only hands: most other shapes look the same after part of a turn
-
-Size = tuple[int, int]
-SIZE: Size = (96, 72)  # width, height in pixels
-MIN_FRAMES, MAX_FRAMES = 20, 60
 SHAKE = 0.03  # largest displacement of the camera / the frame's smaller side
 
 

@@ -6,8 +6,7 @@ import pytest
 from ops.data.list_files import read_list
 from ops.dataset_config import resolve_dataset
 from ops.prepare.gestures import dataset
-from ops.prepare.gestures.make import VIDEOS
-from ops.prepare.gestures.render import CLASSES
+from ops.prepare.gestures.definition import CLASSES, VIDEOS
 from tests.helpers.files import tree
 from tests.helpers.programs import assert_refused, run
 

@@ -8,8 +8,9 @@ import pytest
 
 from ops.common.errors import UserError
 from ops.prepare.gestures import make
+from ops.prepare.gestures.definition import CLASSES
 from ops.prepare.gestures.make import make_gestures
-from ops.prepare.gestures.render import CLASSES, render_clip
+from ops.prepare.gestures.render import render_clip
 from tests.helpers.files import tree
 from tests.helpers.gestures import SMALL, decoded
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ops.prepare.gestures.make import FPS, make_gestures
-from ops.prepare.gestures.render import CLASSES, TWIN, render_clip, render_stream
+from ops.prepare.gestures.definition import CLASSES, FPS, TWIN
+from ops.prepare.gestures.make import make_gestures
+from ops.prepare.gestures.render import render_clip, render_stream
 from ops.video.encode import encode_video
 from tests.helpers.gestures import SMALL, decoded
 

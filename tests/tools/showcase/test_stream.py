@@ -2,8 +2,7 @@
 import numpy as np
 import pytest
 
-from ops.prepare.gestures.make import FPS
-from ops.prepare.gestures.render import CLASSES
+from ops.prepare.gestures.definition import CLASSES, FPS
 from ops.streaming.stream_metrics import make_ground_truth, read_ground_truth
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.streaming import decoded

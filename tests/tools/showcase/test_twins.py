@@ -14,7 +14,7 @@ from ops.data.tsn_dataset import TSNDataSet
 from ops.dataset_config import resolve_dataset
 from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.evaluate import evaluate
-from ops.prepare.gestures.render import CLASSES
+from ops.prepare.gestures.definition import CLASSES
 from tests.helpers.crops import pixels
 from tests.helpers.members import member
 from tests.helpers.programs import make_frames, write_list
