@@ -1,6 +1,8 @@
 """Batches: order, randomness, bad videos, and worker processes that fail."""
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 from ops.data.loader import EpochSampler, make_loader, set_epoch
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
+from tests.conftest import ROOT
 from tests.helpers.datasets import dataset, photo
 
 # ---- order and randomness -------------------------------------------------------------------------------------
@@ -148,3 +151,24 @@ def test_a_worker_that_dies_is_one_line_and_leaves_no_shared_memory():
     assert "\n" not in str(info.value)
     del loader
     assert [name for name in shared_memory() if name not in before] == []
+
+
+UNSEEN = """
+import os, signal, torch
+from ops.data.loader import Loader
+
+class Interrupting(torch.utils.data.Dataset):
+    def __len__(self):
+        return 6
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGINT)
+        return index
+
+print([batch for batch in Loader(Interrupting(), list, batch_size=1, num_workers=2)])
+"""
+
+
+def test_workers_do_not_see_ctrl_c():
+    """A terminal sends it to them too. One that ended before the main process was interrupted looked like a dead one."""
+    done = subprocess.run([sys.executable, "-c", UNSEEN], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[[0], [1], [2], [3], [4], [5]]\n", "")

@@ -1,6 +1,8 @@
 """Inputs are tried in another process, so that an input that kills or stops the process is an outcome like any other."""
 import importlib
 import multiprocessing
+import signal
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Protocol
@@ -65,8 +67,9 @@ def run_inputs(kind: str, numbers: range, seed: int, *, directory: Path) -> Iter
                 if outcome.message.startswith("the process"):
                     break
         finally:
-            if number == numbers.stop:
-                process.join(1)  # it ends by itself
+            if number < numbers.stop:  # else it ends by itself
+                process.terminate()
+            process.join(1)
             process.kill()
             ours.close()
             process.join()
@@ -83,6 +86,7 @@ def _receive(ours: Connection, process: Any, number: int) -> Outcome:
 
 
 def _serve(kind: str, numbers: range, seed: int, directory: Path, outcomes: Connection) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # ended early, it still frees what it holds
     inputs = importlib.import_module(f"tools.fuzzing.{kind}").make(directory / kind, seed)
     outcomes.send("ready")
     for number in numbers:

@@ -10,12 +10,13 @@ from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.preprocessing import Preprocessing
 from ops.data.training_crop import TrainingCrop
 from tools.benchmarks import data as benchmark
+from tools.benchmarks.flags import add_data_flags
 from tools.benchmarks import data_files
 
 
 def parse(*flags):
     parser = Parser()
-    benchmark.add_arguments(parser)
+    add_data_flags(parser)
     return parser.parse_args(flags)
 
 
