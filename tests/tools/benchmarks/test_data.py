@@ -10,8 +10,8 @@ from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.preprocessing import Preprocessing
 from ops.data.training_crop import TrainingCrop
 from tools.benchmarks import data as benchmark
-from tools.benchmarks.flags import add_data_flags
 from tools.benchmarks import data_files
+from tools.benchmarks.flags import add_data_flags
 
 
 def parse(*flags):
