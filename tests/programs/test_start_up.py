@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.helpers.commands import PROGRAMS
 
-SLOW = ("torch", "torchvision", "cv2", "av", "numpy", "matplotlib", "tensorboardX", "onnx", "onnxruntime", "openvino",
+SLOW = ("torch", "torchvision", "cv2", "av", "scipy", "matplotlib", "tensorboardX", "onnx", "onnxruntime", "openvino",
         "hypothesis")
 # Runs a program twice in this process, with --help and with a flag that no program has.
 TWICE = f"""
