@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ops.prepare.gestures.render import CLASSES, render_clip
+from ops.prepare.gestures.definition import CLASSES
+from ops.prepare.gestures.render import render_clip
 from ops.prepare.shared_frames import find_shared_frames, join_groups, look_of
 from ops.video.decode import decoded_frames
 from tests.helpers.clips import real_video
