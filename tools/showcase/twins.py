@@ -163,7 +163,7 @@ def clip_block(clip: Clip) -> str:
 
 # ---- the README's image --------------------------------------------------------------------------------------
 
-HEADER, GAP, BETWEEN, COLUMN, SCALE = 64, 3, 14, 236, 2  # pixels, before everything is drawn at twice the size
+HEADER, GAP, BETWEEN, COLUMN, SCALE = 60, 3, 14, 246, 2  # pixels, before everything is drawn at twice the size
 
 
 def draw_pairs(pairs: Sequence[tuple[Clip, Clip]], top1: dict[str, float], scores: dict[str, Scores]) -> Image.Image:
@@ -171,26 +171,27 @@ def draw_pairs(pairs: Sequence[tuple[Clip, Clip]], top1: dict[str, float], score
     width, height = pairs[0][0].frames[0].size
     left = GAP + FRAMES * (width + GAP) + BETWEEN
     pair_height = 2 * (height + GAP) + BETWEEN
-    size = left + 3 * COLUMN, HEADER + len(pairs) * pair_height
+    columns = [left + COLUMN - 20, left + 2 * COLUMN - 20]  # of the answers, which begin with a mark
+    size = left + 3 * COLUMN - 20, HEADER + len(pairs) * pair_height
     image = Image.new("RGB", (SCALE * size[0], SCALE * size[1]), "white")
     pen = _Pen(image)
     pen.text(left, 8, "the video shows", 14, "#555555")
-    for i, model in enumerate(MODELS, 1):
-        pen.text(left + i * COLUMN, 4, f"{MODELS[model]}: {top1[model]:.1f}%", 18, COLORS[model])
-        pen.text(left + i * COLUMN, 30, f"right in both directions: {scores[model].both:.1f}%", 13, COLORS[model])
+    for x, model in zip(columns, MODELS):
+        pen.text(x, 4, f"{MODELS[model]}: {top1[model]:.1f}%", 18, COLORS[model])
+        pen.text(x, 30, f"right in both directions: {scores[model].both:.1f}%", 13, COLORS[model])
     for row, clip in enumerate(clip for pair in pairs for clip in pair):
         top = HEADER + row // 2 * pair_height + row % 2 * (height + GAP)
         for i, frame in enumerate(clip.frames):
             enlarged = frame.resize((SCALE * width, SCALE * height), Image.Resampling.LANCZOS)
             image.paste(enlarged, (SCALE * (GAP + i * (width + GAP)), SCALE * top))
         middle = top + height // 2 - 10
-        pen.text(left, middle, clip.true_class, 15, "black")
-        for i, model in enumerate(MODELS, 1):
+        pen.text(left, middle, clip.true_class, 14, "black")
+        for x, model in zip(columns, MODELS):
             name, probability = clip.answers[model]
             color = RIGHT if name == clip.true_class else WRONG
-            pen.mark(left + i * COLUMN, middle + 3, name == clip.true_class, color)
-            pen.text(left + i * COLUMN + 20, middle, name, 15, color)
-            pen.text(left + i * COLUMN + 20, middle + 19, f"{100 * probability:.0f}%", 12, color)
+            pen.mark(x, middle + 3, name == clip.true_class, color)
+            pen.text(x + 20, middle, name, 14, color)
+            pen.text(x + 20, middle + 18, f"{100 * probability:.0f}%", 12, color)
     return image
 
 
