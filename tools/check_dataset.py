@@ -73,7 +73,7 @@ def template(text: str) -> str:
 if __name__ == "__main__":
     check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
 
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
 from ops.common.pool import cores
 from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
@@ -170,7 +170,7 @@ def text_report(report: DatasetReport, examples: int = 3) -> list[str]:
         if not found:
             continue
         lines.append(f"{kind} ({len(found)}): {meaning}")
-        lines += [f"    {f.list}:{f.line} {f.path}: {f.detail}" for f in found[:examples]]
+        lines += [shown(f"    {f.list}:{f.line} {f.path}: {f.detail}") for f in found[:examples]]
         lines += [f"    ... and {len(found) - examples} more (all of them: --json)"] if len(found) > examples else []
     total = len({(finding.list, finding.line) for finding in report.findings})
     return [*lines, f"{len(report.findings)} findings in {total} of {len(report.entries)} lines" if total else

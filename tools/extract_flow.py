@@ -21,7 +21,7 @@ from typing import Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, number, one_of, run
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.list_files import read_list
 from ops.prepare.flow_options import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
@@ -44,7 +44,7 @@ def main() -> int:
     for rgb_list, out in args.list:
         missing = write_flow_list(rgb_list, out, flow=args.dst, layout=args.layout)
         for video, reason in missing:
-            print(f"left out of {out}: {video}: {reason}", file=sys.stderr)
+            print(shown(f"left out of {out}: {video}: {reason}"), file=sys.stderr)
         print(f"list: {out}")
         status = 2 if missing else status
     return status

@@ -18,6 +18,7 @@ Lists and class names are written to ROOT/.tsm/NAME/ (or --out), the data set is
 --dataset_file). Run it again to update the lists: the split stays the same, and extracted frames are kept.
 """
 import logging
+import os
 import re
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
@@ -74,7 +75,7 @@ def regular_expression(text: str) -> re.Pattern:
 if __name__ == "__main__":
     check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
 
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
 from ops.common.pool import cores
 from ops.prepare.labeled_videos import LabeledVideo, find_labeled_videos, read_csv
@@ -119,7 +120,7 @@ def main() -> int:
 
 def check_arguments(args: Namespace, out: Path) -> None:
     """Everything that can be refused before hours of work."""
-    if not args.root.is_dir():
+    if not os.path.isdir(args.root):
         raise UserError(f"there is no directory {args.root}: choose the directory of your videos")
     check_name(args.dataset_file, args.name, list_path(out, "train"), taken=DATASETS, replace=args.replace)
     for path, flag in ((list_path(out, "train"), "out"), (args.dataset_file, "dataset_file")):
@@ -165,10 +166,11 @@ def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[Labeled
     for side, without in (("validation", labels["train"] - labels["val"]),
                           ("training", labels["val"] - labels["train"])):
         if without:
-            log.warning("warning: no %s video for %d classes: %s", side, len(without), ", ".join(sorted(without)[:5]))
+            log.warning("warning: no %s video for %d classes: %s", side, len(without),
+                        shown(", ".join(sorted(without)[:5])))
     shared = shared_sources(splits, args.source_pattern)
     if shared:
-        log.warning("warning: %d sources have clips in more than one split: %s", len(shared), ", ".join(shared[:3]))
+        log.warning("warning: %d sources have clips in more than one split: %s", len(shared), shown(", ".join(shared[:3])))
     warn_of_recordings(args, splits, matches)
     if usable.bad:
         log.warning("%d videos left out, see %s", len(usable.bad), out / "unreadable.txt")
@@ -191,7 +193,8 @@ def warn_of_recordings(args: Namespace, splits: dict[str, list[LabeledVideo]], m
         clip, other, position, other_position = shared[0]
         log.warning("warning: %d pairs of videos in different splits share frames, as if cut from one recording:"
                     " the %s frame of %s is nearly the %s frame of %s: use --source-pattern or --split-by content to keep"
-                    " recordings together", len(shared), POSITIONS[position], clip, POSITIONS[other_position], other)
+                    " recordings together", len(shared), POSITIONS[position], shown(clip),
+                    POSITIONS[other_position], shown(other))
 
 
 if __name__ == "__main__":

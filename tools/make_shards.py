@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, add_workers_flag, number, run
+from ops.common.errors import shown
 from ops.common.files import check_not_an_input
 from ops.data.list_files import read_list
 from ops.video.shards import INDEX, PER_SHARD, pack
@@ -34,7 +35,7 @@ def main() -> int:
     videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
     summary = pack(args.frames, args.shards, videos=videos, per_shard=args.videos_per_shard, workers=args.workers)
     for video, reason in summary.failures:
-        print(f"failed: {video}: {reason}", file=sys.stderr)
+        print(shown(f"failed: {video}: {reason}"), file=sys.stderr)
     print(summary)
     print(f"python main.py DATASET MODALITY --root_path {args.shards}")
     return 2 if summary.failures else 0

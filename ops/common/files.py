@@ -219,4 +219,4 @@ def cache_directory() -> Path:
 
     It need not exist yet. Weights are directly in it; frame indices are in `frame_index/`.
     """
-    return Path(os.environ.get("TSM_CACHE") or "~/.cache/tsm").expanduser()
+    return Path(os.path.expanduser(os.environ.get("TSM_CACHE") or "~/.cache/tsm"))

@@ -76,7 +76,8 @@ def can_be_listed(path: str) -> bool:
         path.encode("utf-8")
     except UnicodeEncodeError:
         return False
-    return path.strip().splitlines() == [path] and not path.startswith("\ufeff")  # which is read as a byte order mark
+    # \ufeff at the beginning would be read as a byte order mark.
+    return path.strip().splitlines() == [path] and "\0" not in path and not path.startswith("\ufeff")
 
 
 def read_lines(list_file: Union[str, Path]) -> list[tuple[int, str]]:

@@ -1,4 +1,5 @@
 """Check a data set before training: inspect everything that its lists name, and write lists without the bad videos."""
+import os
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -93,7 +94,7 @@ def guess_template(root: Path, lists: Iterable[Path], default: str) -> str:
         report = DatasetReport(Rules(root, default), {})
         read_entries("", file, report)
         for entry in report.entries:
-            if (root / entry.path).is_dir():
+            if os.path.isdir(root / entry.path):
                 try:
                     return frame_names(root / entry.path).template
                 except UserError:

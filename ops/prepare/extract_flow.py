@@ -70,7 +70,7 @@ def _listed_jobs(src: Path, dst: Path, listed: Sequence[str], *, frames: bool) -
     for path in map(os.path.normpath, listed):
         check_name(path, "the list")
         video = src / path if frames else VideoFiles(src).path(path)
-        if video.is_dir() if frames else video.is_file():
+        if os.path.isdir(video) if frames else os.path.isfile(video):
             jobs[video] = Job(video, dst / (path if frames else without_extension(path)), shown(path))
     return list(jobs.values())
 
@@ -111,7 +111,7 @@ def _flow_of(path: str, flow: Path, layout: str) -> tuple[str, str]:
         parent, _, name = os.path.normpath(video).rpartition("/")
         directory = f"{parent}/{directory_name(layout, name)}" if parent else directory_name(layout, name)
         places.append((directory, file_templates(layout, name)[0]))
-    return next((place for place in places if (flow / place[0] / place[1].format(1)).exists()), places[0])
+    return next((place for place in places if os.path.exists(flow / place[0] / place[1].format(1))), places[0])
 
 
 def write_flow_list(rgb_list: Path, out: Path, *, flow: Path, layout: str) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def video_file_jobs(src: Path, dst: Path, *, extensions: Sequence[str], by_class
     jobs: dict[Path, Job] = {}
     for parent in _parents(src, by_class):
         for entry in _visible(parent):
-            if Path(entry.name).suffix.lower() not in suffixes or entry.is_dir():
+            if Path(entry.name).suffix.lower() not in suffixes or os.path.isdir(entry.path):
                 continue
             directory = (dst / parent.name if by_class else dst) / Path(entry.name).stem
             job = Job(Path(entry.path), directory, shown(Path(entry.path).relative_to(src)))
@@ -82,14 +82,14 @@ def frame_directory_jobs(src: Path, dst: Path, *, by_class: bool) -> list[Job]:
     UserError when there are none.
     """
     jobs = [Job(Path(entry.path), dst / Path(entry.path).relative_to(src), shown(Path(entry.path).relative_to(src)))
-            for parent in _parents(src, by_class) for entry in _visible(parent) if entry.is_dir()]
+            for parent in _parents(src, by_class) for entry in _visible(parent) if os.path.isdir(entry.path)]
     if not jobs:
         raise NoVideos(f"no directories of frames in {shown(src)}" + ("/<class>/" if by_class else ""))
     return jobs
 
 
 def _parents(src: Path, by_class: bool) -> list[Path]:
-    return [Path(entry.path) for entry in _visible(src) if entry.is_dir()] if by_class else [src]
+    return [Path(entry.path) for entry in _visible(src) if os.path.isdir(entry.path)] if by_class else [src]
 
 
 def _visible(directory: Path) -> list[os.DirEntry]:

@@ -79,7 +79,7 @@ def inspect_video(root: Path, video: str, template: str, *, num_frames: Optional
     min_frames: a video with fewer is too short. full: decode every frame.
     """
     report = VideoReport()
-    is_file = data_format == "video" or data_format == "auto" and is_video_name(video) and not (root / video).is_dir()
+    is_file = data_format == "video" or data_format == "auto" and is_video_name(video) and not os.path.isdir(root / video)
     try:
         if is_file:
             _inspect_file(report, VideoFiles(root).path(video), full)

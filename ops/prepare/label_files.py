@@ -1,5 +1,6 @@
 """Reading label files as they are published: text, CSV and JSON; every error names the file and the line."""
 import json
+import os
 from pathlib import Path
 from typing import Any, Optional, Sequence
 from unicodedata import normalize
@@ -19,7 +20,7 @@ def find_label_file(labels: Path, *names: str) -> Path:
 
 def find_optional(labels: Path, *names: str) -> Optional[Path]:
     """The first of `names` that is a file in the directory `labels`; None when none is."""
-    return next((labels / name for name in names if (labels / name).is_file()), None)
+    return next((labels / name for name in names if os.path.isfile(labels / name)), None)
 
 
 def read_text(file: Path) -> str:

@@ -46,7 +46,7 @@ def find_labeled_videos(root: Path, skip: Path) -> list[LabeledVideo]:
 def _directories(directory: Path, skip: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(directory)
-                      if entry.is_dir() and not entry.name.startswith(".")
+                      if os.path.isdir(entry.path) and not entry.name.startswith(".")
                       and os.path.realpath(entry.path) != os.path.realpath(skip))
     except OSError as error:
         raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None

@@ -94,7 +94,7 @@ def gray_frames(source: Path, height: int = HEIGHT, template: str = "") -> Itera
 
 
 def _images(source: Path, height: int, template: str) -> Iterator[Image.Image]:
-    if not source.is_dir():
+    if not os.path.isdir(source):
         scaler, size = VideoReformatter(), (0, 0)
         for frame in decoded_frames(source):
             size = size if any(size) else upright_size(frame, height)

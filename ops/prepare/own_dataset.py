@@ -40,7 +40,7 @@ class UsableVideos:
 
 def check_videos(root: Path, videos: Sequence[LabeledVideo], workers: int) -> UsableVideos:
     """Count every video's frames and decode the first, middle and last one. workers: threads."""
-    templates = {video: _find_template(root / video.path) for video in videos if (root / video.path).is_dir()}
+    templates = {video: _find_template(root / video.path) for video in videos if os.path.isdir(root / video.path)}
     usual = Counter(name for name, _ in templates.values() if name).most_common(1)
     usable = UsableVideos(root, usual[0][0] if usual else TEMPLATE)
 
@@ -138,7 +138,7 @@ def class_table(splits: dict[str, list[LabeledVideo]], pattern: Optional[re.Patt
     head = f"{'class':{width}} {'videos':>8} {'sources':>8} " + " ".join(f"{split:>6}" for split in used)
     foot = f"{'all':{width}} {len(videos):8} {len({source for _, source in pairs}):8} " + " ".join(
         f"{len(splits[split]):6}" for split in used)
-    return [head, *rows, foot]
+    return [head, *map(shown, rows), foot]
 
 
 def _class_sources(videos: Sequence[LabeledVideo], pattern: Optional[re.Pattern]) -> set[tuple[str, str]]:

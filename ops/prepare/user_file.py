@@ -45,7 +45,7 @@ class UserDataSet:
             path = getattr(self, key)
             if path is None or key in unused:
                 continue
-            if not (path.is_dir() if key == "root" else path.is_file()):
+            if not (os.path.isdir(path) if key == "root" else os.path.isfile(path)):
                 kind = "directory" if key == "root" else "file"
                 raise UserError(f"{self.place}: data set {self.name!r}: {key}: there is no {kind} {path}: correct the"
                                 " path, or make the data set again with tools/make_dataset.py")
@@ -125,7 +125,7 @@ def _value(key: str, text: str, path: Path, *, line: int) -> Any:
             raise UserError(f"{path}:{line}: template {text[:60]!r}: choose a file name with one number, as in"
                             " img_{:05d}.jpg")
         return text
-    return Path(os.path.abspath(path)).parent / Path(text).expanduser()
+    return Path(os.path.abspath(path)).parent / os.path.expanduser(text)
 
 
 def unusable_name(name: str, taken: Collection[str] = ()) -> str:

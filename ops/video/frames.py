@@ -4,6 +4,7 @@ A source has `load` (PIL images, for evaluation), `load_arrays` (the same pixels
 and can be sliced like an array (H, W, 3), uint8 RGB) and `count` (the number of frames of a video).
 """
 import io
+import os
 import re
 import struct
 import warnings
@@ -140,7 +141,7 @@ class FramesOrVideos:
         self.root, self.frames, self.videos = Path(root), FrameDirectory(root, template), VideoFiles(root)
 
     def _source(self, video: str) -> Any:
-        return self.videos if is_video_name(video) and not (self.root / video).is_dir() else self.frames
+        return self.videos if is_video_name(video) and not os.path.isdir(self.root / video) else self.frames
 
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
         return self._source(video).load(video, indices)

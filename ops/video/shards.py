@@ -37,7 +37,7 @@ PER_SHARD = 500  # videos; some 200 MB of Something-Something's frames
 
 def is_sharded(root: Path) -> bool:
     """Whether `pack` was completed in this directory."""
-    return (Path(root) / INDEX).is_file()
+    return os.path.isfile(Path(root) / INDEX)
 
 
 class Shards:
@@ -196,7 +196,7 @@ def _is_utf8(name: str) -> bool:
 
 def find_directories(src: Path) -> list[str]:
     """The directories below `src` that contain images, as sorted paths relative to it, with slashes; links are followed."""
-    if not src.is_dir():
+    if not os.path.isdir(src):
         raise UserError(f"cannot read the directory {src}: no such directory")
     return sorted(Path(directory).relative_to(src).as_posix() for directory in _directories_of_images(src, frozenset())
                   if Path(directory) != src)
@@ -212,7 +212,7 @@ def _directories_of_images(directory: Path, above: frozenset[str]) -> Iterator[P
     if any(is_image_name(entry.name) for entry in entries):
         yield directory
     for entry in entries:
-        if entry.is_dir() and not is_leftover(entry.name) and os.path.realpath(entry.path) not in above:
+        if os.path.isdir(entry.path) and not is_leftover(entry.name) and os.path.realpath(entry.path) not in above:
             yield from _directories_of_images(Path(entry.path), above)
 
 

@@ -1,4 +1,5 @@
 """Load single frames of video files: only the requested ones are decoded, from the key frame before them."""
+import os
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -53,7 +54,7 @@ class VideoFiles:
         path = self.root / video
         if is_video_name(video):
             return path
-        found = [file for suffix in VIDEO_SUFFIXES if (file := path.with_name(path.name + suffix)).exists()]
+        found = [file for suffix in VIDEO_SUFFIXES if os.path.exists(file := path.with_name(path.name + suffix))]
         if len(found) > 1:
             raise UserError(f"video {path} is ambiguous: there are {' and '.join(file.name for file in found)}:"
                             " write the file's full name into the list")
