@@ -116,14 +116,19 @@ def video_list(member: Member, args: argparse.Namespace) -> TSNDataSet:
 def run(member: Member, args: argparse.Namespace) -> Predictions:
     """One member's predictions for its whole list."""
     loader = make_loader(video_list(member, args), args.batch_size, workers=args.workers, train=False)
-    return evaluate(member.runtime, loader, mirrored=args.protocol.mirrored, mirror_labels=member.mirror,
-                    softmax=args.softmax, desc=member.found.path.name)
+    scores = evaluate(member.runtime, loader, mirrored=args.protocol.mirrored, mirror_labels=member.mirror,
+                      softmax=args.softmax, desc=member.found.path.name)
+    broken = int((~scores.logits.isfinite().all(dim=1)).sum())
+    if broken:
+        raise UserError(f"{member.found.path}: its scores of {broken} of {len(scores.labels)} videos are NaN or Inf: its"
+                        " weights are damaged: use an earlier checkpoint")
+    return scores
 
 
 def stream(member: Member, args: argparse.Namespace, *, device: torch.device, directory: Path) -> None:
     """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
     videos = video_list(member, args)
-    dense = bool(member.found.content.get("train", {}).get("dense_sample"))
+    dense = bool((member.found.content.get("train") or {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
     result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
                           workers=args.workers)

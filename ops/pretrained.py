@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ops.backbones import Backbone, find_backbone
 from ops.common.errors import UserError
-from ops.weights import check_fit, find_state_dict, read_checkpoint
+from ops.weights import check_finite, check_fit, find_state_dict, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def load_imagenet(net: nn.Module, path: Path, backbone: Backbone) -> None:
     # Files older than this counter (torchvision's of 2017) lack it; it does not affect the output.
     weights.update({k: v for k, v in own.items() if k.endswith("num_batches_tracked") and k not in weights})
     check_fit(weights, own, f"pretrain {path}", "pretrain")
+    check_finite(weights, f"pretrain {path}", "pretrain")
     net.load_state_dict(weights)
 
 

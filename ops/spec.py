@@ -4,11 +4,20 @@ from typing import Any, Mapping, Optional
 
 from ops.backbones import find_backbone
 from ops.common.choices import CONSENSUS_TYPES, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
+
+_MOST = 10_000  # frames or pixels; far more than any memory holds
 
 # Marks an option that a checkpoint omits at its default: earlier versions of this code refuse unknown options, and can
 # then read the checkpoint too. Mark every new option.
 _NEWER: Mapping[str, Any] = {"newer": True}
+
+
+def _has_type(value: Any, wanted: Any) -> bool:
+    """Whether a stored value is of an option's type; True and False are not numbers here."""
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, (int, float) if wanted is float else wanted)
 
 
 @dataclass(frozen=True)
@@ -42,17 +51,17 @@ class ModelSpec:
     before_softmax: bool = field(default=True, metadata=_NEWER)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelSpec":
-        """From a checkpoint's `settings`. UserError for entries that are missing, unknown or of the wrong type."""
-        known = {field.name: (int, float) if field.type is float else field.type for field in fields(cls)}
+    def from_dict(cls, values: Mapping[str, Any], what: str = "the checkpoint") -> "ModelSpec":
+        """From the settings of a checkpoint, or of `what`. UserError if any are missing, unknown or of the wrong type."""
         if not isinstance(values, Mapping) or not {"num_class", "num_segments"} <= set(values):
-            raise UserError("the checkpoint's settings are incomplete: they must hold at least num_class and num_segments")
-        unknown = sorted(set(values) - set(known))
+            raise UserError(f"{what}: its settings are incomplete: they must hold at least num_class and num_segments")
+        known = {field.name: field.type for field in fields(cls)}
+        unknown = sorted(shown(name)[:40] for name in values if name not in known)
         if unknown:
-            raise UserError(f"the checkpoint was written by a newer version: unknown settings {', '.join(unknown)}")
+            raise UserError(f"{what} was written by a newer version: unknown settings {', '.join(unknown)}")
         for name, value in values.items():
-            if not isinstance(value, known[name]):  # type: ignore[arg-type]
-                raise UserError(f"the checkpoint is damaged: its setting {name} is {str(value)[:40]!r}")
+            if not _has_type(value, known[name]):
+                raise UserError(f"{what} is damaged: its setting {name} is {shown(value)[:40]!r}")
         return cls(**values)
 
     @classmethod
@@ -96,11 +105,11 @@ class ModelSpec:
         """
         backbone = find_backbone(self.arch)
         if self.num_class < 1:
-            raise UserError(f"{self.num_class} classes: a model needs at least one")
-        self._at_least("num_segments", 1, "frames per clip (published: 8 or 16)")
-        self._at_least("input_size", 32, "pixels (published: 224)")
+            raise UserError(f"num_class {self.num_class}: a model needs at least one class")
+        self._in_range("num_segments", 1, "frames per clip (published: 8 or 16)")
+        self._in_range("input_size", 32, "pixels (published: 224)")
         if self.new_length is not None:
-            self._at_least("new_length", 1, "images per segment")
+            self._in_range("new_length", 1, "images per segment")
         if self.modality not in MODALITIES:  # not as an option: main.py takes it by position
             raise UserError(f"modality {self.modality!r}: choose {' or '.join(MODALITIES)}")
         if self.consensus_type != "rnn":  # published behaviour: see ConsensusModule
@@ -117,10 +126,12 @@ class ModelSpec:
         if not self.before_softmax and self.consensus_type != "avg":
             raise UserError("before_softmax=False works with the avg consensus only")
 
-    def _at_least(self, name: str, minimum: int, unit: str) -> None:
+    def _in_range(self, name: str, minimum: int, unit: str) -> None:
         value = getattr(self, name)
         if value < minimum:
             raise UserError(f"{name} {value}: choose {minimum} or more {unit}", name)
+        if value > _MOST:
+            raise UserError(f"{name} {value}: choose at most {_MOST} {unit}", name)
 
     def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

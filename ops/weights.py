@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ops.backbones import HEADS
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
 from ops.common.files import CannotWrite, whole_file
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,9 @@ def find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]
     if not isinstance(wrapped, Mapping):
         wrapped = {}
     weights = {key: value for key, value in wrapped.items() if isinstance(value, Tensor) and isinstance(key, str)}
+    for key, value in weights.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            raise UserError(f"{path}: its tensor {shown(key)} is sparse, quantized or complex: weights are plain numbers")
     if not weights or len(weights) != len(wrapped):
         raise UserError(f"{path} holds no weights: expected a state dict, or a dict with one as 'state_dict'; its"
                         f" entries are {', '.join(map(str, list(content)[:8])) or 'none'}")
@@ -122,12 +125,16 @@ def _plain_name(key: str) -> str:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Load every key into the model; UserError that names keys and shapes if they do not fit exactly."""
+    """Load every key into the model.
+
+    UserError that names keys and shapes if they do not fit exactly, or the tensors that hold NaN or Inf.
+    """
     own = model.state_dict()
     fitted = fit_names(weights, own, what)
     # Counters do not change what a network computes; files older than torch 0.4.1 lack them.
     fitted.update({key: own[key] for key in own if key.endswith("num_batches_tracked") and key not in fitted})
     check_fit(fitted, own, what)
+    check_finite(fitted, what)
     model.load_state_dict(fitted)
 
 
@@ -142,3 +149,22 @@ def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: st
              if rows]
     if found:
         raise UserError(f"{what}: the weights do not fit this model: {'; '.join(found)}", *options)
+
+
+# ---- NaN and Inf ----------------------------------------------------------------------------------------------
+
+def check_finite(weights: Mapping[str, Tensor], what: str, *options: str) -> None:
+    """UserError that names the first tensor that holds NaN or Inf, if any does. options: those that `what` mentions."""
+    broken = non_finite(weights)
+    if broken:
+        raise UserError(f"{what}: {len(broken)} of {len(weights)} tensors hold NaN or Inf, the first is {broken[0]}: its"
+                        " training diverged or the file is damaged: use an earlier checkpoint", *options)
+
+
+def non_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """The keys of the tensors that hold NaN or Inf in float32, in which models compute."""
+    return [key for key, value in weights.items() if value.is_floating_point() and not _is_finite(value.float())]
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(value.sum().isfinite()) or bool(value.isfinite().all())  # a sum is much cheaper, but may overflow

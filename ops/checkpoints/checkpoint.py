@@ -11,6 +11,7 @@ from typing import Any, Mapping, Optional
 
 from torch import Tensor
 
+from ops.checkpoints.metadata import check_class_count, check_entries, read_settings
 from ops.checkpoints.store_name import NAME_FORM, parse_name
 from ops.checkpoints.tensors import (
     CLIP,
@@ -18,6 +19,7 @@ from ops.checkpoints.tensors import (
     ONLINE,
     count_classes,
     file_kind,
+    find_class_count,
     has_released_online_names,
     head_dropout,
     read_tensors,
@@ -69,8 +71,11 @@ class Checkpoint:
                         "arch", "shift", "shift_div", "shift_place", "shift_direction")
 
     def build(self) -> TSN:
-        """The model with these weights, in evaluation mode. UserError where they do not fit."""
-        model = TSN.from_spec(self.spec)
+        """The model with these weights, in evaluation mode. UserError where its options or the weights do not fit."""
+        try:
+            model = TSN.from_spec(self.spec)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}", *error.options) from None
         load_weights(model, self.weights, str(self.path))
         return model.eval()
 
@@ -90,6 +95,7 @@ def load_checkpoint(path: Path, *, strict: bool = False, **overrides: Any) -> Ch
     """
     path = Path(path)
     content = read_checkpoint(path)
+    check_entries(content, path)
     weights = find_state_dict(content, path)
     kind = ONLINE if content.get("online") else file_kind(weights)
     opened = Checkpoint(path, to_clip_names(weights) if kind == ONLINE else weights, kind, content=content)
@@ -107,9 +113,11 @@ def _by_metadata(opened: Checkpoint) -> Optional[Checkpoint]:
     content = opened.content
     if "settings" not in content:
         return None
-    names = content.get("class_names")
-    return replace(opened, source=METADATA, known_spec=ModelSpec.from_dict(content["settings"]),
-                   dataset=content.get("dataset"), class_names=list(names) if names else None)
+    spec, names = read_settings(content, opened.path), list(content.get("class_names") or [])
+    outputs = find_class_count(opened.weights)
+    if outputs is not None:
+        check_class_count(spec, outputs, names, opened.path)
+    return replace(opened, source=METADATA, known_spec=spec, dataset=content.get("dataset"), class_names=names or None)
 
 
 def _by_released_online_names(opened: Checkpoint, weights: Mapping[str, Tensor]) -> Optional[Checkpoint]:

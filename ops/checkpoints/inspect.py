@@ -2,6 +2,7 @@
 
 Each fact carries its source: "metadata" (ours, and the published entries), "file name", "tensors".
 """
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
@@ -14,11 +15,11 @@ from ops.checkpoints.checkpoint import DEFAULT_SEGMENTS, METADATA, RELEASED_ONLI
 from ops.checkpoints.online_format import load_streamable
 from ops.checkpoints.store_name import parse_name
 from ops.checkpoints.tensors import IMAGE, ONLINE, count_classes, read_tensors, recognize
-from ops.common.errors import UserError
+from ops.common.errors import UserError, shown
 from ops.models import TSN
 from ops.pretrained import load_imagenet
 from ops.spec import ModelSpec
-from ops.weights import load_weights
+from ops.weights import load_weights, non_finite
 
 _ORDER = ("arch", "dataset", "modality", "num_class", "class_names", "num_segments", "shift", "shift_place",
           "shift_div", "shift_direction", "consensus_type", "temporal_pool", "non_local", "non_local_type", "dropout",
@@ -73,15 +74,11 @@ def inspect_file(path: Path) -> Inspection:
     report.notes += [f"{key} is {described[key].value!r} by its {described[key].source}, {value!r} by its tensors"
                      for key, value in shown.items() if key in described and described[key].value != value
                      and (key, value) != ("shift", False)]  # names without `.net` are another spelling, no proof
-    broken = [key for key, value in found.weights.items() if not _finite(value)]
+    broken = non_finite(found.weights)
     if broken:
         report.notes.append(f"{len(broken)} tensors hold NaN or Inf, the first is {broken[0]}")
     _try_loading(report, found, shown)
     return report
-
-
-def _finite(value: Tensor) -> bool:
-    return bool(value.sum().isfinite()) or bool(value.isfinite().all())  # a sum is much cheaper, but may overflow
 
 
 def _merged(described: Mapping[str, Fact], shown: Mapping[str, Any]) -> dict[str, Fact]:
@@ -98,7 +95,7 @@ def _merged(described: Mapping[str, Fact], shown: Mapping[str, Any]) -> dict[str
 def _described(found: Checkpoint) -> dict[str, Fact]:
     """The facts in a file's published entries and in its metadata, or else in its name or its released form."""
     entries = {key: found.content[key] for key in ("epoch", "best_prec1", "commit", "arch") if key in found.content}
-    facts = {key: Fact(value.item() if isinstance(value, Tensor) else value, METADATA) for key, value in entries.items()}
+    facts = {key: Fact(_plain(value), METADATA) for key, value in entries.items()}
     if found.known_spec is not None:
         options = {**found.known_spec.to_dict(), "shift_place": found.known_spec.place}
         facts |= {key: Fact(options[key], found.source) for key in _described_options(found) if key in options}
@@ -110,6 +107,14 @@ def _described(found: Checkpoint) -> dict[str, Fact]:
         for key in ("shift_place", "shift_div", "shift_direction"):
             facts.pop(key, None)
     return facts
+
+
+def _plain(value: Any) -> Any:
+    """A published entry as a number or text that fits into one line and into JSON."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    finite = isinstance(value, (int, float)) and math.isfinite(value)
+    return value if value is None or finite else shown(value)
 
 
 def _described_options(found: Checkpoint) -> Iterable[str]:

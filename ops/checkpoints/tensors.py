@@ -60,7 +60,8 @@ def count_classes(weights: Mapping[str, Tensor], path: Path) -> int:
 def find_class_count(weights: Mapping[str, Tensor]) -> Optional[int]:
     """The classifier's number of outputs, None without a classifier."""
     plain = {key.removeprefix("base_model."): value for key, value in weights.items()}
-    return next((plain[f"{head}.weight"].shape[0] for head in _HEADS if f"{head}.weight" in plain), None)
+    heads = (plain[f"{head}.weight"] for head in _HEADS if f"{head}.weight" in plain)
+    return next((head.shape[0] for head in heads if head.dim()), None)
 
 
 def head_dropout(weights: Mapping[str, Tensor]) -> float:

@@ -1,4 +1,5 @@
 """Preprocessing: what a frame goes through before the network, in training, testing, prediction and streaming alike."""
+import math
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Union
 
@@ -33,6 +34,10 @@ class Preprocessing:
             raise ValueError(f"color {self.color!r}: choose {' or '.join(COLORS)}")
         if self.value_range not in RANGES:
             raise ValueError(f"value_range {self.value_range}: choose {' or '.join(map(str, RANGES))}")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(std > 0 for std in self.std):
+            raise ValueError("mean or std has a value that is not finite, or a std that is not above 0")
+        if not all(type(size) is int and size > 0 for size in (self.scale_size, self.crop_size)):
+            raise ValueError(f"scale_size {self.scale_size}, crop_size {self.crop_size}: choose pixels, 1 or more")
 
     def apply(self, frames: Tensor, device: Optional[Union[str, torch.device]] = None) -> Tensor:
         """Scaled and cropped frames to the network's input, float32 of the same shape.

@@ -1,6 +1,7 @@
 """Accuracies and the confusion matrix of a set of predictions, and the files that report them. Percent, 0-100."""
 import csv
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -63,8 +64,10 @@ class Predictions:
         return float(np.nanmean(self.class_accuracies()))
 
     def summary(self) -> dict[str, Any]:
-        return {"videos": len(self.labels), "top1": self.top1, "top5": self.top5,
-                "class_accuracy": self.class_accuracy, "loss": self.loss}
+        """The numbers of a report; None, which JSON has, for one that is not finite, which JSON lacks."""
+        numbers = {"top1": self.top1, "top5": self.top5, "class_accuracy": self.class_accuracy, "loss": self.loss}
+        return {"videos": len(self.labels),
+                **{name: value if math.isfinite(value) else None for name, value in numbers.items()}}
 
 
 def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
@@ -81,7 +84,7 @@ def write_report(scores: Predictions, directory: Path, *, names: Optional[Sequen
     confusion = scores.confusion()
     labels = names_or_numbers(names, len(confusion))
     with atomic_write(directory / "results.json") as f:
-        json.dump({**scores.summary(), **extra}, f, indent=1)
+        json.dump({**scores.summary(), **extra}, f, indent=1, allow_nan=False)
     with atomic_write(directory / "per_class.csv") as f:
         writer = csv.writer(f)
         writer.writerow(["class", "name", "videos", "correct", "accuracy"])

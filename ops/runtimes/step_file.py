@@ -8,14 +8,18 @@ JSON: names and shapes of inputs and outputs, class names, the preprocessing of 
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-from ops.common.errors import UserError
+import torch
+
+from ops.common.errors import UserError, shown
 from ops.common.extras import import_extra
 from ops.common.files import atomic_write
 from ops.data.preprocessing import Preprocessing
 from ops.spec import ModelSpec
+from ops.weights import check_finite
 
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)  # raised by metadata
 METADATA_KEY = "tsm_online"
 VERSION = 2  # 1: the state's inputs and outputs were called before_i and after_i
 FRAMES, LOGITS, BATCH = "frames", "logits", "batch"
@@ -58,15 +62,31 @@ class StepInfo:
 
     @classmethod
     def from_json(cls, text: str) -> "StepInfo":
-        """Read what `to_json` wrote. Anything else raises ValueError, KeyError, TypeError or AttributeError."""
+        """Read what `to_json` wrote. Anything else raises one of DAMAGED."""
         entry = json.loads(text)
         values = {field.name: entry[field.name] for field in fields(cls) if field.name in entry}
         info = cls(**{**values, "spec": ModelSpec.from_dict(entry["spec"]),
                       "preprocessing": Preprocessing.from_dict(entry["preprocessing"])})
         # An edited entry, or one of another version, differs from what its values are written as.
         if {**json.loads(info.to_json()), "precision": None} != {**entry, "precision": None}:
-            raise ValueError("the metadata contradicts itself")
+            raise ValueError("its values contradict each other")
+        info._check()
         return info
+
+    def _check(self) -> None:
+        """ValueError for a value of another type or range than `to_json` writes."""
+        self.spec.check()
+        numbers = {"height": [self.height], "width": [self.width], "state_shapes": [size for shape in self.state_shapes
+                                                                                    for size in shape]}
+        for name, values in numbers.items():
+            if not all(type(value) is int and value > 0 for value in values):
+                raise ValueError(f"{name} is not a size in pixels or channels")
+        names = self.class_names
+        if names is not None and (len(names) != self.spec.num_class or not all(isinstance(name, str) for name in names)):
+            raise ValueError(f"class_names are not the names of {self.spec.num_class} classes")
+        for name, value in (("fingerprint", self.fingerprint), ("precision", self.precision)):
+            if not isinstance(value, str):
+                raise ValueError(f"{name} is not text")
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,23 @@ def read_exported(path: Path) -> ExportedStep:
     if METADATA_KEY not in metadata:
         raise UserError(f"{path} has no metadata {METADATA_KEY!r}: it was not written by tools/export_onnx.py")
     try:
-        return ExportedStep(content, StepInfo.from_json(metadata[METADATA_KEY]))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged or was written by another version: export it again with"
-                        " tools/export_onnx.py") from None
+        info = StepInfo.from_json(metadata[METADATA_KEY])
+        _check_graph(model.graph, info)
+    except DAMAGED as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{path} is damaged or was written by another version: its metadata {METADATA_KEY!r}:"
+                        f" {shown(reason)[:200]}: export it again with tools/export_onnx.py") from None
+    numpy_helper = import_extra("onnx.numpy_helper")
+    check_finite({value.name: torch.from_numpy(numpy_helper.to_array(value).copy()) for value in model.graph.initializer},
+                 str(path))
+    return ExportedStep(content, info)
+
+
+def _check_graph(graph: Any, info: StepInfo) -> None:
+    """ValueError if the graph has other inputs and outputs than its metadata says."""
+    entry = json.loads(info.to_json())
+    for what, values in (("inputs", graph.input), ("outputs", graph.output)):
+        found = {value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+                 for value in values}
+        if found != entry[what]:
+            raise ValueError(f"its {what} are not the graph's")

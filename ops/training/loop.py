@@ -23,6 +23,7 @@ from ops.training.run_clock import RunClock
 from ops.training.run_log import RunLog
 from ops.training.schedule import learning_rate, set_learning_rate
 from ops.training.state import BEST, TrainState
+from ops.weights import non_finite
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:
 
 def _check_weights(state: TrainState) -> None:
     """NonFiniteLoss after a gradient that was not finite: the next loss would show it, but the last step has none."""
-    broken = [name for name, value in state.model.state_dict().items() if not value.isfinite().all()]
+    broken = non_finite(state.model.state_dict())
     if broken:
         raise _not_finite(f"{len(broken)} weights are not finite after epoch {state.epoch}, the first {broken[0]}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping, Optional
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ops.checkpoints.checkpoint import VERSION
 from ops.common.device import git_commit, mix_seeds, seed_everything
@@ -18,11 +18,11 @@ from ops.common.errors import UserError
 from ops.dataset_config import DatasetPaths
 from ops.models import TSN
 from ops.temporal_shift import shift_layers
-from ops.weights import find_state_dict, load_weights, save_checkpoint
+from ops.weights import check_finite, find_state_dict, load_weights, save_checkpoint
 
 LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
 
-# What SGD and `set_learning_rate` read from a parameter group; a loaded group replaces the one it is loaded into.
+# What a group of SGD with the factors of `set_learning_rate` has. Other optimizers' groups lack some of it.
 GROUP_KEYS = {"params", "lr", "momentum", "dampening", "weight_decay", "lr_mult", "decay_mult"}
 
 
@@ -53,16 +53,28 @@ class TrainState:
         belongs to another model or optimizer.
         """
         load_weights(self._network(), find_state_dict(content, path), str(path))
-        _check_groups(content, path)
+        _check_optimizer(content, path)
         self.epoch, self.best_prec1 = _read_progress(content, path)
+        self._load_momentum(content["optimizer"], path)
+
+    def _load_momentum(self, stored: Mapping[str, Any], path: Path) -> None:
+        """Take the momentum of each weight; learning rate, weight decay and momentum factor are this run's own."""
+        momentum = {key: {"momentum_buffer": value.get("momentum_buffer")} for key, value in stored["state"].items()}
+        groups = [{**own, "params": group["params"]}
+                  for own, group in zip(self.optimizer.state_dict()["param_groups"], stored["param_groups"])]
+        if len(groups) != len(stored["param_groups"]):
+            raise _misfit(path, f"it has {len(stored['param_groups'])} groups, this run {len(groups)}")
         try:
-            self.optimizer.load_state_dict(content["optimizer"])
-            for parameter, state in self.optimizer.state.items():
-                if state.get("momentum_buffer", parameter).shape != parameter.shape:
-                    raise ValueError("a momentum has another shape than its weight")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"resume {path}: its optimizer does not fit: {error}: use the options it was trained with (npb)",
-                            "resume", "npb") from None
+            self.optimizer.load_state_dict({"state": momentum, "param_groups": groups})
+        except (ValueError, LookupError, TypeError) as error:
+            raise _misfit(path, str(error)) from None
+        weights = dict(self._network().named_parameters())
+        buffers = {name: self.optimizer.state[weight]["momentum_buffer"] for name, weight in weights.items()
+                   if self.optimizer.state.get(weight, {}).get("momentum_buffer") is not None}
+        wrong = [name for name, value in buffers.items() if value.shape != weights[name].shape]
+        if wrong:
+            raise _misfit(path, f"the momentum of {wrong[0]} has another shape than its weight")
+        check_finite(buffers, f"resume {path}: its optimizer's momentum", "resume")
 
     def save(self, directory: Path, best: bool) -> Path:
         """Write `ckpt.pth.tar`, whose path is returned, and the same content as `ckpt.best.pth.tar` if it is the best."""
@@ -110,26 +122,41 @@ def head_learns_faster(content: Mapping[str, Any]) -> bool:
 # ---- damaged checkpoints --------------------------------------------------------------------------------------
 
 def _optimizer_groups(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The parameter groups of a checkpoint's optimizer; [] if there are none."""
+    """The parameter groups of a checkpoint's optimizer; [] if there are none, or they are damaged."""
     optimizer = content.get("optimizer")
     groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
-    return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
+    whole = isinstance(groups, list) and all(isinstance(group, Mapping) for group in groups)
+    return list(groups) if whole else []  # type: ignore[arg-type]
 
 
-def _check_groups(content: Mapping[str, Any], path: Path) -> None:
+def _misfit(path: Path, reason: str) -> UserError:
+    return UserError(f"resume {path}: its optimizer does not fit: {reason}: use the options it was trained with (npb)",
+                     "resume", "npb")
+
+
+def _check_optimizer(content: Mapping[str, Any], path: Path) -> None:
     if content.get("optimizer") is None:
         raise UserError(f"resume {path}: it holds no optimizer state: start a new run from it with tune_from",
                         "resume", "tune_from")
     groups = _optimizer_groups(content)
-    if not groups or not all(GROUP_KEYS <= set(group) for group in groups):
+    if not groups or not all(GROUP_KEYS <= set(group) and isinstance(group["params"], list) for group in groups):
         raise UserError(f"resume {path}: its optimizer state lacks what a step needs ({', '.join(sorted(GROUP_KEYS))} of"
                         " each group): start a new run from it with tune_from", "resume", "tune_from")
+    states = content["optimizer"].get("state")
+    if not isinstance(states, Mapping) or not all(map(_is_momentum, states.values())):
+        raise UserError(f"resume {path} is damaged: its optimizer's entry state does not hold a momentum for each weight:"
+                        " start a new run from it with tune_from", "resume", "tune_from")
+
+
+def _is_momentum(state: Any) -> bool:
+    """Whether this is SGD's state of one weight."""
+    return isinstance(state, Mapping) and isinstance(state.get("momentum_buffer"), (Tensor, type(None)))
 
 
 def _read_progress(content: Mapping[str, Any], path: Path) -> tuple[int, float]:
     """(epochs done, best top-1 so far, percent)."""
     try:
-        epoch, best = int(content["epoch"]), float(content["best_prec1"])
+        epoch, best = int(content["epoch"]), float(content["best_prec1"])  # published: best_prec1 is a tensor
         if epoch < 0 or not math.isfinite(best):
             raise ValueError
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError):  # the last: a tensor of several numbers

@@ -147,8 +147,9 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
 def test_values_that_are_not_finite_are_noticed(tmp_path):
     state = weights()
     state["new_fc.bias"] = torch.tensor([0, 1, float("nan"), 2, float("inf")])
-    assert inspect_file(saved(tmp_path / "foo.pth", state)).notes == [
-        "1 tensors hold NaN or Inf, the first is new_fc.bias"]
+    report = inspect_file(saved(tmp_path / "foo.pth", state))
+    assert report.notes == ["1 tensors hold NaN or Inf, the first is new_fc.bias"]
+    assert not report.loads and "tensors hold NaN or Inf, the first is new_fc.bias" in report.problem
 
 
 # ---- online models and image networks ------------------------------------------------------------------------

@@ -119,3 +119,15 @@ def test_a_report_that_cannot_be_written_is_one_line(scores, tmp_path):
 def test_names_or_numbers():
     assert names_or_numbers(["a", "b"], 2) == ["a", "b"]
     assert names_or_numbers(None, 3) == ["0", "1", "2"] == names_or_numbers([], 3)
+
+
+def test_results_are_valid_json_where_a_number_is_not_finite(tmp_path):
+    scores = Predictions(torch.tensor([[3e38, -3e38], [0, 1]]), torch.tensor([1, 1]))
+    assert scores.loss == math.inf
+    write_report(scores, tmp_path, names=None, extra={})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+    assert (found["loss"], found["top1"]) == (None, 50)

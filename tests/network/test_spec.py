@@ -41,7 +41,8 @@ def test_dict_and_back():
     assert ModelSpec(5, 8).to_dict().keys() == OTHER.keys() - {"new_length", "before_softmax"}, "earlier versions read it"
 
 
-@pytest.mark.parametrize("damage", [dict(num_class="5"), dict(shift="yes"), dict(dropout=None), dict(arch=18)])
+@pytest.mark.parametrize("damage", [dict(num_class="5"), dict(shift="yes"), dict(dropout=None), dict(arch=18),
+                                    dict(num_segments=True), dict(num_segments=4.0), dict(shift=1)])
 def test_entries_of_the_wrong_type_are_refused(damage):
     with pytest.raises(UserError, match=f"the checkpoint is damaged: its setting {next(iter(damage))} is "):
         ModelSpec.from_dict({**ModelSpec(5, 8).to_dict(), **damage})
@@ -56,9 +57,10 @@ def test_options_of_a_command_line():
 
 
 @pytest.mark.parametrize("changes, message", [
-    (dict(num_class=0), "0 classes: a model needs at least one"),
+    (dict(num_class=0), "num_class 0: a model needs at least one class"),
     (dict(num_segments=0), "--num_segments 0: choose 1 or more frames per clip (published: 8 or 16)"),
     (dict(input_size=31), "--input_size 31: choose 32 or more pixels (published: 224)"),
+    (dict(input_size=10 ** 9), "--input_size 1000000000: choose at most 10000 pixels (published: 224)"),
     (dict(modality="rgb"), "modality 'rgb': choose RGB or Flow or RGBDiff"),
     (dict(arch="vgg16"), "--arch 'vgg16': choose one of resnet18, "),
     (dict(consensus_type="max"), "--consensus_type 'max': choose avg or identity"),

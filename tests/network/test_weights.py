@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ops.common.errors import UserError
 from ops.models import TSN
@@ -14,6 +15,7 @@ from ops.weights import (
     find_state_dict,
     fit_names,
     load_weights,
+    non_finite,
     read_checkpoint,
     save_checkpoint,
     strip_prefix,
@@ -225,3 +227,23 @@ def test_a_write_that_fails_leaves_the_old_file(error, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert read_checkpoint(path) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["ckpt.pth.tar"]
+
+
+# ---- NaN and Inf ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(value):
+    model, weights = nn.Linear(3, 2), nn.Linear(3, 2).state_dict()
+    before = model.weight.detach().clone()
+    weights["weight"][1, 2] = value
+    with pytest.raises(UserError, match="^x.pth: 1 of 2 tensors hold NaN or Inf, the first is weight: "):
+        load_weights(model, weights, "x.pth")
+    assert torch.equal(model.weight, before)
+
+
+def test_finite_weights_of_every_type_are_not_refused():
+    values = {"largest": torch.full((9,), torch.finfo(torch.float32).max), "counter": torch.tensor(3),
+              "empty": torch.ones(0), "half": torch.ones(2, dtype=torch.float16),
+              "byte": torch.ones(2).to(torch.float8_e4m3fn)}
+    assert non_finite(values) == []
+    assert non_finite({**values, "double": torch.tensor(1e300, dtype=torch.float64)}) == ["double"], "float32 lacks it"

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from ops.checkpoints.online_format import bare_content, load_streamable, online_content
 from ops.models import TSN
@@ -55,6 +56,38 @@ FILES = {  # name: (a function that writes the file, flags, where its descriptio
                  ["--arch", "resnet18", "--modality", "RGB", "--shift", "--shift_div", 4, "--shift_place", "blockres",
                   "--shift_direction", "unidirectional", "--input_size", 56], "keys and the flags"),
 }
+
+
+@pytest.mark.parametrize("program, flags", [
+    ("test_models", ["mine", "--dataset_file", "own.yaml", "--weights", "a.pth", "-j", 0, "--out", "report"]),
+    ("test_models", ["mine", "--dataset_file", "own.yaml", "--weights", "a.pth", "-j", 0, "--out", "report", "--online"]),
+    ("tools.predict", ["--weights", "a.pth", "x"]),
+    ("main", ["mine", "RGB", "--dataset_file", "own.yaml", "--tune_from", "a.pth"]),
+    ("main", ["mine", "RGB", "--dataset_file", "own.yaml", "--resume", "a.pth"]),
+    ("main", ["mine", "RGB", "--dataset_file", "own.yaml", "--resume", "a.pth", "--evaluate"]),
+    ("main", ["mine", "RGB", "--dataset_file", "own.yaml", "--pretrain", "image.pth"]),
+    ("online_demo.main", ["x", "--weights", "a.pth", "--headless"]),
+    ("tools.convert_to_online", ["a.pth", "-o", "out.pth"]),
+    ("tools.export_onnx", ["a.pth"]),
+], ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value[2:])))
+def test_every_program_refuses_weights_that_are_not_finite(program, flags, videos, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    if program == "main":
+        flags = [*flags, "--arch", "resnet18", "--shift", "--shift_div", 4, "--shift_direction", "unidirectional",
+                 "--num_segments", 4, "--input_size", 56, "--device", "cpu"]
+    content = torch.load(ours(tmp_path / "a.pth", ONE_WAY), weights_only=True)
+    content["state_dict"]["module.new_fc.bias"][2] = float("nan")
+    content["state_dict"]["module.base_model.bn1.running_var"][:] = float("inf")
+    save_checkpoint(content, tmp_path / "a.pth")
+    image = torchvision.models.resnet18().state_dict()
+    image["bn1.running_var"][0] = float("nan")
+    torch.save(image, tmp_path / "image.pth")
+    known = {file for file in tmp_path.rglob("*")}
+    done = run(monkeypatch, capfd, program, *flags)
+    first = "bn1.running_var" if "image.pth" in flags else "base_model.bn1.running_var"
+    assert_refused(done, "image.pth: 1 of" if "image.pth" in flags else "a.pth: 2 of",
+                   f"tensors hold NaN or Inf, the first is {first}")
+    assert not [file for file in set(tmp_path.rglob("*")) - known if file.is_file()]
 
 
 @pytest.fixture
@@ -112,3 +145,13 @@ def test_a_file_that_nothing_describes_is_refused_in_the_same_words(program, vid
     assert_refused(run(monkeypatch, capfd, program, *argv, "--weights", path),
                    f"{path}: unknown model: it has neither metadata nor a published name", "give --arch and",
                    "--shift_direction")
+
+
+def test_scores_that_overflow_are_refused_though_the_weights_are_finite(videos, tmp_path, monkeypatch, capfd):
+    content = torch.load(ours(tmp_path / "a.pth"), weights_only=True)
+    content["state_dict"]["module.new_fc.weight"][:] = 3e38
+    save_checkpoint(content, tmp_path / "a.pth")
+    done = run(monkeypatch, capfd, "test_models", "mine", "--dataset_file", tmp_path / "own.yaml", "--device", "cpu", "-j",
+               0, "--out", tmp_path / "report", "--weights", tmp_path / "a.pth")
+    assert_refused(done, "a.pth: its scores of 3 of 3 videos are NaN or Inf")
+    assert not (tmp_path / "report").exists()

@@ -73,6 +73,13 @@ def test_a_wrong_file_is_refused(tmp_path, content, words):
     lambda entry: json.dumps({**entry, "spec": {"arch": "resnet18"}}),
     lambda entry: json.dumps({**entry, "state_shapes": 8}), lambda entry: json.dumps({**entry, "height": "tall"}),
     lambda entry: json.dumps({**entry, "state_shapes": entry["state_shapes"][1:]}),
+    lambda entry: json.dumps({**entry, "height": float(entry["height"])}),
+    lambda entry: json.dumps({**entry, "class_names": 5}), lambda entry: json.dumps({**entry, "class_names": ["a"]}),
+    lambda entry: json.dumps({**entry, "fingerprint": 5}), lambda entry: json.dumps({**entry, "precision": 5}),
+    lambda entry: json.dumps({**entry, "spec": {**entry["spec"], "dropout": 7}}),
+    lambda entry: json.dumps({**entry, "preprocessing": {**entry["preprocessing"], "std": [0.0, 1.0, 1.0]}}),
+    lambda entry: json.dumps({**entry, "preprocessing": {**entry["preprocessing"], "mean": [float("nan")] * 3}}),
+    lambda entry: "[" * 100_000,
 ])
 def test_wrong_metadata_is_one_line(exports, tmp_path, change):
     entry = json.loads(exports["resnet18"].info.to_json())
@@ -81,6 +88,25 @@ def test_wrong_metadata_is_one_line(exports, tmp_path, change):
     assert read_exported(path).info == exports["resnet18"].info
     path.write_bytes(with_metadata(exports["resnet18"], change(entry)))
     with pytest.raises(UserError, match="step.onnx is damaged .*: export it again with tools/export_onnx.py"):
+        read_exported(path)
+
+
+def test_metadata_of_another_graph_is_refused(exports, tmp_path):
+    path = tmp_path / "step.onnx"
+    path.write_bytes(with_metadata(exports["resnet18"], exports["mobilenetv2"].info.to_json()))
+    with pytest.raises(UserError, match="step.onnx is damaged .* its metadata 'tsm_online': its inputs are not the graph's"):
+        read_exported(path)
+
+
+def test_weights_in_a_step_that_are_not_finite_are_refused_by_name(exports, tmp_path):
+    model = onnx.load_from_string(exports["resnet18"].content)
+    weights = next(value for value in model.graph.initializer if len(value.dims) == 4)
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values[0] = float("nan")
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    path = tmp_path / "step.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=f"step.onnx: 1 of .* tensors hold NaN or Inf, the first is {weights.name}: "):
         read_exported(path)
 
 
@@ -93,7 +119,7 @@ def test_a_step_exported_by_an_earlier_version_is_refused(exports, tmp_path):
            "outputs": {name.replace("new_state_", "after_"): shape for name, shape in entry["outputs"].items()}}
     path = tmp_path / "step.onnx"
     path.write_bytes(with_metadata(exports["resnet18"], json.dumps(old)))
-    with pytest.raises(UserError, match="was written by another version: export it again with tools/export_onnx.py"):
+    with pytest.raises(UserError, match="was written by another version: .*: export it again with tools/export_onnx.py"):
         read_exported(path)
 
 
