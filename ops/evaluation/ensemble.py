@@ -53,7 +53,12 @@ def _difference(first: ScoredList, other: ScoredList) -> str:
 
 
 def _names_below_root(videos: Sequence[VideoRecord]) -> list[tuple[str, ...]]:
-    """The parts of each path below the deepest directory that contains all videos, without a video's extension."""
+    """The parts of each path below the deepest directory that contains all videos, without a video's extension.
+
+    Numbers lose their leading zeros: a layout of optical flow names the directory of video 7 `000007`.
+    """
     paths = [Path(posixpath.normpath(video.path)) for video in videos]
     root = os.path.commonprefix([path.parts[:-1] for path in paths])  # compares whole parts, since these are tuples
-    return [(path.with_suffix("") if is_video_name(path.name) else path).parts[len(root):] for path in paths]
+    names = [path.with_suffix("") if is_video_name(path.name) else path for path in paths]
+    return [tuple(str(int(part)) if part.isdecimal() and len(part) < 20 else part for part in name.parts[len(root):])
+            for name in names]
