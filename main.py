@@ -156,7 +156,10 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
     for layer, channels, moved in layers:
         ways = "each way" if args.shift_direction == "bidirectional" else "from the past"
         log.info("shift: %s: %d of %d channels %s", layer, moved, channels, ways)
-    log.info("shift: %d layers", len(layers))
+    if args.shift:
+        log.info("shift: %d layers", len(layers))
+    else:
+        log.info("no shift: this network is a TSN, whose runs are named TSM_ too, as published; --shift makes it a TSM")
     recipe = data.entry.recipe
     if recipe and not args.evaluate and (differences := recipe.differences(vars(args))):
         log.info("differs from the published recipe %s in: %s", recipe.script, ", ".join(differences))

@@ -11,12 +11,12 @@ from typing import Any, Callable, Optional, Sequence
 
 from ops.backbones import BACKBONES
 from ops.common import cli
-from ops.common.choices import DATA_FORMATS, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
+from ops.common.choices import CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.errors import UserError
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import PROTOCOLS, TestProtocol
-from ops.dataset_config import DATASETS
+from ops.dataset_config import DATASETS, find_dataset
 from ops.training.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def add_spec_flags(group: Flags) -> None:
     add = group.add_argument
     frames = number(int, 1, words="1 or more frames per clip (published: 8 or 16)")
     add("--num_segments", type=frames, default=8, metavar="T", help="frames per clip (default: %(default)s)")
-    add("--consensus_type", default="avg", metavar="NAME",
+    add("--consensus_type", type=one_of(*CONSENSUS_TYPES, hidden=["rnn"]), default="avg", metavar="NAME",
         help="avg: average the frames' scores; identity: one score per frame (default: %(default)s)")
     add("--dropout", "--do", type=number(float, 0, below=1, words="0 (none) to below 1"), default=0.5, metavar="P",
         help="dropout in front of the classifier; 0 for none (default: %(default)s)")
@@ -153,6 +153,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     """
     parser = train_parser(program)
     args = parser.parse_args(argv)
+    args.dataset, _ = find_dataset(args.dataset, args.dataset_file)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
@@ -308,6 +309,7 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """test_models.py's checked arguments, with one value per checkpoint in weights, test_segments, coeff, test_list, ..."""
     parser = test_parser()
     args = parser.parse_args(argv)
+    args.dataset, _ = find_dataset(args.dataset, args.dataset_file)
     defaults = {"test_segments": None, "coeff": 1.0, "test_list": "", "root_path": "", **dict.fromkeys(OVERRIDES)}
     for name, default in defaults.items():
         setattr(args, name, _fill_up(getattr(args, name), f"--{name}", len(args.weights), default))

@@ -25,28 +25,32 @@ def build_parser() -> Parser:
     parser = Parser(prog="main.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("source", help="webcam, webcam:1, a video file, a directory of frames, or an rtsp:// or http:// address")
+    group = parser.add_argument_group("model")
+    add = group.add_argument
     add("--weights", help="an online file, a clip checkpoint of a unidirectional model, or demo: the quickstart's model of"
         " rendered gestures (default: the released Jester model in the cache)")
-    add("--output", type=Path, metavar="OUT.mp4", help="write the annotated video")
-    add("--json", action="store_true", help="print every decision as a line of JSON")
-    add("--headless", action="store_true", help="open no window")
     add("--backend", type=one_of(*BACKENDS), default=next(iter(BACKENDS)), metavar="NAME",
         help=f"runtime: {', '.join(BACKENDS)} (default: %(default)s)")
     add("--precision", type=one_of(*PRECISIONS), default=PRECISIONS[0], metavar="NAME",
         help=f"{', '.join(PRECISIONS)} (default: %(default)s); bfloat16 and int8 are faster on processors that support them;"
         " int8 needs a step that tools/export_onnx.py --int8 has calibrated")
-    add_device_flag(parser, "for --backend torch: ")
+    add_device_flag(group, "for --backend torch: ")
     add("--rate", type=number(float, above=0), metavar="FPS", help="frames per second of the source's clock that the model"
         f" gets (default: the rate in the weight file, else {FRAME_RATE:g})")
     add("--smooth", type=one_of(*SMOOTHINGS), metavar="NAME", help="published: average the last 12 logits, and change the"
         f" prediction only after two frames agree; none (default: published from {SMOOTH_FROM:g} model frames per second"
         " on; below that it would lag by seconds)")
+    add = parser.add_argument_group("output").add_argument
+    add("--output", type=Path, metavar="OUT.mp4", help="write the annotated video")
+    add("--json", action="store_true", help="print every decision as a line of JSON")
+    add("--headless", action="store_true", help="open no window")
     add("--threshold", type=number(float, 0, 1, words="a probability, 0 to 1"), default=0.0, metavar="P",
         help="show no prediction if its probability is below this, 0-1 (default: %(default)g)")
     add("--topk", type=number(int, 1, words="1 or more classes"), default=5, metavar="N",
         help="number of classes shown (default: %(default)s)")
     add("--mirror", action="store_true", help="mirror the displayed video, but not the model's input")
-    add("--fullscreen", action="store_true")
+    add("--fullscreen", action="store_true", help="let the window fill the screen")
+    add = parser.add_argument_group("source").add_argument
     add("--reconnect", action="store_true", help="when a camera or address fails, retry until it is back")
     add("--realtime", action="store_true", help="play a file by its clock without a window too, dropping frames if this"
         " machine is too slow")

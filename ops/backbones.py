@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Callable, Mapping
 
+from ops.common.choices import suggestion
 from ops.common.errors import UserError
 from ops.shift_places import BlockPlaces, BNInceptionPlaces, ResNetPlaces, ShiftPlaces
 
@@ -102,5 +103,5 @@ HEADS = tuple(sorted({backbone.head for backbone in BACKBONES.values()}))
 def find_backbone(arch: str) -> Backbone:
     """The backbone called `arch`; UserError with the allowed names otherwise."""
     if arch not in BACKBONES:
-        raise UserError(f"arch {arch!r}: choose one of {', '.join(BACKBONES)}", "arch")
+        raise UserError(f"arch {arch!r}: choose one of {', '.join(BACKBONES)}{suggestion(arch, BACKBONES)}", "arch")
     return BACKBONES[arch]

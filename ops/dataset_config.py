@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Sequence, Union
 
+from ops.common.choices import find_choice, suggestion
 from ops.common.errors import UserError, shown
 from ops.data.list_files import read_list
 from ops.prepare.user_file import UserDataSet, read_dataset_file
@@ -157,15 +158,21 @@ def dataset_root(root: Optional[str] = None) -> Path:
 
 def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, train_list: str = "", val_list: str = "",
                     root_path: str = "", dataset_file: Optional[str] = None, needed: Sequence[str] = ()) -> DatasetPaths:
-    """The paths and classes of a data set. UserError for an unknown name.
+    """The paths and classes of a data set. UserError for an unknown name (`find_dataset`).
 
     root: see `dataset_root`. train_list, val_list, root_path: replace the table's paths where given. dataset_file: the
     yaml file of the user's own data sets (default: datasets.yaml in the repository's root). needed: "train_list", "val_list"
     or both, for the lists that must exist.
     """
     replaced = {"train_list": train_list, "val_list": val_list, "root": root_path}
-    entry, files = _look_up(name, modality, dataset_file=dataset_file,
-                            replaced=[key for key, path in replaced.items() if path])
+    name, own = find_dataset(name, dataset_file)
+    if own:
+        own.check_paths(*(key for key, path in replaced.items() if path))
+    entry = _own_entry(own) if own else DATASETS[name]
+    kind = "RGB" if modality == "RGBDiff" else modality
+    if kind not in entry.files:
+        raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)} or RGBDiff")
+    files = entry.files[kind]
     base = dataset_root(root)
     if entry.prepare and not root_path:
         entry.prepare(base)
@@ -181,19 +188,18 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
                         frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
 
 
-def _look_up(name: str, modality: str, *, dataset_file: Optional[str], replaced: list[str]) -> tuple[DataSet, Files]:
-    """replaced: keys of a user's data set whose paths are not used, and need not exist."""
+def find_dataset(name: str, dataset_file: Optional[str] = None) -> tuple[str, Optional[UserDataSet]]:
+    """(the data set's name as it is spelled in its table, its row if it is the user's own). Upper and lower case are alike.
+
+    dataset_file: as in `resolve_dataset`. UserError that names all data sets for an unknown one.
+    """
     own = user_datasets(dataset_file) if dataset_file or name not in DATASETS else {}
-    if name in own:
-        own[name].check_paths(*replaced)
-    elif name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}: choose one of {', '.join([*DATASETS, *own])}, or register your own"
-                        " with tools/make_dataset.py")
-    entry = _own_entry(own[name]) if name in own else DATASETS[name]
-    kind = "RGB" if modality == "RGBDiff" else modality
-    if kind not in entry.files:
-        raise UserError(f"data set {name!r} has no {modality} data: choose {' or '.join(entry.files)} or RGBDiff")
-    return entry, entry.files[kind]
+    names = [*DATASETS, *own]
+    found = find_choice(name, names)
+    if found is None:
+        raise UserError(f"unknown data set {name!r}: choose one of {', '.join(names)}, or register your own with"
+                        f" tools/make_dataset.py{suggestion(name, names)}")
+    return found, own.get(found)
 
 
 def _no_data(entry: DataSet, setup: Setup, missing: Path, *, modality: str, root: Optional[str]) -> UserError:

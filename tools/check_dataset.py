@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.choices import DATA_FORMATS
+from ops.common.choices import DATA_FORMATS, MODALITIES
 from ops.common.cli import (
     NotAllowed,
     Parser,
@@ -28,6 +28,7 @@ from ops.common.cli import (
     add_workers_flag,
     check_usage,
     number,
+    one_of,
     run,
     warn_unused,
 )
@@ -39,21 +40,28 @@ def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("what", nargs="+", metavar="DATASET|LIST", help="the name of one data set, or list files")
+    group = parser.add_argument_group("checks and results")
+    add = group.add_argument
     add("--full", action="store_true", help="decode every frame")
     add("--fix", type=Path, metavar="OUT.txt", help="write a clean list")
     add("--json", action="store_true", help="print every finding as JSON")
     add("--min_frames", type=number(int, 0), default=8, metavar="N",
         help="videos with fewer frames are too short (default: %(default)s, the frames of a clip)")
-    add("--ignore", type=kinds, default=frozenset(), metavar="KIND,...", help=f"findings to leave out: {', '.join(KINDS)}")
+    add("--ignore", type=kinds, default=frozenset(), metavar="KIND,...",
+        help=f"findings to leave out: {', '.join(KINDS)} (default: none)")
+    add_workers_flag(group, what="videos at a time")
+    group = parser.add_argument_group("a data set")
+    add = group.add_argument
     add("--root_path", type=Path,
         help="directory of the videos or frame directories (default: the data set's, or the first list's)")
-    add("--modality", default="RGB", help="of a data set: RGB or Flow (default: %(default)s)")
-    add_dataset_flags(parser, DATA_FORMATS)
-    add("--template", type=template, help="of list files: file name of a frame, as in img_{:05d}.jpg (default: as in the"
-        " first frame directory)")
-    add("--categories", type=Path, help="of list files: file of class names, one per line")
-    add("--num_class", type=number(int, 1), metavar="N", help="of list files: number of classes")
-    add_workers_flag(parser, what="videos at a time")
+    add("--modality", type=one_of(*MODALITIES), default="RGB", metavar="NAME",
+        help="RGB or Flow (default: %(default)s)")
+    add_dataset_flags(group, DATA_FORMATS)
+    add = parser.add_argument_group("list files").add_argument
+    add("--template", type=template, help="file name of a frame, as in img_{:05d}.jpg (default: as in the first frame"
+        " directory)")
+    add("--categories", type=Path, help="file of class names, one per line")
+    add("--num_class", type=number(int, 1), metavar="N", help="number of classes")
     return parser
 
 

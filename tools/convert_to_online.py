@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ops.backbones import BACKBONES
 from ops.common import cli
 from ops.common.choices import DIRECTIONS, FRAME_RATE
 
@@ -21,21 +22,25 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("checkpoint", type=Path, help="of a model trained with --shift_direction unidirectional; with --to_clip an"
         " online file")
+    add = parser.add_argument_group("conversion").add_argument
     add("-o", "--output", type=Path, required=True, help="the file to write")
     add("--to_clip", action="store_true", help="the way back: turn an online file (the released Jester one too) into a"
         " checkpoint for test_models.py")
     add("--bare", action="store_true", help="write the released form: a state dict without metadata (MobileNetV2)")
     add("--force", action="store_true", help="also convert a model trained with the two-way shift")
-    add("--frame_rate", type=float, default=None, help="frames per second at which the demo is to feed the model: the"
-        " training videos' rate, divided by the usual gap between a clip's frames")
-    add("--num_segments", type=int, default=None, help="with --to_clip: frames per clip (default: as trained, else 8)")
+    add("--frame_rate", type=cli.number(float, above=0), default=None, metavar="FPS",
+        help="frames per second at which the demo is to feed the model: the training videos' rate, divided by the usual gap"
+        " between a clip's frames (default: unknown)")
+    add("--num_segments", type=cli.number(int, 1), default=None, metavar="T",
+        help="with --to_clip: frames per clip (default: as trained, else 8)")
     group = parser.add_argument_group("for files without metadata")
-    group.add_argument("--arch", default=None)
-    group.add_argument("--shift", action=argparse.BooleanOptionalAction, default=None)
-    group.add_argument("--shift_div", type=int, default=None)
-    group.add_argument("--shift_place", default=None)
-    group.add_argument("--shift_direction", choices=DIRECTIONS, default=None)
-    group.add_argument("--input_size", type=int, default=None)
+    group.add_argument("--arch", type=cli.one_of(*BACKBONES), metavar="NAME", help=", ".join(BACKBONES))
+    group.add_argument("--shift", action=argparse.BooleanOptionalAction, help="whether it is a TSM")
+    group.add_argument("--shift_div", type=cli.number(int, 1), metavar="N",
+                       help="1/N of the channels shift in each direction (default: 8)")
+    group.add_argument("--shift_place", metavar="PLACE", help="blockres or block (default: blockres)")
+    group.add_argument("--shift_direction", type=cli.one_of(*DIRECTIONS), metavar="NAME", help=" or ".join(DIRECTIONS))
+    cli.add_input_size_flag(group, None, "height and width of the frames, pixels (default: 224)")
     return parser
 
 
@@ -57,8 +62,6 @@ def main() -> None:
     args = parser().parse_args()
     if args.bare and args.to_clip:
         raise UserError("--bare and --to_clip exclude each other: a clip checkpoint always carries its metadata")
-    if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
-        raise UserError(f"--frame_rate {args.frame_rate}: choose a number of frames per second above 0")
     check_not_an_input(args.output, [args.checkpoint], "output")
     found = load_streamable(args.checkpoint, args.force, **{option: getattr(args, option) for option in OVERRIDES})
     if args.frame_rate:

@@ -67,17 +67,19 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("src", metavar="SRC", type=Path, help="directory of the videos, with --frames of the frame directories")
     add("dst", metavar="DST", type=Path, help="directory for the flow, one directory per video")
+    add = parser.add_argument_group("videos").add_argument
     add("--frames", action="store_true", help="SRC contains directories of frames")
     add("--by_class", action="store_true", help="SRC/<class>/<video> to DST/<class>/<video>")
     add("--template", default="", help="file name of a frame, such as img_{:05d}.jpg (default: detected)")
+    add = parser.add_argument_group("flow").add_argument
     add("--layout", type=one_of(*LAYOUTS), default=LAYOUTS[0], help=f"{', '.join(LAYOUTS)} (default: %(default)s)")
     add("--method", type=one_of(*METHODS), default=METHODS[0],
         help=f"{' or '.join(METHODS)} (default: %(default)s; published: tvl1)")
     add("--bound", type=number(float, above=0), default=BOUND, metavar="PIXELS",
         help="displacement that becomes 0 or 255 (default: %(default)g)")
-    add_extraction_flags(parser, height=HEIGHT, quality=QUALITY)
     add("--list", nargs=2, action="append", default=[], type=Path, metavar=("RGB_LIST", "OUT"),
         help="write the flow list that corresponds to an RGB list; repeatable")
+    add_extraction_flags(parser.add_argument_group("images"), height=HEIGHT, quality=QUALITY)
     return parser
 
 

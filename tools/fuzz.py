@@ -45,7 +45,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--inputs", type=number(int, 1), metavar="N",
         help=f"inputs of each kind (default: {', '.join(f'{count} {kind}' for kind, count in INPUTS.items())})")
-    add("--kinds", nargs="+", type=one_of(*KINDS), default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    add("--kinds", nargs="+", type=one_of(*KINDS), default=list(KINDS), metavar="KIND",
+        help=f"{', '.join(KINDS)} (default: all)")
     add_seed_flag(parser)
     add("--only", type=number(int, 0), metavar="NUMBER", help="try only this input of each kind, and print its message")
     add("--directory", "--folder", type=Path, metavar="DIR", help="keep the inputs here (default: delete them at the end)")

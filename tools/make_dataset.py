@@ -46,13 +46,17 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("root", metavar="ROOT", type=Path, help="directory of the videos")
     add("name", metavar="NAME", help="the data set's name")
+    group = parser.add_argument_group("split")
+    add = group.add_argument
     add("--csv", type=Path, help="file with lines `file,label[,split]`")
     add("--val", type=number(float, above=0, below=1), default=0.2, metavar="SHARE",
         help="share of each class for validation (default: %(default)s)")
     add("--split-by", "--split_by", type=one_of(*WAYS), default="source", help=f"{', '.join(WAYS)} (default: %(default)s)")
     add("--source-pattern", "--source_pattern", type=regular_expression, metavar="REGEX",
         help="how a path names its source")
-    add_seed_flag(parser, help="seed of the split (default: %(default)s)")
+    add_seed_flag(group, help="seed of the split (default: %(default)s)")
+    group = parser.add_argument_group("output")
+    add = group.add_argument
     add("--extract", action="store_true", help="write the frames as images: faster to train from, larger on disk")
     add("--height", type=number(int, 1), default=256, metavar="PIXELS",
         help="with --extract: scale frames to this height (default: %(default)s)")
@@ -61,7 +65,7 @@ def build_parser() -> Parser:
         help="yaml file to register the data set in (default: datasets.yaml beside main.py)")
     add("--replace", action="store_true", help="replace a data set of this name that has other lists")
     add("--allow_missing", action="store_true", help="exit with status 0 even if videos cannot be read")
-    add_workers_flag(parser, what="videos at a time")
+    add_workers_flag(group, what="videos at a time")
     return parser
 
 

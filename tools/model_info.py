@@ -24,12 +24,14 @@ def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("arch", nargs="+", type=one_of(*BACKBONES), metavar="ARCH", help=", ".join(BACKBONES))
+    group = parser.add_argument_group("model")
+    add = group.add_argument
     add("--num_class", type=number(int, 1), default=400, metavar="N", help="classes (default: %(default)s)")
     add("--modality", type=one_of(*MODALITIES), default="RGB", metavar="NAME",
         help=f"{', '.join(MODALITIES)} (default: %(default)s)")
-    add_spec_flags(parser)
-    add_input_size_flag(parser)
-    add("--json", action="store_true", help="print everything as JSON")
+    add_spec_flags(group)
+    add_input_size_flag(group)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser
 
 

@@ -38,21 +38,27 @@ def build_parser() -> Parser:
     add = parser.add_argument
     seconds = number(float, above=0)
     add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
+    add = parser.add_argument_group("model and answer").add_argument
     add("--weights", metavar="FILE", help="a checkpoint, or the name of a released one (default: the quickstart's TSM)")
     add("--topk", type=number(int, 1), default=5, metavar="K", help="classes to print (default: %(default)s)")
     add("--json", action="store_true", help="print a list with one object per video")
+    add = parser.add_argument_group("windows in time").add_argument
     add("--window", type=seconds, metavar="SECONDS", help="classify a part of the video at a time (default: the whole)")
     add("--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)")
     add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
     add("--fps", type=seconds, metavar="RATE", help="frames per second of frame directories, for --window")
+    group = parser.add_argument_group("clips and classes")
+    add = group.add_argument
     add("--protocol", type=one_of(*PROTOCOLS), default="efficient", metavar="NAME",
         help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
     add("--test_segments", "--num_segments", type=number(int, 1), metavar="T", help="frames per clip (default: as trained)")
     add("--categories", type=Path, metavar="FILE", help="class names, one a line (default: the checkpoint's)")
-    add_root_dataset_flag(parser)
+    add_root_dataset_flag(group)
+    group = parser.add_argument_group("machine")
+    add = group.add_argument
     add("--batch_size", type=number(int, 1), default=1, metavar="N", help="windows at a time (default: %(default)s)")
-    add_workers_flag(parser, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
-    add_device_flag(parser)
+    add_workers_flag(group, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
+    add_device_flag(group)
     opts.add_override_flags(parser.add_argument_group("model", opts.OVERRIDES_TITLE))
     return parser
 

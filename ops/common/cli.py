@@ -12,11 +12,13 @@ import argparse
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from contextlib import nullcontext
 from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
 
+from ops.common.choices import find_choice, suggestion
 from ops.common.errors import UserError, worker_died
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,15 @@ class Parser(argparse.ArgumentParser):
         problem = sys.exc_info()[1]  # argparse calls this method while it handles an ArgumentError
         if isinstance(problem, argparse.ArgumentError) and isinstance(problem.__context__, NotAllowed):
             raise UserError(f"{_flag(problem.argument_name or '')} {problem.__context__}") from None
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {message}{self._suggest_flag(message)} (see {self.prog} --help)\n")
+
+    def _suggest_flag(self, message: str) -> str:
+        """`; did you mean --flag?` after a complaint about an unknown flag."""
+        unknown = re.search(r"unrecognized arguments:.*?(--[\w-]+)", message)
+        parsers = [self, *(parser for action in self._actions if isinstance(action, argparse._SubParsersAction)
+                           for parser in action.choices.values())]
+        flags = [flag for parser in parsers for flag in parser._option_string_actions]
+        return suggestion(unknown[1], flags, prefix="--") if unknown else ""
 
     def print_help(self, file: Any = None) -> None:
         """argparse's own hides that standard output cannot be written."""
@@ -88,12 +98,13 @@ def number(kind: type, minimum: Optional[float] = None, maximum: Optional[float]
     return parse
 
 
-def one_of(*names: str) -> Callable[[str], str]:
-    """An argparse type: one of these words."""
+def one_of(*names: str, hidden: Sequence[str] = ()) -> Callable[[str], str]:
+    """An argparse type: one of these words, in upper or lower case. hidden: words that are taken but not offered."""
     def parse(text: str) -> str:
-        if text not in names:
-            raise NotAllowed(f"{text!r}: choose {alternatives(names)}")
-        return text
+        found = find_choice(text, (*names, *hidden))
+        if found is None:
+            raise NotAllowed(f"{text!r}: choose {alternatives(names)}{suggestion(text, names)}")
+        return found
 
     return parse
 

@@ -97,6 +97,15 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
     assert "no_partialbn off (on)" in done.err
 
 
+def test_a_run_without_a_shift_says_so_and_has_the_published_name_of_a_tsn(data, tmp_path, monkeypatch, capfd):
+    done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--arch", "resnet18", "--pretrain", "none", "--debug",
+               "--input_size", 32, "-b", 2, "-j", 0, "--root_dataset", data, "--root_log", tmp_path / "log",
+               "--root_model", tmp_path / "models")
+    assert done.status == 0 and "storing name: TSM_somethingv2_RGB_resnet18_avg_segment8_e120_none\n" in done.out
+    assert [line for line in done.err.splitlines() if "shift" in line] == [
+        "no shift: this network is a TSN, whose runs are named TSM_ too, as published; --shift makes it a TSM"]
+
+
 def test_the_settings_in_a_checkpoint_rebuild_its_model(trained):
     found = load_checkpoint(trained / "model" / NAME / "ckpt.pth.tar")
     assert isinstance(found.spec, ModelSpec) and found.spec.place == "blockres"

@@ -1,6 +1,7 @@
 """The flags of the benchmarks, apart from the benchmarks themselves, which need torch. The docstrings are the help texts."""
 from pathlib import Path
 
+from ops.backbones import BACKBONES
 from ops.common.choices import PRECISIONS
 from ops.common.cli import Flags, NotAllowed, add_device_flag, add_input_size_flag, number, one_of
 from ops.runtimes.registry import BACKENDS
@@ -69,8 +70,10 @@ def add_online_flags(parser: Flags) -> None:
     Everything is compared with the plain step of one stream: eager PyTorch, float32, NCHW, default threads. The rows of a
     model are measured in turns, so that other load on the machine affects all of them alike.
     """
-    add = parser.add_argument
-    add("--arch", nargs="+", default=list(ARCHS), help=f"models, with random weights (default: {' '.join(ARCHS)})")
+    group = parser.add_argument_group("what is measured")
+    add = group.add_argument
+    add("--arch", nargs="+", type=one_of(*BACKBONES), metavar="ARCH", default=list(ARCHS),
+        help=f"models, with random weights (default: {' '.join(ARCHS)})")
     add("--weights", type=Path, metavar="FILE", help="measure this online file or checkpoint instead")
     add("--precision", nargs="+", type=one_of(*PRECISIONS), default=list(PRECISIONS), metavar="PRECISION",
         help=f"default: {' '.join(PRECISIONS)}")
@@ -78,7 +81,8 @@ def add_online_flags(parser: Flags) -> None:
         help=f"default: {' '.join(BACKENDS)}")
     add("--streams", type=number(int, 1), nargs="+", default=[1, 4, 16], metavar="N",
         help="numbers of streams in one batch (default: 1 4 16)")
-    add_input_size_flag(parser)
+    add_input_size_flag(group)
+    add = parser.add_argument_group("how").add_argument
     add("--rounds", type=number(int, 1), default=5, metavar="N",
         help="rounds, in each of which every row steps for a quarter of a second (default: %(default)s)")
     add("--compile", action="store_true", help="also measure torch.compile (needs a C++ compiler; compiles for a minute)")
