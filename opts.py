@@ -10,6 +10,7 @@ import sys
 from typing import Any, Callable, Optional, Sequence
 
 from ops.backbones import BACKBONES
+from ops.checkpoints.store_name import check_suffix
 from ops.common import cli
 from ops.common.choices import CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
@@ -154,6 +155,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     parser = train_parser(program)
     args = parser.parse_args(argv)
     args.dataset, _ = find_dataset(args.dataset, args.dataset_file)
+    check_suffix(args.suffix)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
     args.repeatable, args.seed = args.seed is not None, args.seed or 0

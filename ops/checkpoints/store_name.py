@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Optional
 
+from ops.common.errors import UserError, shown
 from ops.spec import ModelSpec
 
 NAME_FORM = "TSM_<dataset>_<modality>_<arch>_..."
@@ -18,7 +19,8 @@ _NAME = re.compile(
 
 def store_name(spec: ModelSpec, dataset: str, epochs: int, *, pretrain: str = "imagenet",
                lr_type: str = "step", dense_sample: bool = False, suffix: Optional[str] = None) -> str:
-    """The published directory name of a run."""
+    """The published directory name of a run. UserError for a suffix that cannot be part of a name (`check_suffix`)."""
+    check_suffix(suffix)
     direction = "_uni" if spec.shift_direction == "unidirectional" else ""
     parts = ["TSM", dataset, spec.modality, spec.arch,
              f"shift{spec.shift_div}_{spec.place}{direction}" if spec.shift else "",
@@ -26,6 +28,13 @@ def store_name(spec: ModelSpec, dataset: str, epochs: int, *, pretrain: str = "i
              "" if pretrain == "imagenet" else _file_stem(pretrain), lr_type if lr_type != "step" else "",
              "dense" if dense_sample else "", "nl" if spec.non_local else "", suffix or ""]
     return "_".join(part for part in parts if part)
+
+
+def check_suffix(suffix: Optional[str]) -> None:
+    """UserError for a suffix that would make a path of the name: with slashes, or with characters that do not print."""
+    if suffix and (not suffix.isprintable() or set(suffix) & set("/\\")):
+        raise UserError(f"suffix {shown(suffix)[:80]}: choose text without slashes and line breaks: it becomes part of the"
+                        " name of a directory", "suffix")
 
 
 def _file_stem(pretrain: str) -> str:
