@@ -19,7 +19,6 @@ from ops.checkpoints import checkpoint
 from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
 from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
-from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
@@ -30,6 +29,7 @@ from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.loop import LoopOptions, fit, validate
+from ops.training.resuming import check_options
 from ops.training.run_log import RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.train_set import training_set, validation_set
@@ -67,7 +67,7 @@ def main() -> None:
                        metadata=describe_run(model, data, vars(args)))
     prepare, runtime = partial(model.preprocessing.apply, device=device), TorchClip(state.model, data.class_names)
     if resumed:
-        resume(state, model, resumed, data=data, weights_only=args.evaluate)
+        resume(state, model, resumed, data=data, args=args)
     val_loader = validation_loader(args, model, data)
     if args.evaluate:
         report(validate(runtime, val_loader, options))
@@ -109,10 +109,8 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
     model = TSN.from_spec(spec, pretrain="none" if replaced else args.pretrain, partial_bn=not args.no_partialbn,
                           fc_lr5=True, inplace=args.inplace, print_spec=True)
     if args.tune_from:
-        kept = tune_from(model, Path(args.tune_from), dataset=data.name, class_names=data.class_names)
-        if args.evaluate and not kept:
-            raise UserError(f"--evaluate: the classifier of {args.tune_from} was trained for other classes than"
-                            f" {data.name}'s, and a new one is untrained: train first, without --evaluate")
+        kept = tune_from(model, Path(args.tune_from), dataset=data.name, class_names=data.class_names,
+                         evaluate=args.evaluate)
         model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster
     if resumed:
         model.fc_lr5 = head_learns_faster(resumed.content)
@@ -135,13 +133,15 @@ def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) 
     return make_loader(videos, args.batch_size, workers=args.workers, train=False)
 
 
-def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data: DatasetPaths, weights_only: bool) -> None:
-    """Continue from a checkpoint: weights, optimizer, epoch, best accuracy; or only the weights, for evaluation."""
+def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data: DatasetPaths,
+           args: argparse.Namespace) -> None:
+    """Continue from a checkpoint: weights, momentum, epoch, best accuracy; or only the weights, for evaluation."""
     checkpoint.check_same_spec(found, model.spec)
     check_same_classes(found, data)
-    if weights_only:
+    if args.evaluate:
         load_weights(model, found.weights, f"--resume {found.path}")
         return
+    check_options(found.content.get("train") or {}, vars(args), found.path)
     state.load_state_dict(found.content, found.path)
     log.info("resumed %s after epoch %d", found.path, state.epoch)
 

@@ -159,21 +159,31 @@ def _by_keys(opened: Checkpoint, given: Mapping[str, Any]) -> Optional[Checkpoin
 
 def check_no_contradiction(found: Checkpoint, given: Mapping[str, Any]) -> None:
     """UserError when one of these options is another in the checkpoint's spec."""
-    _check_equal(found, _comparable(found.spec), _comparable(found.spec.with_(**given)), set(given))
+    _refuse(found, _differences(_comparable(found.spec), _comparable(found.spec.with_(**given)), set(given)))
 
 
 def check_same_spec(found: Checkpoint, wanted: ModelSpec) -> None:
     """UserError that names the options in which a checkpoint's model differs from the one asked for."""
+    _refuse(found, spec_differences(found, wanted))
+
+
+def spec_differences(found: Checkpoint, wanted: ModelSpec) -> dict[str, str]:
+    """Option -> its two values in words, for the options in which a checkpoint's model differs from the one asked for.
+
+    Only options that the checkpoint's source holds; the weights' keys and shapes decide the rest.
+    """
     if found.known_spec is None:
-        return  # the weights' keys and shapes decide
+        return {}
     known, asked = _comparable(found.known_spec), _comparable(wanted)
     compared = set(asked) - {"img_feature_dim"}  # on which no layer depends
+    if found.source == RELEASED_ONLINE:
+        compared = {"num_class", "arch", "shift", "shift_div", "shift_place", "shift_direction"}
     if found.source == FILE_NAME:  # which holds no other options; the weights show whether there is dropout
         named = parse_name(found.path)
         compared = {"num_class", "dropout", *(named[1] if named else ())}
         if known["dropout"]:
             known["dropout"] = asked["dropout"] or "above 0"
-    _check_equal(found, known, asked, compared)
+    return _differences(known, asked, compared)
 
 
 def _comparable(spec: ModelSpec) -> dict[str, Any]:
@@ -181,11 +191,14 @@ def _comparable(spec: ModelSpec) -> dict[str, Any]:
     return {**vars(spec), "shift_place": spec.place}
 
 
-def _check_equal(found: Checkpoint, known: dict[str, Any], asked: dict[str, Any], compared: set[str]) -> None:
+def _differences(known: dict[str, Any], asked: dict[str, Any], compared: set[str]) -> dict[str, str]:
     if not asked["shift"]:  # then it does not matter how a shift would be done
         compared = compared - {"shift_div", "shift_place", "shift_direction"}
-    differing = [f"{key} {known[key]!r} there, {asked[key]!r} here" for key in asked
-                 if key in compared and known[key] != asked[key]]
+    return {key: f"{key} {known[key]!r} there, {asked[key]!r} here" for key in asked
+            if key in compared and known[key] != asked[key]}
+
+
+def _refuse(found: Checkpoint, differing: Mapping[str, str]) -> None:
     if differing:
-        raise UserError(f"{found.path} ({found.source}) is another model than the one asked for: {'; '.join(differing)}:"
-                        " use the options it was trained with")
+        raise UserError(f"{found.path} ({found.source}) is another model than the one asked for:"
+                        f" {'; '.join(differing.values())}: use the options it was trained with")

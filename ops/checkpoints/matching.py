@@ -3,7 +3,7 @@ import logging
 from pathlib import Path
 from typing import Optional
 
-from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ops.checkpoints.checkpoint import Checkpoint, check_same_spec, load_checkpoint, spec_differences
 from ops.common.errors import UserError
 from ops.dataset_config import DatasetPaths
 from ops.models import TSN
@@ -35,12 +35,16 @@ def check_same_classes(found: Checkpoint, data: DatasetPaths) -> None:
                         f" {found.dataset}")
 
 
-def tune_from(model: TSN, path: Path, *, dataset: str, class_names: Optional[list[str]]) -> bool:
+def tune_from(model: TSN, path: Path, *, dataset: str, class_names: Optional[list[str]],
+              evaluate: bool = False) -> bool:
     """Load a checkpoint's weights into a model for another task; True if its classifier was kept.
 
     The classifier is kept when it has the same shape and the same classes (`same_classes`); otherwise the model's fresh
     one stays. A first layer for RGB is widened for Flow or RGBDiff (TSN, sec. 3.2). Every other key must be there with
-    its shape.
+    its shape. A model with other options than the checkpoint's learns to use the weights, so they are only logged.
+
+    evaluate: the weights are to be scored as they are. Raises UserError if the classifier is new, or if any option of the
+    model differs (`check_same_spec`).
     """
     found = load_checkpoint(path)
     own = model.state_dict()
@@ -48,6 +52,14 @@ def tune_from(model: TSN, path: Path, *, dataset: str, class_names: Optional[lis
     head = head_keys(own)
     kept = same_classes(found, dataset, class_names) and all(
         key in weights and weights[key].shape == own[key].shape for key in head)
+    if evaluate:
+        if not kept:
+            raise UserError(f"evaluate: the classifier of {path} was trained for other classes than {dataset}'s, and a new"
+                            " one is untrained: train first, without evaluate", "evaluate")
+        check_same_spec(found, model.spec)
+    differing = [words for option, words in spec_differences(found, model.spec).items() if option != "num_class"]
+    if differing:
+        log.info("fine-tuning with other options than those of %s: %s", path, "; ".join(differing))
     if not kept:
         weights.update({key: own[key] for key in head})
     first = next(key for key in own if own[key].dim() == 4)

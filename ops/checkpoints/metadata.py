@@ -12,7 +12,13 @@ def _is_names(value: Any) -> bool:
 
 
 def _is_options(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    return isinstance(value, Mapping) and all(isinstance(name, str) and _is_plain(option) for name, option in value.items())
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 # The entries that programs read: what they accept, and in words. None counts as an absent entry.

@@ -25,7 +25,8 @@ def test_whole_entries_are_accepted(weights, tmp_path):
 @pytest.mark.parametrize("entry, value", [
     ("dataset", 5), ("dataset", ["jester"]), ("class_names", 4), ("class_names", "abcd"), ("class_names", []),
     ("class_names", list("abc")), ("class_names", ["a", "b", "c", 4]), ("online", torch.zeros(2)), ("online", "no"),
-    ("trained_direction", "up"), ("trained_direction", torch.zeros(2)), ("train", [1]), ("train", {1: 2})])
+    ("trained_direction", "up"), ("trained_direction", torch.zeros(2)), ("train", [1]), ("train", {1: 2}),
+    ("train", {"lr": torch.zeros(2)})])
 def test_a_damaged_entry_is_named(entry, value, weights, tmp_path):
     path = described(weights, tmp_path / "a.pth", **{entry: value})
     assert refusal(load_checkpoint, path).startswith(f"{path} is damaged: its entry {entry} ")

@@ -63,6 +63,70 @@ def test_evaluation_needs_only_weights(trained, data, tmp_path, monkeypatch, cap
                    "--evaluate: the classifier of", "other classes")
 
 
+OTHER_OPTIONS = [["--shift_direction", "unidirectional"], ["--shift_div", 4], ["--shift_place", "block"],
+                 ["--input_size", 48], ["--num_segments", 4], ["--dropout", 0.3], ["--consensus_type", "identity"]]
+
+
+@pytest.mark.parametrize("more", OTHER_OPTIONS, ids=lambda more: more[0])
+def test_weights_are_not_evaluated_with_other_options_than_they_were_trained_with(more, trained, data, tmp_path,
+                                                                                  monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    for source in ("--tune_from", "--resume"):
+        done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, source, file, "-e", *more))
+        assert_refused(done, "is another model than the one asked for", f"{more[0][2:]} ", f"{more[1]!r} here")
+
+
+@pytest.mark.parametrize("more", OTHER_OPTIONS[:4], ids=lambda more: more[0])
+def test_fine_tuning_says_which_options_differ(more, trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--tune_from", file, "--debug", *more))
+    line, = (line for line in done.err.splitlines() if "fine-tuning with other options than those of" in line)
+    assert done.status == 0 and f"{more[0][2:]} " in line and line.endswith(f"{more[1]!r} here")
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--tune_from", file, "--debug"))
+    assert done.status == 0 and "other options" not in done.err
+
+
+@pytest.fixture(scope="module")
+def resumed(trained, data, tmp_path_factory):
+    """resumed(monkeypatch, capfd, flag, value): (how the trained run ended when resumed for an epoch, its checkpoint)."""
+    def resume(monkeypatch, capfd, *more):
+        out = tmp_path_factory.mktemp("resumed")
+        file = trained / "model" / NAME / "ckpt.pth.tar"
+        done = run(monkeypatch, capfd, "main",
+                   *flags(data, out, "--resume", file, "--epochs", 4, "--debug", "--seed", 0, *more))
+        found = list(out.glob("model/*/ckpt.pth.tar"))
+        return done, torch.load(found[0], weights_only=True) if found else None
+    return resume
+
+
+@pytest.mark.parametrize("option, value, flag", [
+    ("momentum", 0.5, "--momentum"), ("weight_decay", 0.3, "--wd"), ("clip_gradient", 0.001, "--gd"), ("lr", 0.3, "--lr"),
+    ("lr_type", "cos", "--lr_type"), ("lr_steps", [2.0], "--lr_steps"), ("batch_size", 3, "-b"), ("seed", 7, "--seed"),
+    ("mixup", 0.5, "--mixup"), ("random_erasing", 1.0, "--random_erasing"), ("flip", "none", "--flip"),
+    ("augment", "randaug", "--augment"), ("dense_sample", True, "--dense_sample")])
+def test_an_option_of_a_resumed_run_takes_effect_and_is_said(option, value, flag, resumed, monkeypatch, capfd):
+    values = [] if value is True else value if isinstance(value, list) else [value]
+    _, same = resumed(monkeypatch, capfd)
+    done, other = resumed(monkeypatch, capfd, flag, *values)
+    assert done.status == 0 and f"{option} {value} (was " in done.err
+    assert same["train"][option] != other["train"][option] == value
+    assert not all(torch.equal(same["state_dict"][key], weight) for key, weight in other["state_dict"].items())
+
+
+def test_a_resumed_optimizer_is_the_one_that_its_checkpoint_claims(resumed, monkeypatch, capfd):
+    _, content = resumed(monkeypatch, capfd, "--momentum", 0.5, "--wd", 0.25)
+    for group in content["optimizer"]["param_groups"]:
+        assert (group["momentum"], group["weight_decay"]) == (0.5, 0.25 * group["decay_mult"])
+
+
+def test_resuming_cannot_change_what_its_optimizer_holds(resumed, monkeypatch, capfd):
+    done, content = resumed(monkeypatch, capfd, "--npb")
+    assert_refused(done, "--no_partialbn was False, is True")
+    assert content is None
+    done, _ = resumed(monkeypatch, capfd, "--pretrain", "imagenet")
+    assert done.status == 0 and "pretrain has no effect" in done.err
+
+
 def test_a_run_is_not_resumed_on_other_classes(trained, data, tmp_path, monkeypatch, capfd):
     """Neither in training nor in evaluation; other names of as many classes are other classes."""
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
