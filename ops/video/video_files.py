@@ -12,8 +12,9 @@ from PIL import Image
 
 from ops.common.errors import UserError
 from ops.video.container_ends import BrokenVideo
-from ops.video.decode import SCALING, decoded_frames, frame_image, open_video, upright_size, video_stream
+from ops.video.decode import SCALING, frame_image, open_video, upright_size, video_stream
 from ops.video.discovery import VIDEO_SUFFIXES, is_video_name
+from ops.video.forward import read_forward
 from ops.video.frame_index import FrameIndex, frame_index, padded_packet, recount
 
 _SEEK_OVER = 256  # packets: reading over fewer is cheaper than a seek
@@ -130,14 +131,7 @@ def read_frames(path: Path, indices: Sequence[int]) -> dict[int, av.VideoFrame]:
             return frames
         index = recount(path)  # the packets do not match the frames
         _check_range(indices, index)
-    wanted, last = set(indices), max(indices)
-    found = {}
-    for number, frame in enumerate(decoded_frames(path), 1):
-        if number in wanted:
-            found[number] = frame
-        if number == last:
-            break
-    return found
+    return read_forward(path, indices, index.count)
 
 
 def _check_range(indices: Sequence[int], index: FrameIndex) -> None:
