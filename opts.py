@@ -12,11 +12,11 @@ from typing import Any, Callable, Optional, Sequence
 from ops.backbones import BACKBONES
 from ops.checkpoints.store_name import check_suffix
 from ops.common import cli
-from ops.common.choices import CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
+from ops.common.choices import CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, MOST, NON_LOCAL_TYPES
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.errors import UserError
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
-from ops.data.test_protocol import PROTOCOLS, TestProtocol
+from ops.data.test_protocol import CROPS, PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS, find_dataset
 from ops.training.schedule import SCHEDULES
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 DEAD_FLAGS = ("k", "snapshot_pref", "flow_prefix")  # published, and without effect from the start
 DEFAULT_EPOCHS = 120
+FRAMES = number(int, 1, MOST, words=f"1 to {MOST} frames per clip (published: 8 or 16)")
 
 
 # ---- main.py ------------------------------------------------------------------------------------------------
@@ -73,8 +74,7 @@ def _add_model_flags(group: Flags) -> None:
 def add_spec_flags(group: Flags) -> None:
     """The options of `ops.spec.ModelSpec` that have the same meaning in every program that builds a new network."""
     add = group.add_argument
-    frames = number(int, 1, words="1 or more frames per clip (published: 8 or 16)")
-    add("--num_segments", type=frames, default=8, metavar="T", help="frames per clip (default: %(default)s)")
+    add("--num_segments", type=FRAMES, default=8, metavar="T", help="frames per clip (default: %(default)s)")
     add("--consensus_type", type=one_of(*CONSENSUS_TYPES, hidden=["rnn"]), default="avg", metavar="NAME",
         help="avg: average the frames' scores; identity: one score per frame (default: %(default)s)")
     add("--dropout", "--do", type=number(float, 0, below=1, words="0 (none) to below 1"), default=0.5, metavar="P",
@@ -96,14 +96,15 @@ def _add_learning_flags(group: Flags) -> None:
     add = group.add_argument
     add("--epochs", type=number(int, 1), default=None, metavar="N", help=f"length of the run (default: {DEFAULT_EPOCHS})")
     add("-b", "--batch-size", type=number(int, 1), default=128, metavar="N", help="clips per step (default: %(default)s)")
-    add("--lr", "--learning-rate", type=number(float, above=0), default=0.001, metavar="RATE",
+    add("--lr", "--learning-rate", type=number(float, above=0, maximum=1000), default=0.001, metavar="RATE",
         help="learning rate of the first epoch (default: %(default)s)")
     add("--lr_type", type=one_of(*SCHEDULES), default="step", metavar="NAME",
         help="step: a tenth after each of --lr_steps; cos: half a cosine down to 0 (default: %(default)s)")
     add("--lr_steps", type=number(float, 0), nargs="+", default=[50, 100], metavar="EPOCH",
         help="epochs after which the learning rate falls to a tenth (default: 50 100)")
-    add("--momentum", type=number(float, 0), default=0.9, metavar="M", help="momentum of SGD (default: %(default)s)")
-    add("--weight-decay", "--wd", type=number(float, 0), default=5e-4, metavar="D",
+    add("--momentum", type=number(float, 0, below=1), default=0.9, metavar="M",
+        help="momentum of SGD (default: %(default)s)")
+    add("--weight-decay", "--wd", type=number(float, 0, 1), default=5e-4, metavar="D",
         help="weight decay (default: %(default)s)")
     add("--clip-gradient", "--gd", type=number(float, above=0), default=None, metavar="NORM",
         help="scale a gradient with a larger norm down to this norm (default: no limit)")
@@ -207,6 +208,14 @@ def video_limit(text: str) -> int:
     return value
 
 
+def crops(text: str) -> int:
+    """An argparse type: a number of crops that a test can have."""
+    value = number(int)(text)
+    if value not in CROPS:
+        raise NotAllowed(f"{value}: choose {', '.join(map(str, CROPS))}")
+    return value
+
+
 OVERRIDES_TITLE = "options that the checkpoint does not describe, or that are to differ from its description"
 # Options that can differ from one checkpoint of an ensemble to the next.
 OVERRIDES: dict[str, Callable[[str], Any]] = {
@@ -232,7 +241,7 @@ def _add_checkpoint_flags(group: Flags) -> None:
     add = group.add_argument
     add("--weights", required=True, type=per_checkpoint(), metavar="FILE[,FILE]",
         help="one checkpoint, or an ensemble")
-    add("--test_segments", type=per_checkpoint(number(int, 1, words="1 or more frames per clip")), default=None,
+    add("--test_segments", type=per_checkpoint(FRAMES), default=None,
         metavar="T[,T]", help="frames per clip (default: as trained)")
     add("--coeff", type=per_checkpoint(number(float, words="finite numbers")), default=None, metavar="C[,C]",
         help="weight of the checkpoint's scores (default: 1)")
@@ -284,7 +293,7 @@ def _add_protocol_flags(group: Flags) -> None:
     add = group.add_argument
     add("--protocol", type=one_of(*PROTOCOLS), default=None, metavar="NAME", help="in place of the four flags below; "
         + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
-    add("--test_crops", type=int, default=None, metavar="N", help="crops per clip: 1 (default), 3, 5 or 10")
+    add("--test_crops", type=crops, default=None, metavar="N", help="crops per clip: 1 (default), 3, 5 or 10")
     add("--full_res", action="store_true", help="crops as high as the scaled frames")
     add("--dense_sample", action="store_true", help="10 clips, each from 64 neighbouring frames")
     add("--twice_sample", action="store_true", help="2 clips")

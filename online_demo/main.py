@@ -14,7 +14,7 @@ from typing import Optional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ops.common.choices import FRAME_RATE, PRECISIONS, SMOOTHINGS
+from ops.common.choices import FRAME_RATE, MOST, PRECISIONS, SMOOTHINGS
 from ops.common.cli import Parser, add_device_flag, check_usage, number, one_of, run
 from ops.runtimes.registry import BACKENDS, open_runtime
 
@@ -35,7 +35,8 @@ def build_parser() -> Parser:
         help=f"{', '.join(PRECISIONS)} (default: %(default)s); bfloat16 and int8 are faster on processors that support them;"
         " int8 needs a step that tools/export_onnx.py --int8 has calibrated")
     add_device_flag(group, "for --backend torch: ")
-    add("--rate", type=number(float, above=0), metavar="FPS", help="frames per second of the source's clock that the model"
+    add("--rate", type=number(float, above=0, maximum=MOST), metavar="FPS",
+        help="frames per second of the source's clock that the model"
         f" gets (default: the rate in the weight file, else {FRAME_RATE:g})")
     add("--smooth", type=one_of(*SMOOTHINGS), metavar="NAME", help="published: average the last 12 logits, and change the"
         f" prediction only after two frames agree; none (default: published from {SMOOTH_FROM:g} model frames per second"
@@ -55,7 +56,7 @@ def build_parser() -> Parser:
     add("--realtime", action="store_true", help="play a file by its clock without a window too, dropping frames if this"
         " machine is too slow")
     add("--max_seconds", type=number(float, above=0), metavar="S", help="stop after this many seconds of the source")
-    add("--folder_rate", type=number(float, above=0), metavar="FPS",
+    add("--folder_rate", type=number(float, above=0, maximum=MOST), metavar="FPS",
         help=f"frames per second of a directory of frames (default: {FRAME_RATE:g})")
     return parser
 

@@ -3,10 +3,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Mapping, Optional
 
 from ops.backbones import find_backbone
-from ops.common.choices import CONSENSUS_TYPES, DIRECTIONS, MODALITIES, NON_LOCAL_TYPES
+from ops.common.choices import CONSENSUS_TYPES, DIRECTIONS, MODALITIES, MOST, NON_LOCAL_TYPES
 from ops.common.errors import UserError, shown
-
-_MOST = 10_000  # frames or pixels; far more than any memory holds
 
 # Marks an option that a checkpoint omits at its default: earlier versions of this code refuse unknown options, and can
 # then read the checkpoint too. Mark every new option.
@@ -130,8 +128,8 @@ class ModelSpec:
         value = getattr(self, name)
         if value < minimum:
             raise UserError(f"{name} {value}: choose {minimum} or more {unit}", name)
-        if value > _MOST:
-            raise UserError(f"{name} {value}: choose at most {_MOST} {unit}", name)
+        if value > MOST:
+            raise UserError(f"{name} {value}: choose at most {MOST} {unit}", name)
 
     def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.backbones import BACKBONES
 from ops.common import cli
-from ops.common.choices import DIRECTIONS, FRAME_RATE
+from ops.common.choices import DIRECTIONS, FRAME_RATE, MOST
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,10 +28,10 @@ def parser() -> argparse.ArgumentParser:
         " checkpoint for test_models.py")
     add("--bare", action="store_true", help="write the released form: a state dict without metadata (MobileNetV2)")
     add("--force", action="store_true", help="also convert a model trained with the two-way shift")
-    add("--frame_rate", type=cli.number(float, above=0), default=None, metavar="FPS",
+    add("--frame_rate", type=cli.number(float, above=0, maximum=MOST), default=None, metavar="FPS",
         help="frames per second at which the demo is to feed the model: the training videos' rate, divided by the usual gap"
         " between a clip's frames (default: unknown)")
-    add("--num_segments", type=cli.number(int, 1), default=None, metavar="T",
+    add("--num_segments", type=cli.number(int, 1, MOST), default=None, metavar="T",
         help="with --to_clip: frames per clip (default: as trained, else 8)")
     group = parser.add_argument_group("for files without metadata")
     group.add_argument("--arch", type=cli.one_of(*BACKBONES), metavar="NAME", help=", ".join(BACKBONES))

@@ -13,9 +13,9 @@ from typing import Iterator
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common import cli
-from ops.common.choices import FRAME_RATE
+from ops.common.choices import FRAME_RATE, MOST
 
-PIXELS = cli.number(int, 32, words="32 pixels or more")
+PIXELS = cli.number(int, 32, MOST, words=f"32 to {MOST} pixels")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
         " frames; choose some that look like the later input")
     add("--int8_frames", type=cli.number(int, 1), default=48, metavar="N", help="number of frames to take from the start of"
         " each SOURCE, at the model's rate (default: %(default)s)")
-    add("--folder_rate", type=cli.number(float, above=0), default=FRAME_RATE, metavar="FPS", help="frames per second of a"
-        " directory of frames, as in the demo (default: %(default)g)")
+    add("--folder_rate", type=cli.number(float, above=0, maximum=MOST), default=FRAME_RATE, metavar="FPS",
+        help="frames per second of a directory of frames, as in the demo (default: %(default)g)")
     add("--force", action="store_true", help="also export a model trained with the two-way shift")
     return parser
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ops.common.choices import MOST
 from ops.common.cli import (
     NotAllowed,
     Parser,
@@ -58,7 +59,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("output")
     add = group.add_argument
     add("--extract", action="store_true", help="write the frames as images: faster to train from, larger on disk")
-    add("--height", type=number(int, 1), default=256, metavar="PIXELS",
+    add("--height", type=number(int, 1, MOST), default=256, metavar="PIXELS",
         help="with --extract: scale frames to this height (default: %(default)s)")
     add("--out", type=Path, help="directory for lists and frames (default: ROOT/.tsm/NAME)")
     add("--dataset_file", type=Path, default=DATASET_FILE, metavar="YAML",

@@ -16,7 +16,7 @@ from tools.shared.gestures import add_size_flag
 def build_parser() -> Parser:
     parser = Parser(description="Render and encode the gestures data set.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the data set")
-    parser.add_argument("--videos", type=number(int, len(CLASSES)), default=VIDEOS, metavar="N",
+    parser.add_argument("--videos", type=number(int, len(CLASSES), 1_000_000), default=VIDEOS, metavar="N",
                         help="number of training and validation videos (default: %(default)s)")
     parser.add_argument("--val", type=number(float, above=0, below=1), default=0.2, metavar="FRACTION",
                         help="validation share (default: %(default)s)")

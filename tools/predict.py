@@ -19,6 +19,7 @@ from typing import Any, Iterator, Optional, Union
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import opts
+from ops.common.choices import MOST
 from ops.common.cli import (
     Parser,
     add_device_flag,
@@ -36,7 +37,7 @@ from ops.data.test_protocol import PROTOCOLS
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    seconds = number(float, above=0)
+    seconds = number(float, 0.01)
     add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
     add = parser.add_argument_group("model and answer").add_argument
     add("--weights", metavar="FILE", help="a checkpoint, or the name of a released one (default: the quickstart's TSM)")
@@ -46,12 +47,13 @@ def build_parser() -> Parser:
     add("--window", type=seconds, metavar="SECONDS", help="classify a part of the video at a time (default: the whole)")
     add("--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)")
     add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
-    add("--fps", type=seconds, metavar="RATE", help="frames per second of frame directories, for --window")
+    add("--fps", type=number(float, above=0, maximum=MOST), metavar="RATE",
+        help="frames per second of frame directories, for --window")
     group = parser.add_argument_group("clips and classes")
     add = group.add_argument
     add("--protocol", type=one_of(*PROTOCOLS), default="efficient", metavar="NAME",
         help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
-    add("--test_segments", "--num_segments", type=number(int, 1), metavar="T", help="frames per clip (default: as trained)")
+    add("--test_segments", "--num_segments", type=opts.FRAMES, metavar="T", help="frames per clip (default: as trained)")
     add("--categories", type=Path, metavar="FILE", help="class names, one a line (default: the checkpoint's)")
     add_root_dataset_flag(group)
     group = parser.add_argument_group("machine")

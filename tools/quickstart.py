@@ -16,6 +16,7 @@ from typing import Iterable, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from ops.common.choices import MOST
 from ops.common.cli import Parser, add_device_flag, add_workers_flag, number, run
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
@@ -54,9 +55,11 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--out", default="runs/quickstart", help="directory of the results, from the repository (default: %(default)s)")
     add("--root_dataset", default="data", help="directory of the data set, from the repository (default: %(default)s)")
-    add("--videos", type=number(int, 1), default=1800, help="training and validation videos to make (default: %(default)s)")
-    add("--epochs", type=number(int, 1), default=5, help="of each training (default: %(default)s)")
-    add("--gestures", type=number(int, 1), default=24, help="gestures in the long video (default: %(default)s)")
+    add("--videos", type=number(int, 8, 1_000_000), default=1800, metavar="N",
+        help="training and validation videos to make (default: %(default)s)")
+    add("--epochs", type=number(int, 1), default=5, metavar="N", help="of each training (default: %(default)s)")
+    add("--gestures", type=number(int, 1, MOST), default=24, metavar="N",
+        help="gestures in the long video (default: %(default)s)")
     add_workers_flag(parser, default=2, what="processes that load data; 0: the main process", minimum=0)
     add_device_flag(parser)
     add("--fresh", action="store_true", help="delete the earlier results in --out and train again")

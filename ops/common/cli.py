@@ -18,7 +18,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
 
-from ops.common.choices import find_choice, suggestion
+from ops.common.choices import MOST, find_choice, suggestion
 from ops.common.errors import UserError, worker_died
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _flag(names: str) -> str:
 
 # ---- values ---------------------------------------------------------------------------------------------------
 
-LARGEST_INT = 2 ** 31 - 1  # any count or size; larger numbers overflow in the libraries below
+LARGEST = 2 ** 31 - 1  # of any count, size or time; larger numbers overflow in the libraries below
 LARGEST_SEED = 2 ** 63 - 1
 
 
@@ -72,7 +72,7 @@ def number(kind: type, minimum: Optional[float] = None, maximum: Optional[float]
     """An argparse type: a finite int or float (`kind`) within limits.
 
     minimum, maximum: inclusive limits. above, below: exclusive ones. words: what to choose, for the message, in place
-    of a description of the limits ("1 or more classes"). An int without a maximum ends at LARGEST_INT.
+    of a description of the limits ("1 or more classes"). Numbers without an upper limit end at LARGEST.
     """
     lowest = f"{minimum}" if minimum is not None else f"above {above}" if above is not None else ""
     highest = f"{maximum}" if maximum is not None else f"below {below}" if below is not None else ""
@@ -86,8 +86,9 @@ def number(kind: type, minimum: Optional[float] = None, maximum: Optional[float]
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"invalid {kind.__name__} value: {text!r}") from None
-        if kind is int and maximum is None and abs(value) > LARGEST_INT:
-            raise NotAllowed(f"{value}: choose {lowest or -LARGEST_INT} to {LARGEST_INT}")
+        if maximum is None and below is None and (kind is int or math.isfinite(value)) and abs(value) > LARGEST:
+            least = f"a number {lowest} and at most" if above is not None else f"{lowest or -LARGEST} to"
+            raise NotAllowed(f"{value}: choose {least} {LARGEST}")
         allowed = ((kind is int or math.isfinite(value)) and (minimum is None or value >= minimum)
                    and (maximum is None or value <= maximum) and (above is None or value > above)
                    and (below is None or value < below))
@@ -123,14 +124,14 @@ def add_device_flag(parser: Flags, note: str = "") -> None:
 
 def add_gpus_flag(parser: Flags) -> None:
     """--gpus, for `ops.common.device.pick_gpus`."""
-    parser.add_argument("--gpus", type=int, nargs="+", default=None, metavar="N",
+    parser.add_argument("--gpus", type=number(int, 0, 1023), nargs="+", default=None, metavar="N",
                         help="numbers of the GPUs to use (default: one GPU, if the device is one)")
 
 
 def add_workers_flag(parser: Flags, default: Optional[int] = None, *, what: str = "processes",
                      minimum: int = 1) -> None:
     """-j/--workers. default: None means one per core (`ops.common.pool`). minimum: 0 where 0 means the main process."""
-    parser.add_argument("-j", "--workers", type=number(int, minimum), default=default, metavar="N",
+    parser.add_argument("-j", "--workers", type=number(int, minimum, 1024), default=default, metavar="N",
                         help=f"{what} (default: {'one per core' if default is None else '%(default)s'})")
 
 
@@ -142,8 +143,8 @@ def add_seed_flag(parser: Flags, default: Optional[int] = 0, help: str = "random
 def add_input_size_flag(parser: Flags, default: Optional[int] = 224, help: str = "height and width of the network's input,"
                         " pixels (default: %(default)s)") -> None:
     """--input_size, pixels."""
-    parser.add_argument("--input_size", type=number(int, 32, words="32 pixels or more (published: 224)"), default=default,
-                        metavar="PIXELS", help=help)
+    pixels = number(int, 32, MOST, words=f"32 to {MOST} pixels (published: 224)")
+    parser.add_argument("--input_size", type=pixels, default=default, metavar="PIXELS", help=help)
 
 
 def add_root_dataset_flag(parser: Flags) -> None:

@@ -20,7 +20,7 @@ def pick_device(name: str) -> torch.device:
     if not has.get(kind, False):
         available = ", ".join(kind for kind, present in has.items() if present)
         raise UserError(f"device {name!r} is not on this machine: choose auto or one of {available}", "device")
-    if number and not (kind == "cuda" and number.isdigit() and int(number) < torch.cuda.device_count()):
+    if number and not (kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count()):
         count = torch.cuda.device_count()
         raise UserError(f"device {name!r}: this machine's GPUs are cuda:0 to cuda:{count - 1}" if count
                         else f"device {name!r}: this machine has no GPU: choose auto or cpu", "device")

@@ -86,7 +86,7 @@ def test_devices_with_gpus(monkeypatch):
     absent(monkeypatch, gpus=2)
     assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
     assert pick_device("cuda:1") == torch.device("cuda:1")
-    for name in ("cuda:2", "cuda:x", "cuda:-1"):
+    for name in ("cuda:2", "cuda:x", "cuda:-1", "cuda:²"):
         with pytest.raises(UserError, match=f"device '{name}': this machine's GPUs are cuda:0 to cuda:1"):
             pick_device(name)
     cuda = torch.device("cuda")

