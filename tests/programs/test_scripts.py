@@ -199,7 +199,7 @@ def test_every_published_accuracy_has_its_command():
             assert args.protocol == PROTOCOLS["accurate"]
             own[args.dataset, "shift" in args.weights[0]] = float(accuracy)
     published = {(row.name, score.top1,
-                  opts.parse_test(["x", "--weights=x", f"--{score.option[0]}", score.option[1]]).protocol)
+                  opts.parse_test(["kinetics", "--weights=x", f"--{score.option[0]}", score.option[1]]).protocol)
                  for row in MODEL_ZOO for score in row.scores}
     assert found == published and len(found) == 20
     assert own == {("something", False): 20.5, ("ucf101", False): 91.7, ("ucf101", True): 95.9, ("hmdb51", False): 64.7,

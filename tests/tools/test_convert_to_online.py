@@ -263,7 +263,8 @@ def test_wrong_files_and_flags(tmp_path, monkeypatch, capfd):
     assert_refused(refused(file, "-o", out, "--shift_div", 4), "shift_div 8 there, 4 here")
     assert_refused(refused(file, "-o", out, "--arch", "resnet18"), "arch 'mobilenetv2'")
     assert_refused(refused(file, "-o", out, "--frame_rate", 0), "--frame_rate 0.0")
-    assert_refused(refused(file, "-o", out, "--shift_direction", "sideways"), "invalid choice: 'sideways'")
+    assert_refused(refused(file, "-o", out, "--shift_direction", "sideways"),
+                   "--shift_direction 'sideways': choose bidirectional")
     assert_refused(refused(file), "-o")
     assert load_checkpoint(file).spec == one_way(), "the checkpoint is untouched"
 

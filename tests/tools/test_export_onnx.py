@@ -46,7 +46,7 @@ def test_the_runtime_finds_the_int8_step(monkeypatch, capfd, tmp_path):
 
 @pytest.mark.parametrize("argv, words", [
     (["none.pth.tar"], ["no such checkpoint"]),
-    (["{weights}", "--height", "8"], ["--height 8", "32 pixels or more"]),
+    (["{weights}", "--height", "8"], ["--height 8", "32 to 10000 pixels"]),
     (["{weights}", "-o", "{weights}"], ["--output", "would overwrite the input"]),
     (["{weights}", "-o", "{directory}"], ["cannot write"]),
     (["{weights}", "--int8", "webcam"], ["--int8 webcam", "no such video file or directory"]),

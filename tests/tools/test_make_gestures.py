@@ -39,7 +39,7 @@ def test_an_interrupted_run_leaves_only_complete_files(tmp_path, sent, status):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--videos", "0"], "error: --videos 0: choose 8 or more"),
+    (["--videos", "0"], "error: --videos 0: choose 8 to 1000000"),
     (["--size", "96by72"], "error: --size '96by72': choose WIDTHxHEIGHT"),
     (["--format", "avi"], "error: --format 'avi': choose mp4 or webm"),
 ])
