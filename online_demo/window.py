@@ -196,7 +196,7 @@ def _strip(view: View, width: int, height: int, scale: float) -> np.ndarray:
             continue
         pen.box(x0, top, x1, bottom, color_of(label))
         if label is not None:
-            size, lines = _label_lines(pen, view.names[label], x1 - max(x0, left) - 6 * scale)
+            size, lines = _label_lines(pen, view.names[label], x1 - max(x0, left) - 4 * scale)
             for number, line in enumerate(lines):
                 y = (top + bottom) / 2 + (number - (len(lines) - 1) / 2) * (size + 1) * scale
                 pen.text((max(x0, left) + x1) / 2, y, line, size, BACK, "mm")
