@@ -96,7 +96,7 @@ def _add_learning_flags(group: Flags) -> None:
     add = group.add_argument
     add("--epochs", type=number(int, 1), default=None, metavar="N", help=f"length of the run (default: {DEFAULT_EPOCHS})")
     add("-b", "--batch-size", type=number(int, 1), default=128, metavar="N", help="clips per step (default: %(default)s)")
-    add("--lr", "--learning-rate", type=number(float, above=0, maximum=1000), default=0.001, metavar="RATE",
+    add("--lr", "--learning-rate", type=number(float, above=0), default=0.001, metavar="RATE",
         help="learning rate of the first epoch (default: %(default)s)")
     add("--lr_type", type=one_of(*SCHEDULES), default="step", metavar="NAME",
         help="step: a tenth after each of --lr_steps; cos: half a cosine down to 0 (default: %(default)s)")

@@ -37,7 +37,7 @@ from ops.data.test_protocol import PROTOCOLS
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    seconds = number(float, 0.01)
+    seconds = number(float, above=0)
     add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
     add = parser.add_argument_group("model and answer").add_argument
     add("--weights", metavar="FILE", help="a checkpoint, or the name of a released one (default: the quickstart's TSM)")
