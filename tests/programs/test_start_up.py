@@ -50,10 +50,11 @@ def test_a_wrong_value_imports_nothing_slow():
     assert json.loads(out.splitlines()[-1]) == [[0, 2], []] and "--arch 'resnet51': choose resnet18" in errors
 
 
-@pytest.mark.parametrize("program", ["main.py", "tools/gen_label_ucf101.py"])
-def test_a_full_disk_under_standard_output_is_one_line(program):
+@pytest.mark.parametrize("program, flag", [
+    ("main.py", "--help"), ("tools/gen_label_ucf101.py", "--help"), ("tools/download_weights.py", "--list")])
+def test_a_full_disk_under_standard_output_is_one_line(program, flag):
     with open("/dev/full", "w") as full:
-        process = start(program, "--help", stdout=full)
+        process = start(program, flag, stdout=full)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     assert errors == f"{os.path.basename(program)}: error: cannot write standard output: No space left on device\n"
