@@ -34,7 +34,7 @@ def test_memory_does_not_grow_over_many_steps(monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--streams", "0"], "--streams 0: choose 1 or more"), (["--soak", "0"], "--soak 0: choose 1 or more"),
+    (["--streams", "0"], "--streams 0: choose 1 to 10000"), (["--soak", "0"], "--soak 0: choose 1 or more"),
     (["--backend", "tensorrt"], "--backend 'tensorrt': choose torch, onnxruntime or openvino")])
 def test_wrong_flags(monkeypatch, capfd, flags, words):
     programs.assert_refused(programs.run(monkeypatch, capfd, "tools.benchmark", "online", *flags), words)
