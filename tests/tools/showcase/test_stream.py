@@ -35,7 +35,7 @@ def test_each_eight_gestures_are_the_eight_classes_before_another_wall():
     assert not np.array_equal(other[0], frames[0])
 
 
-@pytest.mark.parametrize("flags, message", [(["--gestures", 0], "--gestures 0: choose 1 or more"),
+@pytest.mark.parametrize("flags, message", [(["--gestures", 0], "--gestures 0: choose 1 to 10000"),
                                             (["--seed", -1], "--seed -1: choose 0"),
                                             (["--size", "97x72"], "--size 97x72: choose two even numbers")])
 def test_impossible_long_videos_are_refused(tmp_path, monkeypatch, capfd, flags, message):
