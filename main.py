@@ -12,13 +12,13 @@ if __name__ == "__main__":
     cli.check_usage(opts.parse_train)  # torch, which the imports below need, takes seconds
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ops.checkpoints import checkpoint
 from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
-from ops.common.device import channels_last, git_commit, pick_device, pick_gpus, seed_everything
+from ops.common import distributed
+from ops.common.device import channels_last, git_commit, pick_devices, seed_everything
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
@@ -28,10 +28,13 @@ from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
+from ops.training.interrupt import StopRequest, stop_on_signals
 from ops.training.loop import LoopOptions, fit, validate
+from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
 from ops.training.run_log import RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
+from ops.training.step import StepOptions
 from ops.training.train_set import training_set, validation_set
 from ops.weights import load_weights, read_checkpoint
 
@@ -39,33 +42,43 @@ log = logging.getLogger("main")
 DEBUG_STEPS = 2
 
 
-def main() -> None:
+def main() -> int:
     args = opts.parse_train()
-    device = pick_device(args.device)
-    gpus = pick_gpus(args.gpus, device)
-    device = torch.device("cuda", gpus[0]) if gpus else device
-    resumed = checkpoint.load_checkpoint(Path(args.resume)) if args.resume else None
+    device, gpus = pick_devices(args.device, args.gpus)
+    if len(gpus) > 1 and not distributed.launched():
+        return distributed.launch(gpus)
+    with distributed.joined(device, args.dist_timeout), stop_on_signals() as stop:
+        if not distributed.world().is_main:
+            logging.getLogger().setLevel(logging.WARNING)
+        train(args, device, stop)
+    return 0
+
+
+def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> None:
+    """Seed, model, optimizer, data, resume, epochs: the work of each process."""
     check_before_preparing(args)
-    data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
-                           val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
-                           needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
+    with distributed.main_process_first():
+        data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
+                               val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
+                               needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
     spec = ModelSpec.from_options(vars(args), num_class=data.num_class)
     name = store_name(spec, data.name, args.epochs, pretrain=args.pretrain, lr_type=args.lr_type,
                       dense_sample=args.dense_sample, suffix=args.suffix)
+    log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
     for file in () if args.evaluate else (LAST, BEST):
-        check_not_an_input(Path(args.root_model) / name / file, [args.tune_from, args.pretrain])
+        check_not_an_input(model_directory / file, [args.tune_from, args.pretrain])
+    resumed = find_resumed(args, model_directory)
     seed_everything(args.seed)
     model = build(args, spec, data, resumed)
     announce(args, name, device, model, data)
 
-    options = LoopOptions.from_options(vars(args), max_steps=DEBUG_STEPS if args.debug else None, max_epochs=args.run_epochs)
-    optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
-                                weight_decay=args.weight_decay)
-    if args.channels_last:
-        channels_last(model)
-    state = TrainState(parallel(model.to(device), gpus), optimizer, seed=args.seed, epoch=args.start_epoch,
-                       metadata=describe_run(model, data, vars(args)))
-    prepare, runtime = partial(model.preprocessing.apply, device=device), TorchClip(state.model, data.class_names)
+    effective_batch = args.batch_size * args.grad_accum * distributed.world().size
+    options = LoopOptions.from_options(vars(args), lr=args.lr * (effective_batch / 64 if args.scale_lr else 1),
+                                       max_steps=DEBUG_STEPS if args.debug else None, max_epochs=args.run_epochs)
+    precision = choose_precision(args.amp, device)
+    log.info("%d clips per step, learning rate %g, %s (%s)", effective_batch, options.lr, precision.name, precision.reason)
+    state = make_state(args, model, data, device=device, precision=precision, effective_batch=effective_batch)
+    runtime = TorchClip(state.validated, data.class_names)
     if resumed:
         resume(state, model, resumed, data=data, args=args)
     val_loader = validation_loader(args, model, data)
@@ -77,15 +90,13 @@ def main() -> None:
     if not options.epochs_left(state.epoch):
         log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
         return
-    log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
-    check_writable(model_directory / LAST)
-    write_args(log_directory / "args.txt", {**vars(args), "command": opts.command_line(),
-                                            "commit": state.metadata["commit"]})
-    run_log = RunLog(log_directory, state.epoch)
-    fit(state, train_loader, val_loader, prepare=prepare, options=options, runtime=runtime, run_log=run_log,
-        directory=model_directory, mix=make_mix(data.num_class, args.mixup, args.cutmix), resumed_from=args.resume,
-        on_validation=report)
-    run_log.close()
+    run_log = open_log(args, log_directory, model_directory, state) if distributed.world().is_main else None
+    steps = StepOptions(partial(model.preprocessing.apply, device=device), precision=precision,
+                        clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix))
+    fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
+        directory=model_directory, stop=stop, resumed_from=str(resumed.path) if resumed else "", on_validation=report)
+    if run_log:
+        run_log.close()
 
 
 # ---- build --------------------------------------------------------------------------------------------------
@@ -117,15 +128,41 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
     return model
 
 
-def parallel(model: TSN, gpus: list[int]) -> nn.Module:
-    return nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
+def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, *, device: torch.device, precision: Precision,
+               effective_batch: int) -> TrainState:
+    """The model on its device and between its processes, with the optimizer, before the first step."""
+    if args.channels_last:
+        channels_last(model)
+    model.to(device)
+    optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
+                                weight_decay=args.weight_decay)
+    network = distributed.data_parallel(model, device, sync_bn=args.sync_bn)
+    return TrainState(network, optimizer, seed=args.seed, epoch=args.start_epoch,
+                      metadata=describe_run(model, data, vars(args)), scaler=precision.scaler(), ema=args.ema,
+                      effective_batch=effective_batch)
+
+
+def find_resumed(args: argparse.Namespace, directory: Path) -> Optional[checkpoint.Checkpoint]:
+    """The checkpoint of --resume; with "auto" the run's own last one, or None if it has not begun."""
+    if args.resume == "auto":
+        found = directory / LAST
+        log.info("resume auto: %s", found if found.exists() else f"{found} does not exist yet: a new run")
+        return checkpoint.load_checkpoint(found) if found.exists() else None
+    return checkpoint.load_checkpoint(Path(args.resume)) if args.resume else None
+
+
+def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, state: TrainState) -> RunLog:
+    """The run's log, with its settings in args.txt."""
+    check_writable(model_directory / LAST)
+    write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "commit": state.metadata["commit"]})
+    return RunLog(directory, state.epoch)
 
 
 def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    return make_loader(videos, args.batch_size, workers=args.workers, train=True, seed=args.seed)
+    return make_loader(videos, args.batch_size, workers=args.workers, train=True, seed=args.seed, accumulate=args.grad_accum)
 
 
 def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
@@ -150,7 +187,8 @@ def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data:
 
 def announce(args: argparse.Namespace, name: str, device: torch.device, model: TSN, data: DatasetPaths) -> None:
     """Log what is about to run."""
-    print(f"storing name: {name}")
+    if distributed.world().is_main:
+        print(f"storing name: {name}")
     log.info("commit %s, device %s, %d classes", git_commit(), device, data.num_class)
     layers = list(shift_layers(model))
     for layer, channels, moved in layers:
@@ -166,6 +204,8 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
 
 
 def report(scores: Predictions) -> None:
+    if not distributed.world().is_main:
+        return
     print(f"Testing Results: Prec@1 {scores.top1:.3f} Prec@5 {scores.top5:.3f} Loss {scores.loss:.5f}", flush=True)
 
 

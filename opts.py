@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Sequence
 from ops.backbones import BACKBONES
 from ops.checkpoints.store_name import check_suffix
 from ops.common import cli
-from ops.common.choices import CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, MOST, NON_LOCAL_TYPES
+from ops.common.choices import AMP, CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, MOST, NON_LOCAL_TYPES
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.errors import UserError
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
@@ -99,7 +99,8 @@ def _add_learning_flags(group: Flags) -> None:
     add("--lr", "--learning-rate", type=number(float, above=0), default=0.001, metavar="RATE",
         help="learning rate of the first epoch (default: %(default)s)")
     add("--lr_type", type=one_of(*SCHEDULES), default="step", metavar="NAME",
-        help="step: a tenth after each of --lr_steps; cos: half a cosine down to 0 (default: %(default)s)")
+        help="step: a tenth after each of --lr_steps; cos: half a cosine down to 0; percent: a tenth after 40 %% of the run"
+        " and again after 80 %% (default: %(default)s)")
     add("--lr_steps", type=number(float, 0), nargs="+", default=[50, 100], metavar="EPOCH",
         help="epochs after which the learning rate falls to a tenth (default: 50 100)")
     add("--momentum", type=number(float, 0, below=1), default=0.9, metavar="M",
@@ -108,6 +109,16 @@ def _add_learning_flags(group: Flags) -> None:
         help="weight decay (default: %(default)s)")
     add("--clip-gradient", "--gd", type=number(float, above=0), default=None, metavar="NORM",
         help="scale a gradient with a larger norm down to this norm (default: no limit)")
+    add("--grad_accum", type=number(int, 1), default=1, metavar="N",
+        help="batches per step, whose gradients are added up (default: %(default)s)")
+    add("--sync_bn", action="store_true", help="BatchNorm over the clips of all processes, not of each alone")
+    add("--lr_update", type=one_of("epoch", "step"), default="epoch", metavar="NAME",
+        help="epoch: one rate for a whole epoch, step: change it with every step (default: %(default)s)")
+    add("--warmup_epochs", type=number(float, 0), default=0.0, metavar="N",
+        help="epochs in which the learning rate rises to --lr (default: none)")
+    add("--scale_lr", action="store_true", help="multiply --lr by the clips per step (of all processes) / 64")
+    add("--ema", type=number(float, 0, below=1), default=0.0, metavar="DECAY", help="validate and store an exponential"
+        " moving average of the weights (usual: 0.999; default: none)")
     add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm layer (default: only the first)")
     cli.add_seed_flag(group, None, "random seed: on one machine, runs with the same seed have the same losses; on a GPU it"
                       " selects repeatable convolutions, which are slower (default: 0 with the fastest convolutions)")
@@ -135,7 +146,13 @@ def _add_run_flags(group: Flags) -> None:
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
         help="epochs between two validations (default: %(default)s)")
     cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
-    add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint")
+    add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint; auto: the run's own last checkpoint,"
+        " or a new run if there is none")
+    add("--save_freq", default="", metavar="N|Nm", help="write a checkpoint every N steps (500) or N minutes (10m) too"
+        " (default: after each epoch)")
+    add("--amp", type=one_of(*AMP), default="off", metavar="NAME", help="mixed precision: bf16, fp16 (GPU), off, or auto"
+        " (bf16 where the device computes with it) (default: %(default)s)")
+    cli.add_dist_timeout_flag(group)
     add("-e", "--evaluate", action="store_true", help="only validate the checkpoint of --resume or --tune_from")
     add("--start-epoch", type=number(int, 0), default=0, metavar="N",
         help="number of the first epoch; a resumed run uses the checkpoint's (default: %(default)s)")
@@ -312,6 +329,7 @@ def _add_test_run_flags(group: Flags) -> None:
     cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
     cli.add_gpus_flag(group)
     cli.add_device_flag(group)
+    cli.add_dist_timeout_flag(group)
     add("--out", default=None, metavar="DIR", help="directory of the report (default: log/test_<run>)")
     add("--csv_file", default=None, metavar="FILE", help="write the predictions as `name;label` lines")
 

@@ -15,12 +15,12 @@ if __name__ == "__main__":
     cli.check_usage(opts.parse_test)  # torch, which the imports below need, takes seconds
 
 import torch
-from torch import nn
 
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ops.checkpoints.matching import check_same_classes
 from ops.checkpoints.store_name import parse_name
-from ops.common.device import pick_device, pick_gpus
+from ops.common import distributed
+from ops.common.device import pick_devices
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input, check_writable
 from ops.data.loader import make_loader
@@ -54,12 +54,21 @@ class Member:
         return self.data.class_names or self.found.class_names
 
 
-def main() -> None:
+def main() -> int:
     args = opts.parse_test()
-    device = pick_device(args.device)
-    gpus = pick_gpus(args.gpus, device)
-    device = torch.device("cuda", gpus[0]) if gpus else device
-    members = [build(args, i, device, gpus=gpus) for i in range(len(args.weights))]
+    device, gpus = pick_devices(args.device, args.gpus)
+    if len(gpus) > 1 and not distributed.launched():
+        return distributed.launch(gpus)
+    with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
+        if not distributed.world().is_main:
+            logging.getLogger().setLevel(logging.WARNING)
+        test(args, device)
+    return 0
+
+
+def test(args: argparse.Namespace, device: torch.device) -> None:
+    """Build the members, score each on its list, report: the work of each process."""
+    members = [build(args, i, device) for i in range(len(args.weights))]
     log_members(members)
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     for output in filter(None, (directory / "results.json", args.csv_file)):
@@ -73,6 +82,8 @@ def main() -> None:
     log_protocol(args.protocol, members)
     check_same_videos([ScoredList(str(m.data.val_list), video_list(m, args).video_list) for m in members])
     scores = combine([run(member, args) for member in members], [member.coeff for member in members])
+    if not distributed.world().is_main:
+        return
     names = members[0].class_names
     write_report(scores, directory, names=names, extra={
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
@@ -84,7 +95,7 @@ def main() -> None:
 
 # ---- build ----------------------------------------------------------------------------------------------------
 
-def build(args: argparse.Namespace, i: int, device: torch.device, *, gpus: Sequence[int] = ()) -> Member:
+def build(args: argparse.Namespace, i: int, device: torch.device) -> Member:
     """The i-th member of the ensemble."""
     found = load_checkpoint(Path(args.weights[i]), **opts.overrides(args, i), num_segments=args.test_segments[i])
     data = resolve_dataset(args.dataset, found.spec.modality, args.root_dataset, val_list=args.test_list[i],
@@ -95,9 +106,8 @@ def build(args: argparse.Namespace, i: int, device: torch.device, *, gpus: Seque
         raise UserError(f"--test_crops {args.protocol.crops} averages mirrored crops, which needs class names to know which"
                         f" labels swap; {data.name} has none: give the data set its file of class names, or use"
                         " --test_crops 5")
-    model = found.build().to(device)
-    network = nn.DataParallel(model, device_ids=gpus) if len(gpus) > 1 else model
-    return Member(found, TorchClip(network, data.class_names or found.class_names), data, args.coeff[i], mirror)
+    runtime = TorchClip(found.build().to(device), data.class_names or found.class_names)
+    return Member(found, runtime, data, args.coeff[i], mirror)
 
 
 def video_list(member: Member, args: argparse.Namespace) -> TSNDataSet:

@@ -30,7 +30,7 @@ def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
 
     Raises CannotWrite, a UserError, if the disk refuses the file.
     """
-    with whole_file(path) as temporary:
+    with whole_file(path, durable=True) as temporary:
         try:
             torch.save(dict(content), temporary)
         except RuntimeError as error:  # torch's own writer reports the disk's error this way

@@ -8,6 +8,7 @@ DIRECTIONS = ("bidirectional", "unidirectional")
 NON_LOCAL_TYPES = ("embedded_gaussian", "gaussian", "dot_product")
 DATA_FORMATS = ("auto", "frames", "video", "shards")
 PRECISIONS = ("float32", "bfloat16", "int8")  # of a runtime's computation
+AMP = ("auto", "off", "bf16", "fp16")  # mixed precision of training
 SMOOTHINGS = ("published", "none")  # of a stream's predictions
 MOST = 10_000  # frames of a clip, pixels of a side: more are a mistake, and would fill the memory before they fail
 FRAME_RATE = 12.0  # frames per second where a file does not name it: that of Jester's and Something-Something's videos

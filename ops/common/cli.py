@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
 
 from ops.common.choices import MOST, find_choice, suggestion
-from ops.common.errors import UserError, worker_died
+from ops.common.errors import Interrupted, UserError, worker_died
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -125,7 +125,14 @@ def add_device_flag(parser: Flags, note: str = "") -> None:
 def add_gpus_flag(parser: Flags) -> None:
     """--gpus, for `ops.common.device.pick_gpus`."""
     parser.add_argument("--gpus", type=number(int, 0, 1023), nargs="+", default=None, metavar="N",
-                        help="numbers of the GPUs to use (default: one GPU, if the device is one)")
+                        help="numbers of the GPUs to use, one process for each (default: one GPU, if the device is one)")
+
+
+def add_dist_timeout_flag(parser: Flags) -> None:
+    """--dist_timeout, for `ops.common.distributed.joined`."""
+    parser.add_argument("--dist_timeout", type=number(float, 1, 1e6), default=600.0, metavar="SECONDS",
+                        help="time after which a run of several processes ends if one does not answer"
+                        " (default: %(default)g)")
 
 
 def add_workers_flag(parser: Flags, default: Optional[int] = None, *, what: str = "processes",
@@ -207,6 +214,8 @@ def _call(function: Callable[[], Result]) -> Result:
         finally:
             if sys.stdout is not None:  # None: the program was started with standard output closed
                 sys.stdout.flush()
+    except Interrupted as stop:
+        _exit(stop.for_command_line(), stop.status)
     except UserError as error:
         _exit(f"error: {error.for_command_line()}")
     except KeyboardInterrupt:

@@ -8,7 +8,22 @@ from typing import Iterator, Optional
 import numpy as np
 import torch
 
+from ops.common import distributed
 from ops.common.errors import UserError
+
+
+def pick_devices(name: str, gpus: Optional[list[int]]) -> tuple[torch.device, list[int]]:
+    """This process's device and the GPUs of the run ([] on other devices), for the options device and gpus.
+
+    A process that torchrun launched uses the GPU of its local rank. Raises UserError, see `pick_device` and `pick_gpus`.
+    """
+    device = pick_device(name)
+    if device.type == "cuda" and distributed.launched():
+        if device.index is not None and distributed.world().size > 1:
+            raise UserError(f"device {name} is one GPU, for {distributed.world().size} processes: choose cuda", "device")
+        return torch.device("cuda", distributed.world().local_rank), []
+    chosen = pick_gpus(gpus, device)
+    return (torch.device("cuda", chosen[0]) if chosen else device), chosen
 
 
 def pick_device(name: str) -> torch.device:

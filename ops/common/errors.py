@@ -1,4 +1,4 @@
-"""UserError, the one exception class for problems that the user can fix."""
+"""UserError, for problems that the user can fix, and Interrupted, for work that a signal ended."""
 import re
 from typing import Optional
 
@@ -28,6 +28,14 @@ class UserError(ValueError):
 def shown(name: object) -> str:
     """Text for a message, such as a file name: line breaks and undecodable bytes as escapes, so that it stays one line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+class Interrupted(UserError):
+    """A signal ended the work after it was saved. The text says how to continue; status: 130 (Ctrl-C) or 143 (SIGTERM)."""
+
+    def __init__(self, message: str, signal_number: int, *options: str) -> None:
+        super().__init__(message, *options)
+        self.signal, self.status = signal_number, 128 + signal_number
 
 
 def worker_died(error: Exception) -> Optional[UserError]:

@@ -33,9 +33,10 @@ class CannotWrite(UserError, OSError):
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; the file gets its own name at the end.
 
+    durable: force the file onto the disk before it gets its name, so that a power failure cannot leave it empty.
     On an error nothing is left behind, and an older file at `path` stays. Raises CannotWrite for any OSError.
     """
     path = Path(path)
@@ -44,13 +45,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            if durable:
+                _sync(temporary)
             os.replace(temporary, path)
+            if durable and os.name != "nt":  # directories cannot be opened there
+                _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except CannotWrite:
         raise
     except OSError as error:
         raise CannotWrite(path, error.strerror or str(error)) from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

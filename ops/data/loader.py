@@ -1,4 +1,7 @@
 """From a data set to batches: order, worker processes, and randomness that depends on neither."""
+import os
+import signal
+import threading
 import time
 from functools import partial
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sized
@@ -6,6 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sized
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ops.common import distributed
 from ops.common.device import mix_seeds
 from ops.common.errors import UserError, worker_died
 from ops.common.pool import without_interrupts
@@ -13,22 +17,58 @@ from ops.data.tsn_dataset import Batch, collate
 
 
 class EpochSampler(Sampler):
-    """Yields items as (epoch, index), shuffled by (seed, epoch); a sample's random draws depend on nothing else.
+    """Yields this process's items as (epoch, index), shuffled by (seed, epoch); a sample's draws depend on nothing else.
 
     A data set that is given such a key can seed itself (`TSNDataSet`), so the clips are the same with one worker or
-    eight, persistent or not, and in a resumed or an uninterrupted run.
+    eight, persistent or not, and in a resumed or an uninterrupted run. One optimizer step takes the same items of the
+    epoch's order however they are divided: accumulate * processes * batch_size items, of which each process takes
+    `accumulate` batches. Only full steps are taken, unless the data set is smaller than one step (one process only).
+
+    epoch, start: of the next pass, and its first step.
     """
 
-    def __init__(self, data: Sized, seed: int) -> None:
-        self.data, self.seed, self.epoch = data, seed, 0
+    def __init__(self, data: Sized, seed: int, batch_size: int = 1, accumulate: int = 1) -> None:
+        here = distributed.world()
+        self.data, self.seed, self.epoch, self.start = data, seed, 0, 0
+        self.rank, self.shape = here.rank, (accumulate, here.size, batch_size)
+        self.step_size = accumulate * here.size * batch_size
+        self.full = len(data) >= self.step_size
+        if not self.full and accumulate * here.size > 1:
+            raise UserError(f"the training list has {len(data)} videos, fewer than the {self.step_size} of one step"
+                            f" (batch-size {batch_size} x grad_accum {accumulate} x {here.size} processes): choose fewer",
+                            "batch-size", "grad_accum")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return len(self.data) // self.step_size if self.full else 1
 
     def __len__(self) -> int:
-        return len(self.data)
+        return max(self.steps - self.start, 0) * (self.step_size // self.shape[1] if self.full else len(self.data))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
-        order = torch.randperm(len(self.data), generator=generator).tolist()
-        return iter([(self.epoch, index) for index in order])
+        order = torch.randperm(len(self.data), generator=generator)
+        if self.full:
+            in_steps = order[:self.steps * self.step_size].view(-1, *self.shape)
+            order = in_steps[self.start:, :, self.rank].flatten()
+        elif self.start:
+            order = order[:0]
+        return iter([(self.epoch, index) for index in order.tolist()])
+
+
+class RankSampler(Sampler):
+    """Every size-th index from this process's rank on: all processes together take each item exactly once."""
+
+    def __init__(self, data: Sized) -> None:
+        here = distributed.world()
+        self.indices = range(here.rank, len(data), here.size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
 
 
 class Loader(DataLoader):
@@ -89,20 +129,51 @@ def _report_of_death(seconds: float = 5) -> Exception:
     return RuntimeError("")
 
 
-def make_loader(data: Dataset, batch_size: int, *, workers: int, train: bool, seed: int = 0) -> DataLoader:
-    """Batches (`ops.data.tsn_dataset.Batch`) of `data`: for training shuffled and only full ones (if there is one)."""
-    sampler = EpochSampler(data, seed) if train else None  # type: ignore[arg-type]
-    full = train and len(data) >= batch_size  # type: ignore[arg-type]
+def make_loader(data: Dataset, batch_size: int, *, workers: int, train: bool, seed: int = 0,
+                accumulate: int = 1) -> DataLoader:
+    """This process's batches (`ops.data.tsn_dataset.Batch`) of `data`: in order, or for training shuffled (`EpochSampler`).
+
+    batch_size: clips per batch and process. accumulate: batches per optimizer step.
+    """
+    sampler: Sampler = EpochSampler(data, seed, batch_size, accumulate) if train else RankSampler(data)  # type: ignore
+    full = isinstance(sampler, EpochSampler) and sampler.full
     # The loader has its own generator: its draws must not change the global state that dropout draws from.
     return Loader(data, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate,
                   pin_memory=torch.cuda.is_available(), drop_last=full, persistent_workers=workers > 0,
-                  generator=torch.Generator().manual_seed(seed))
+                  generator=torch.Generator().manual_seed(seed), worker_init_fn=_ignore_schedulers_sigterm)
 
 
-def set_epoch(loader: DataLoader, epoch: int) -> None:
-    """Choose the epoch (0-based) that the training loader's next pass draws."""
+def _ignore_schedulers_sigterm(worker: int) -> None:
+    """A scheduler's SIGTERM reaches every process; the main one finishes its step and then ends the workers by its own.
+
+    Only sigwaitinfo tells who sent a signal; where it is missing (macOS), a worker ends at every SIGTERM.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_end_at_parents_signal, daemon=True).start()
+
+
+def _end_at_parents_signal() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def set_epoch(loader: DataLoader, epoch: int, start: int = 0) -> None:
+    """Choose the epoch (0-based) that the training loader's next pass draws, and the optimizer step it begins with."""
     if isinstance(loader.sampler, EpochSampler):
-        loader.sampler.epoch = epoch
+        loader.sampler.epoch, loader.sampler.start = epoch, start
+
+
+def steps_per_epoch(loader: DataLoader) -> int:
+    """Optimizer steps of a whole epoch of a training loader."""
+    return loader.sampler.steps if isinstance(loader.sampler, EpochSampler) else len(loader)
+
+
+def batches_per_step(loader: DataLoader) -> int:
+    """Batches of this process that make one optimizer step."""
+    return loader.sampler.shape[0] if isinstance(loader.sampler, EpochSampler) else 1
 
 
 def first_batches(loader: Iterable[Any], count: int) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 from typing import Optional, Protocol, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ops.data.preprocessing import Preprocessing
 from ops.models import TSN
@@ -29,16 +29,14 @@ class ClipRuntime(Protocol):
 class TorchClip:
     """A TSN as a `ClipRuntime`, on the device where it is.
 
-    network: a TSN, or a DataParallel around one; switched to evaluation mode when it scores clips.
+    network: switched to evaluation mode when it scores clips.
     """
 
-    def __init__(self, network: nn.Module, class_names: Optional[Sequence[str]] = None) -> None:
-        model = network.module if isinstance(network, nn.DataParallel) else network
-        assert isinstance(model, TSN)
-        self.spec, self.preprocessing = model.spec, model.preprocessing
+    def __init__(self, network: TSN, class_names: Optional[Sequence[str]] = None) -> None:
+        self.spec, self.preprocessing = network.spec, network.preprocessing
         self.class_names = class_names
         self.network = network
-        self.device = next(model.parameters()).device
+        self.device = next(network.parameters()).device
 
     @torch.no_grad()
     def __call__(self, clips: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """The evaluation loop: a network's predictions for a list of videos."""
-from typing import Optional, Sequence, Union
+from typing import Iterator, Optional, Protocol, Sequence
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
 
+from ops.common import distributed
 from ops.common.progress import progress
 from ops.data.loader import first_batches
 from ops.data.tsn_dataset import Batch
@@ -11,21 +12,31 @@ from ops.evaluation.clip_runtime import ClipRuntime
 from ops.evaluation.metrics import Predictions
 
 
-def evaluate(runtime: ClipRuntime, loader: Union[DataLoader, Sequence[Batch]], *, mirrored: Sequence[bool] = (False,),
+class Batches(Protocol):
+    """A DataLoader, a list of batches, or anything else with a length."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+def evaluate(runtime: ClipRuntime, loader: Batches, *, mirrored: Sequence[bool] = (False,),
              mirror_labels: Optional[Sequence[int]] = None, softmax: bool = False, max_steps: Optional[int] = None,
              desc: str = "test") -> Predictions:
-    """The predictions for every video of `loader`, in its order.
+    """The predictions for every video of `loader`, in its order; in a run of several processes, for those of all.
+
+    Each process evaluates its own part of the list (`ops.data.loader.RankSampler`) and gets the predictions of the whole.
 
     mirrored: for each of an item's views (crops x clips, in its channels) whether it is a mirror image; the views'
     scores are averaged. mirror_labels: label -> the mirrored video's label, so that a mirror image's score for "left"
     counts as one for "right". softmax: applied to the average. max_steps: batches after which to stop. desc: of the
-    progress; a single batch shows none.
+    progress bar.
     """
     views = len(mirrored)
     flipped = torch.tensor(mirrored)
     logits, labels = [], []
     total = min(len(loader), max_steps or len(loader))
-    for batch in progress(first_batches(loader, total), total=total, desc=desc, unit="batch", disable=total == 1):
+    for batch in progress(first_batches(loader, total), total=total, desc=desc, unit="batch"):
         clips = batch.clips.unflatten(1, (views, -1)).flatten(0, 1)  # (N * views, T*C, H, W)
         output = runtime(clips).unflatten(0, (-1, views))  # (N, views, num_class)
         if mirror_labels is not None and any(mirrored):
@@ -33,4 +44,13 @@ def evaluate(runtime: ClipRuntime, loader: Union[DataLoader, Sequence[Batch]], *
         output = output.mean(dim=1)
         logits.append((output.softmax(dim=1) if softmax else output).cpu())
         labels.append(batch.labels)
-    return Predictions(torch.cat(logits), torch.cat(labels), probabilities=softmax)
+    return _in_list_order(distributed.gather((logits, labels)), softmax)
+
+
+def _in_list_order(parts: Sequence[tuple[list[Tensor], list[Tensor]]], softmax: bool) -> Predictions:
+    """The predictions of all processes; the i-th of rank r belongs to item r + i * processes of the list."""
+    position = torch.cat([rank + len(parts) * torch.arange(sum(map(len, labels)))
+                          for rank, (_, labels) in enumerate(parts)])
+    logits, labels = (torch.cat([value for part in parts for value in part[i]]) for i in (0, 1))
+    order = position.argsort()
+    return Predictions(logits[order], labels[order], probabilities=softmax)

@@ -1,52 +1,53 @@
-"""The training loop: `fit` runs epoch after epoch, `train_one_epoch` the steps of one."""
+"""The training loop: `fit` runs epoch after epoch, `train_one_epoch` the optimizer steps of one."""
+import itertools
 import logging
-import math
+import signal
 import time
-from dataclasses import dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
-from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from ops.common.errors import UserError
-from ops.common.meters import AverageMeter, accuracy
+from ops.common import distributed
+from ops.common.errors import Interrupted, UserError
 from ops.common.progress import duration, progress
-from ops.data.augment import Mix
-from ops.data.loader import first_batches, set_epoch
-from ops.data.tsn_dataset import BadVideo
-from ops.evaluation.clip_runtime import ClipRuntime, mean_over_segments
-from ops.evaluation.evaluate import evaluate
+from ops.data.loader import batches_per_step, set_epoch, steps_per_epoch
+from ops.data.tsn_dataset import Batch
+from ops.evaluation.clip_runtime import ClipRuntime
+from ops.evaluation.evaluate import Batches, evaluate
 from ops.evaluation.metrics import Predictions
+from ops.training.interrupt import StopRequest
 from ops.training.run_clock import RunClock
 from ops.training.run_log import RunLog
+from ops.training.saving import SaveSchedule
 from ops.training.schedule import learning_rate, set_learning_rate
 from ops.training.state import BEST, TrainState
-from ops.weights import non_finite
+from ops.training.step import NonFiniteLoss, StepOptions, StepResult, check_weights, train_step
 
 log = logging.getLogger(__name__)
-
-Preprocessor = Callable[[Tensor], Tensor]  # a batch's uint8 clips (N, T*C, H, W) -> the network's input, on its device
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How to train. Most fields are options of main.py by the same names.
+    """How long to train, and what to do when. Most fields are options of main.py by the same names.
 
-    epochs: of the whole schedule. lr, lr_type, lr_steps: see `ops.training.schedule`. clip_gradient: largest norm of the
-    whole gradient. print_freq: steps between two log lines, fewer in a short epoch (`line_interval`). eval_freq: epochs
-    between two validations. max_steps: batches of each phase (None: all). max_epochs: epochs before this process stops
-    (None: all that are left).
+    epochs: of the whole schedule. lr, lr_type, lr_steps, lr_update, warmup_epochs: see `ops.training.schedule`.
+    print_freq: steps between two log lines, fewer in a short epoch (`line_interval`). eval_freq: epochs between two
+    validations. save_freq: see `ops.training.saving`. max_steps: steps of each phase (None: all). max_epochs: epochs before
+    this process stops (None: all that are left).
     """
     epochs: int
     lr: float
     weight_decay: float = 5e-4
     lr_type: str = "step"
     lr_steps: Sequence[float] = (50, 100)
-    clip_gradient: Optional[float] = None
+    lr_update: str = "epoch"
+    warmup_epochs: float = 0
     print_freq: int = 20
     eval_freq: int = 5
+    save_freq: str = ""
     max_steps: Optional[int] = None
     max_epochs: Optional[int] = None
 
@@ -68,60 +69,119 @@ class LoopOptions:
         """Steps between two log lines in an epoch of so many steps: at least three lines, if there are as many steps."""
         return min(self.print_freq, max(1, steps // 4))
 
-    def batches(self, loader: DataLoader) -> int:
-        """The batches of one pass."""
-        return min(len(loader), self.max_steps or len(loader))
+    def steps(self, whole: int) -> int:
+        """The steps of one pass of `whole` steps."""
+        return min(whole, self.max_steps or whole)
 
-
-@dataclass
-class EpochResult:
-    """Means over an epoch: loss, top-1 and top-5 in percent, seconds per step; and the videos left out, with reasons."""
-    loss: float
-    top1: float
-    top5: float
-    data_seconds: float
-    step_seconds: float
-    bad: dict[str, str] = field(default_factory=dict)
-
-
-class NonFiniteLoss(UserError):
-    """The loss or a weight is NaN or infinite: training on would be pointless."""
+    def rate(self, epoch: float) -> float:
+        """The learning rate when `epoch` epochs, with their fraction, are done."""
+        return learning_rate(epoch, lr=self.lr, lr_type=self.lr_type, lr_steps=self.lr_steps, epochs=self.epochs,
+                             lr_update=self.lr_update, warmup_epochs=self.warmup_epochs)
 
 
 # ---- epochs -------------------------------------------------------------------------------------------------
 
-def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, prepare: Preprocessor,
-        options: LoopOptions, runtime: ClipRuntime, run_log: RunLog, directory: Path, mix: Optional[Mix] = None,
+def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, options: LoopOptions, steps: StepOptions,
+        runtime: ClipRuntime, directory: Path, run_log: Optional[RunLog] = None, stop: Optional[StopRequest] = None,
         resumed_from: str = "", on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
-    """Train the epochs that are left: each is logged and saved to `directory`, and validated when due.
+    """Train the epochs that are left: each is saved to `directory`, logged, and validated when due.
 
-    prepare: from uint8 clips to the network's input. runtime: the state's model, for validation. mix: mixup or cutmix.
+    steps: how one optimizer step is made. runtime: the state's `validated` network. run_log: None for processes that do not
+    write. stop: asked after every step; when a signal has come, the state is saved and Interrupted raised.
     resumed_from: checkpoint that the run resumes. on_validation: called with the predictions of each validation.
-    Raises UserError, with the last good checkpoint, when the loss or a weight is not finite.
+    Raises UserError, with the last good checkpoint, when the loss or a weight is not finite or another process is lost.
     """
-    last_good = resumed_from or "none yet"
     forget_best_elsewhere(state, directory)
     epochs = options.epochs_left(state.epoch)
     validated = options.validated(epochs)
-    clock = RunClock(steps=options.batches(train_loader), val_steps=options.batches(val_loader), epochs=len(epochs),
-                     validations=len(validated))
+    clock = RunClock(steps=options.steps(steps_per_epoch(train_loader)), val_steps=options.steps(len(val_loader)),
+                     epochs=len(epochs), validations=len(validated), done=state.step)
+    run = _Run(state, options, steps, directory, stop or StopRequest(), clock, resumed_from or "none yet")
     for epoch in epochs:
-        state.seed_epoch()
-        set_epoch(train_loader, epoch)
-        lr = learning_rate(epoch, lr=options.lr, lr_type=options.lr_type, lr_steps=options.lr_steps, epochs=options.epochs)
-        set_learning_rate(state.optimizer, lr, options.weight_decay)
-        try:
-            trained = train_one_epoch(state, train_loader, prepare=prepare, options=options, mix=mix, clock=clock)
-        except NonFiniteLoss as error:
-            raise UserError(f"{error}; this run's last good checkpoint: {last_good}", *error.options) from None
-        run_log.list_skipped(trained.bad)
-        scores = _timed_validation(clock, runtime, val_loader, options) if epoch in validated else None
-        is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
-        run_log.add(_log_row(epoch, lr, trained, scores), state.best_prec1)
-        last_good = str(state.save(directory, is_best))
+        with run.naming_last_good(), distributed.naming_lost_processes():
+            train_one_epoch(run, train_loader)
+            scores = run.validate(runtime, val_loader) if epoch in validated else None
+            row, bad = _log_row(state, options.rate(epoch), scores), state.all_bad()
+            is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
+            if run_log:
+                run_log.list_skipped(bad)
+                run_log.add(row, state.best_prec1)
+            run.save(is_best)
         if scores:
             on_validation(scores)
             log.info("best prec@1 %.3f", state.best_prec1)
+
+
+@dataclass
+class _Run:
+    """A call of `fit`: its state and options, and the last checkpoint that it wrote or began with."""
+    state: TrainState
+    options: LoopOptions
+    steps: StepOptions
+    directory: Path
+    stop: StopRequest
+    clock: RunClock
+    last_good: str = "none yet"
+
+    def __post_init__(self) -> None:
+        self.schedule = SaveSchedule(self.options.save_freq)
+
+    def save(self, best: bool = False) -> None:
+        self.last_good = str(self.state.save(self.directory, best))
+        self.schedule.saved()
+
+    def save_when_due(self, step: int) -> None:
+        """After `step` steps of the whole run: save if the schedule or a signal asks for it, on all processes together.
+
+        Raises Interrupted after a signal's checkpoint.
+        """
+        signals, due = distributed.total([self.stop.signal, self.schedule.due(step) and distributed.world().is_main])
+        if signals or due:
+            self.save()
+        if signals:
+            raise self.interrupted()
+
+    def interrupted(self) -> Interrupted:
+        return Interrupted(f"interrupted in epoch {self.state.epoch} after step {self.state.step}, which is saved: continue"
+                           f" with resume {self.last_good}", self.stop.signal or signal.SIGTERM, "resume")
+
+    def validate(self, runtime: ClipRuntime, loader: DataLoader) -> Predictions:
+        """Predictions for the validation list. A signal ends it: the epoch's training is saved, and Interrupted raised."""
+        started = time.perf_counter()
+        try:
+            with distributed.naming_lost_processes():
+                scores = validate(runtime, _Stoppable(loader, self.stop), self.options)
+        except (Interrupted, distributed.LostProcess):
+            if not self.stop.signal:
+                raise
+            # Without the other processes: they may be at another batch, or have left.
+            self.last_good = str(self.state.save(self.directory, alone=True))
+            raise self.interrupted() from None
+        self.clock.validation(time.perf_counter() - started)
+        return scores
+
+    @contextmanager
+    def naming_last_good(self) -> Iterator[None]:
+        """Add the last good checkpoint to the error of a run that cannot continue."""
+        try:
+            yield
+        except (NonFiniteLoss, distributed.LostProcess) as error:
+            raise UserError(f"{error}; this run's last good checkpoint: {self.last_good}", *error.options) from None
+
+
+class _Stoppable:
+    """The batches of a loader, until a signal comes: then Interrupted is raised."""
+
+    def __init__(self, loader: DataLoader, stop: StopRequest) -> None:
+        self.loader, self.stop = loader, stop
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            self.stop.check()
+            yield batch
 
 
 def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
@@ -132,21 +192,15 @@ def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
         state.best_prec1 = 0.0
 
 
-def validate(runtime: ClipRuntime, loader: DataLoader, options: LoopOptions) -> Predictions:
+def validate(runtime: ClipRuntime, loader: Batches, options: LoopOptions) -> Predictions:
     """Predictions for the validation list."""
     return evaluate(runtime, loader, max_steps=options.max_steps, desc="validate")
 
 
-def _timed_validation(clock: RunClock, runtime: ClipRuntime, loader: DataLoader, options: LoopOptions) -> Predictions:
-    started = time.perf_counter()
-    scores = validate(runtime, loader, options)
-    clock.validation(time.perf_counter() - started)
-    return scores
-
-
-def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predictions]) -> dict[str, Any]:
-    row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_top1": trained.top1,
-           "train_top5": trained.top5, "data_seconds": trained.data_seconds, "step_seconds": trained.step_seconds}
+def _log_row(state: TrainState, rate: float, scores: Optional[Predictions]) -> dict[str, Any]:
+    mean = state.sums.mean
+    row = {"epoch": state.epoch, "lr": rate, "train_loss": mean("loss"), "train_top1": mean("top1"),
+           "train_top5": mean("top5"), "data_seconds": mean("data_seconds"), "step_seconds": mean("step_seconds")}
     if scores:
         row |= {"val_loss": scores.loss, "val_top1": scores.top1, "val_top5": scores.top5}
     return row
@@ -154,92 +208,50 @@ def _log_row(epoch: int, lr: float, trained: EpochResult, scores: Optional[Predi
 
 # ---- steps --------------------------------------------------------------------------------------------------
 
-def train_one_epoch(state: TrainState, loader: DataLoader, *, prepare: Preprocessor, options: LoopOptions,
-                    mix: Optional[Mix] = None, clock: Optional[RunClock] = None) -> EpochResult:
-    """One pass of `loader` with cross-entropy and the state's optimizer. clock: adds the time left to the log lines.
+def train_one_epoch(run: "_Run", loader: DataLoader) -> None:
+    """The steps that are left of the current epoch, with the state's optimizer; their sums are in `run.state.sums`.
 
     Raises NonFiniteLoss before a step on a loss that is not finite, or if the weights contain NaN or Inf after the last
-    step. With `mix`, the accuracies are those of mixed clips against their labels from before the mixing.
+    step; Interrupted after a signal.
     """
+    state, options = run.state, run.options
+    set_epoch(loader, state.epoch, state.step)
     state.model.train()
-    meters = {name: AverageMeter() for name in ("loss", "top1", "top5", "data", "step")}
-    bad: dict[str, str] = {}
-    clock = clock or RunClock(steps=options.batches(loader), val_steps=0, epochs=1, validations=0)
-    total = options.batches(loader)
-    interval = options.line_interval(total)
+    whole = steps_per_epoch(loader)
+    last = options.steps(whole)
+    interval = options.line_interval(last)
     end = time.perf_counter()
-    batches = progress(first_batches(loader, total), lines=False, total=total, desc=f"epoch {state.epoch}", unit="batch")
-    for i, batch in enumerate(batches):
-        bad.update(_reasons(batch.bad))
-        if batch.clips is None:
-            clock.skip_step()
-            continue
-        meters["data"].update(time.perf_counter() - end)
-        loss, output = train_step(state, prepare(batch.clips), batch.labels, clip_gradient=options.clip_gradient,
-                                  mix=mix)
-        if not math.isfinite(loss):
-            raise _not_finite(f"the loss is {loss} in epoch {state.epoch}, step {i}")
-        top1, top5 = accuracy(output, batch.labels.to(output.device), topk=(1, 5))
-        for name, value in (("loss", loss), ("top1", float(top1)), ("top5", float(top5))):
-            meters[name].update(value, len(batch.labels))
-        meters["step"].update(time.perf_counter() - end)
-        clock.step(meters["step"].val)
-        if i % interval == 0 or i + 1 == total:
-            log.info(_progress_line(state, i, total, meters=meters, clock=clock))
+    groups = progress(_groups(loader, last - state.step), lines=False, total=last, initial=state.step,
+                      desc=f"epoch {state.epoch}", unit="step")
+    for batches in groups:
+        data_seconds = time.perf_counter() - end
+        distributed.mark_progress(state.step)
+        state.seed_step()
+        rate = options.rate(state.epoch + state.step / whole)
+        set_learning_rate(state.optimizer, rate, options.weight_decay)
+        result = train_step(state, batches, run.steps)
+        step_seconds = time.perf_counter() - end
+        state.sums.add(result, batches, data_seconds, step_seconds)
+        run.clock.step(step_seconds if result else None)
+        if result and (state.step % interval == 0 or state.step + 1 == last):
+            log.info(_progress_line(run, last, result, rate=rate, data=data_seconds, step=step_seconds))
+        state.step += 1
+        run.save_when_due(state.epoch * whole + state.step)
         end = time.perf_counter()
-    if not meters["loss"].count:
-        raise UserError(f"no training video could be read; the first was {next(iter(bad.items()), 'none')}")
-    _check_weights(state)
-    return EpochResult(meters["loss"].avg, meters["top1"].avg, meters["top5"].avg, meters["data"].avg,
-                       meters["step"].avg, bad)
+    if not state.sums.clips:
+        raise UserError(f"no training video could be read; the first was {next(iter(state.sums.bad.items()), 'none')}")
+    check_weights(state)
 
 
-def train_step(state: TrainState, clips: Tensor, labels: Tensor, *, clip_gradient: Optional[float] = None,
-               mix: Optional[Mix] = None) -> tuple[float, Tensor]:
-    """Forward, backward, one step of the optimizer (none if the loss is not finite): (loss, detached clip scores)."""
-    labels = labels.to(clips.device, non_blocking=True)
-    if mix is not None:
-        clips, labels = mix(clips, labels)
-    output = state.model(clips)
-    loss = consensus_loss(output, labels)
-    value = loss.item()
-    if math.isfinite(value):
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_gradient is not None:
-            nn.utils.clip_grad_norm_(state.model.parameters(), clip_gradient)
-        state.optimizer.step()
-    return value, mean_over_segments(output.detach())
+def _groups(loader: DataLoader, steps: int) -> Iterator[list[Batch]]:
+    """The batches of each of the next `steps` optimizer steps."""
+    batches, size = iter(loader) if steps > 0 else iter(()), batches_per_step(loader)
+    return (list(itertools.islice(batches, size)) for _ in range(steps))
 
 
-def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of clips (N, num_class), or of every frame under the identity consensus (N, T, num_class).
-
-    labels: (N,) classes, or (N, num_class) probabilities.
-    """
-    if output.dim() == 3:
-        return F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(output.shape[1], dim=0))
-    return F.cross_entropy(output, labels)
-
-
-def _check_weights(state: TrainState) -> None:
-    """NonFiniteLoss after a gradient that was not finite: the next loss would show it, but the last step has none."""
-    broken = non_finite(state.model.state_dict())
-    if broken:
-        raise _not_finite(f"{len(broken)} weights are not finite after epoch {state.epoch}, the first {broken[0]}")
-
-
-def _not_finite(what: str) -> NonFiniteLoss:
-    return NonFiniteLoss(f"{what}: lower lr, or limit the gradient with clip-gradient", "lr", "clip-gradient")
-
-
-def _reasons(bad: Sequence[BadVideo]) -> dict[str, str]:
-    return {video.path: video.reason for video in bad}
-
-
-def _progress_line(state: TrainState, i: int, total: int, *, meters: dict[str, AverageMeter], clock: RunClock) -> str:
-    lr = state.optimizer.param_groups[0]["lr"] / state.optimizer.param_groups[0]["lr_mult"]
-    m = meters
-    return (f"epoch {state.epoch} [{i}/{total}] lr {lr:.5f} step {m['step'].val:.3f}s data {m['data'].val:.3f}s"
-            f" loss {m['loss'].val:.4f} ({m['loss'].avg:.4f}) prec@1 {m['top1'].avg:.2f} prec@5 {m['top5'].avg:.2f}"
-            f" ({duration(clock.seconds_left or 0)} left)")
+def _progress_line(run: "_Run", last: int, result: StepResult, *, rate: float, data: float, step: float) -> str:
+    state, left = run.state, run.clock.seconds_left
+    mean = state.sums.mean
+    return (f"epoch {state.epoch} [{state.step}/{last}] lr {rate:.5f} step {step:.3f}s data {data:.3f}s"
+            f" loss {result.loss:.4f} ({mean('loss'):.4f}) prec@1 {mean('top1'):.2f} prec@5 {mean('top5'):.2f}"
+            f" ({duration(left or 0)} left)")

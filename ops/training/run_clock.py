@@ -9,27 +9,27 @@ VALIDATION_STEP = 1 / 3  # of a training step, until one has been timed: no back
 class RunClock:
     """Counts down the steps and validations of a run.
 
-    steps: training steps, and val_steps: of one validation; epochs: that are left. validations: that are left.
+    steps: training steps of an epoch, and val_steps: of one validation; epochs: that are left, of which the first has `done`
+    steps behind it. validations: that are left.
     """
 
-    def __init__(self, *, steps: int, val_steps: int, epochs: int, validations: int) -> None:
-        self.steps_left, self.validations_left = steps * epochs, validations
+    def __init__(self, *, steps: int, val_steps: int, epochs: int, validations: int, done: int = 0) -> None:
+        self.steps_left, self.validations_left = steps * epochs - done, validations
         self.val_steps = val_steps
         self._durations: deque[float] = deque(maxlen=WINDOW)
         self._first: Optional[float] = None  # the first step starts workers and warms up: used only while it is alone
         self._validation: Optional[float] = None
 
-    def step(self, seconds: float) -> None:
-        """A training step is done; it took this long, with the wait for its data."""
+    def step(self, seconds: Optional[float]) -> None:
+        """A training step is done; it took this long, with the wait for its data. None: it had no readable video, so that
+        its duration means nothing."""
         self.steps_left -= 1
+        if seconds is None:
+            return
         if self._first is None:
             self._first = seconds
         else:
             self._durations.append(seconds)
-
-    def skip_step(self) -> None:
-        """A step has no readable video, so its duration means nothing."""
-        self.steps_left -= 1
 
     def validation(self, seconds: float) -> None:
         """A validation is done."""

@@ -1,20 +1,26 @@
 """The state of a training run, and the only place that knows what a training checkpoint holds.
 
 A training checkpoint is a dict with the published entries (epoch, arch, state_dict with `module.` keys, optimizer,
-best_prec1) and the run's metadata (`describe_run`). Random states have no entry: each epoch starts from seeds that
-follow from the run's seed and the epoch's number (`TrainState.seed_epoch`).
+best_prec1), the run's metadata (`describe_run`) and what resuming within an epoch needs: `step` (optimizer steps of the
+epoch that are done; the sampler's position follows from it), `sums` (for the epoch's log row), `effective_batch`, `scaler`
+(fp16) and, with an average of the weights, `average` and `model`: then `state_dict` is the average, because that is what is
+validated and used, and `model` holds the weights that train. Random states and the learning rate have no entry: both follow
+from the run's seed and the numbers of epoch and step (`TrainState.seed_step`, `ops.training.schedule`).
 """
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ops.checkpoints.checkpoint import VERSION
+from ops.common import distributed
 from ops.common.device import git_commit, mix_seeds, seed_everything
 from ops.common.errors import UserError
+from ops.data.tsn_dataset import Batch
 from ops.dataset_config import DatasetPaths
 from ops.models import TSN
 from ops.temporal_shift import shift_layers
@@ -26,12 +32,60 @@ LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
 GROUP_KEYS = {"params", "lr", "momentum", "dampening", "weight_decay", "lr_mult", "decay_mult"}
 
 
+class StepResult(NamedTuple):
+    """Means over the clips of a step, of all processes: loss, top1 and top5 in percent; clips: how many; grad_norm."""
+    loss: float
+    top1: float
+    top5: float
+    clips: int
+    grad_norm: float
+
+
+@dataclass
+class EpochSums:
+    """What the log row of an epoch is made of: sums over its clips so far, of all processes.
+
+    loss, top1, top5 (percent): weighted by clips. data_seconds, step_seconds: of this process. bad: the videos that were
+    left out, with the reasons, of this process.
+    """
+    loss: float = 0.0
+    top1: float = 0.0
+    top5: float = 0.0
+    clips: float = 0.0
+    grad_norm: float = 0.0
+    steps: int = 0
+    data_seconds: float = 0.0
+    step_seconds: float = 0.0
+    bad: dict[str, str] = field(default_factory=dict)
+
+    def add(self, result: Optional[StepResult], batches: Sequence[Batch], data_seconds: float, step_seconds: float) -> None:
+        """Count a step: its result (None: no readable video), its batches, and the seconds it took."""
+        self.bad.update({video.path: video.reason for batch in batches for video in batch.bad})
+        if result is None:
+            return
+        for name in ("loss", "top1", "top5"):
+            setattr(self, name, getattr(self, name) + getattr(result, name) * result.clips)
+        self.clips += result.clips
+        self.grad_norm += result.grad_norm
+        self.data_seconds += data_seconds
+        self.step_seconds += step_seconds
+        self.steps += 1
+
+    def mean(self, name: str) -> float:
+        """The mean of `name` per clip, for seconds and grad_norm per step."""
+        per_step = name in ("data_seconds", "step_seconds", "grad_norm")
+        return getattr(self, name) / max(self.steps if per_step else self.clips, 1)
+
+
 @dataclass
 class TrainState:
-    """A training run between two epochs.
+    """A training run between two steps.
 
-    model: a TSN, or a DataParallel around one. seed: of the whole run. epoch: epochs done. best_prec1: best validation
-    top-1 so far, percent. metadata: entries that every checkpoint of the run carries (`describe_run`).
+    model: the network, or a DistributedDataParallel around it. seed: of the whole run. epoch: epochs done. step: optimizer
+    steps done in the current epoch. best_prec1: best validation top-1 so far, percent. ema: decay of an exponential moving
+    average of the weights, which is then validated and stored as the weights; 0: none. effective_batch: clips per
+    optimizer step, of all processes; 0: unknown. metadata: entries that every checkpoint of the run carries
+    (`describe_run`).
     """
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -39,23 +93,66 @@ class TrainState:
     epoch: int = 0
     best_prec1: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
+    sums: EpochSums = field(default_factory=EpochSums)
+    scaler: Optional[torch.amp.GradScaler] = None
+    ema: float = 0.0
+    effective_batch: int = 0
+
+    def __post_init__(self) -> None:
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.ema),
+                                     use_buffers=True) if self.ema else None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that trains."""
+        return distributed.unwrapped(self.model)
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network to validate: the average of the weights if there is one, else the one that trains."""
+        return self.average.module if self.average is not None else self.network
+
+    def update_average(self) -> None:
+        """Take the weights after a step into their average."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The content of a training checkpoint."""
-        weights = {f"module.{key.removeprefix('module.')}": value for key, value in self.model.state_dict().items()}
-        return {**self.metadata, "epoch": self.epoch, "state_dict": weights, "optimizer": self.optimizer.state_dict(),
-                "best_prec1": self.best_prec1}
+        content = {**self.metadata, "epoch": self.epoch, "state_dict": _with_prefix(self.validated.state_dict()),
+                   "optimizer": self.optimizer.state_dict(), "best_prec1": self.best_prec1, "step": self.step,
+                   "sums": asdict(self.sums)}
+        if self.effective_batch:
+            content["effective_batch"] = self.effective_batch
+        if self.scaler is not None:
+            content["scaler"] = self.scaler.state_dict()
+        if self.average is not None:
+            content["model"] = _with_prefix(self.network.state_dict())
+            content["average"] = {"decay": self.ema, "steps": int(self.average.n_averaged)}
+        return content
 
     def load_state_dict(self, content: Mapping[str, Any], path: Path) -> None:
-        """Take weights, optimizer, epoch and best accuracy from the training checkpoint read from `path`.
+        """Take the whole state from the training checkpoint read from `path`.
 
         Published checkpoints are training checkpoints too. Raises UserError when an entry is missing, damaged, or
         belongs to another model or optimizer.
         """
-        load_weights(self._network(), find_state_dict(content, path), str(path))
+        trained = content.get("model") if self.average is not None or "average" in content else None
+        load_weights(self.network, find_state_dict({"state_dict": trained} if trained else content, path), str(path))
         _check_optimizer(content, path)
         self.epoch, self.best_prec1 = _read_progress(content, path)
+        self.step, self.sums = _read_step(content, path)
+        self._check_effective_batch(content, path)
+        self._load_average(content, path)
         self._load_momentum(content["optimizer"], path)
+        if self.scaler is not None and content.get("scaler"):
+            try:
+                self.scaler.load_state_dict(content["scaler"])
+            except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+                raise UserError(f"resume {path}: its gradient scaler is damaged: {error}", "resume") from None
 
     def _load_momentum(self, stored: Mapping[str, Any], path: Path) -> None:
         """Take the momentum of each weight; learning rate, weight decay and momentum factor are this run's own."""
@@ -68,7 +165,7 @@ class TrainState:
             self.optimizer.load_state_dict({"state": momentum, "param_groups": groups})
         except (ValueError, LookupError, TypeError) as error:
             raise _misfit(path, str(error)) from None
-        weights = dict(self._network().named_parameters())
+        weights = dict(self.network.named_parameters())
         buffers = {name: self.optimizer.state[weight]["momentum_buffer"] for name, weight in weights.items()
                    if self.optimizer.state.get(weight, {}).get("momentum_buffer") is not None}
         wrong = [name for name, value in buffers.items() if value.shape != weights[name].shape]
@@ -76,17 +173,51 @@ class TrainState:
             raise _misfit(path, f"the momentum of {wrong[0]} has another shape than its weight")
         check_finite(buffers, f"resume {path}: its optimizer's momentum", "resume")
 
-    def save(self, directory: Path, best: bool) -> Path:
-        """Write `ckpt.pth.tar`, whose path is returned, and the same content as `ckpt.best.pth.tar` if it is the best."""
-        content = self.state_dict()
-        if best:  # first: a run killed between the two files resumes from the older one and finds its best again
-            save_checkpoint(content, directory / BEST)
-        save_checkpoint(content, directory / LAST)
+    def _load_average(self, content: Mapping[str, Any], path: Path) -> None:
+        """The average in the checkpoint; one that begins now, from its weights, if it has none."""
+        if self.average is None:
+            return
+        described = content.get("average")
+        load_weights(self.average.module, find_state_dict(content, path), str(path))
+        steps = described.get("steps") if isinstance(described, Mapping) else 1
+        self.average.n_averaged.fill_(steps if isinstance(steps, int) else 1)
+
+    def _check_effective_batch(self, content: Mapping[str, Any], path: Path) -> None:
+        """UserError if the checkpoint's run took another number of clips per step.
+
+        Between two epochs, other options may ask for that; another number of processes alone may not.
+        """
+        there, before, now = content.get("effective_batch"), content.get("train") or {}, self.metadata.get("train") or {}
+        asked = any(before.get(name) != now.get(name) for name in ("batch_size", "grad_accum"))
+        if there and self.effective_batch and there != self.effective_batch and (self.step or not asked):
+            raise UserError(f"resume {path}: its run took {there} clips per step, this one takes {self.effective_batch}"
+                            " (batch-size x grad_accum x processes): choose batch-size and grad_accum so that the product"
+                            f" is {there}", "resume", "batch-size", "grad_accum")
+
+    def save(self, directory: Path, best: bool = False, alone: bool = False) -> Path:
+        """Write `ckpt.pth.tar`, whose path is returned, and the same content as `ckpt.best.pth.tar` if it is the best.
+
+        Rank 0 writes. In a run of several processes all must call it, unless `alone`: then the videos that other processes
+        have left out of this epoch are not recorded.
+        """
+        bad = self.sums.bad if alone else self.all_bad()
+        if distributed.world().is_main:
+            content = self.state_dict()
+            content["sums"]["bad"] = bad
+            if best:  # first: a run killed between the two files resumes from the older one and finds its best again
+                save_checkpoint(content, directory / BEST)
+            save_checkpoint(content, directory / LAST)
         return directory / LAST
 
-    def seed_epoch(self) -> None:
-        """Seed every random generator for the coming epoch: a resumed run draws what an uninterrupted one would."""
-        seed_everything(mix_seeds(self.seed, self.epoch))
+    def all_bad(self) -> dict[str, str]:
+        """The videos that any process has left out of this epoch, with the reasons. Every process must call it."""
+        return {video: reason for part in distributed.gather(self.sums.bad) for video, reason in part.items()}
+
+    # ---- progress ---------------------------------------------------------------------------------------------------
+
+    def seed_step(self) -> None:
+        """Seed every random generator for the coming step: a resumed run draws what an uninterrupted one would."""
+        seed_everything(mix_seeds(self.seed, self.epoch, self.step, distributed.world().rank))
 
     def end_epoch(self, top1: Optional[float], best_exists: bool) -> bool:
         """Count an epoch that validated at `top1` percent (None: not validated); True if it is the best so far.
@@ -96,10 +227,12 @@ class TrainState:
         is_best = top1 is not None and (not best_exists or top1 > self.best_prec1)
         self.best_prec1 = max(self.best_prec1, top1 or 0.0)
         self.epoch += 1
+        self.step, self.sums = 0, EpochSums()
         return is_best
 
-    def _network(self) -> nn.Module:
-        return self.model.module if isinstance(self.model, nn.DataParallel) else self.model
+
+def _with_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"module.{key.removeprefix('module.')}": value for key, value in weights.items()}
 
 
 def describe_run(model: TSN, data: DatasetPaths, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,3 +296,16 @@ def _read_progress(content: Mapping[str, Any], path: Path) -> tuple[int, float]:
         raise UserError(f"resume {path}: its epoch ({content.get('epoch')}) or best_prec1 ({content.get('best_prec1')}) is"
                         " not a number: start a new run from it with tune_from", "resume", "tune_from") from None
     return epoch, best
+
+
+def _read_step(content: Mapping[str, Any], path: Path) -> tuple[int, EpochSums]:
+    """(optimizer steps done in the epoch, sums of its log row); 0 and no sums for a checkpoint between two epochs."""
+    try:
+        step, sums = int(content.get("step") or 0), EpochSums(**(content.get("sums") or {}))
+        numbers = [value for name, value in asdict(sums).items() if name != "bad"]
+        if step < 0 or not isinstance(sums.bad, dict) or not all(math.isfinite(value) for value in numbers):
+            raise ValueError
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
+        raise UserError(f"resume {path}: its step ({content.get('step')}) or the sums of its epoch are damaged: start a new"
+                        " run from it with tune_from", "resume", "tune_from") from None
+    return step, sums

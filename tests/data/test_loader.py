@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from ops.common import distributed
 from ops.common.errors import UserError
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
-from ops.data.loader import EpochSampler, make_loader, set_epoch
+from ops.data.loader import EpochSampler, RankSampler, make_loader, set_epoch
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
 from tests.conftest import ROOT
@@ -58,6 +59,49 @@ def test_sampler_shuffles_by_seed_and_epoch():
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
+
+
+def as_rank(monkeypatch, rank, size):
+    """This process is one of `size` processes."""
+    monkeypatch.setattr(distributed, "world", lambda: distributed.World(rank, size))
+
+
+@pytest.mark.parametrize("size, accumulate, batch", [(1, 1, 12), (1, 3, 4), (2, 1, 6), (3, 2, 2), (2, 3, 2)])
+def test_a_step_has_the_same_items_however_it_is_divided(size, accumulate, batch, monkeypatch):
+    """And a pass that begins within the epoch has the rest of them."""
+    whole = [index for _, index in EpochSampler(range(50), 3, batch_size=12)]
+    for start in (0, 2, 4):
+        parts = []
+        for rank in range(size):
+            as_rank(monkeypatch, rank, size)
+            sampler = EpochSampler(range(50), 3, batch, accumulate)
+            sampler.start = start
+            parts.append([index for _, index in sampler])
+            assert (sampler.steps, len(sampler)) == (4, len(parts[-1]))
+        share = 12 // size
+        steps = [{index for part in parts for index in part[i * share:(i + 1) * share]}
+                 for i in range(4 - start)]
+        assert steps == [set(whole[i * 12:(i + 1) * 12]) for i in range(start, 4)]
+
+
+def test_a_list_shorter_than_a_step_needs_one_process(monkeypatch):
+    sampler = EpochSampler(range(5), 0, batch_size=8)
+    assert (len(sampler), sampler.steps) == (5, 1)
+    sampler.start = 1
+    assert (len(sampler), list(sampler)) == (0, [])
+    as_rank(monkeypatch, 0, 2)
+    with pytest.raises(UserError, match=r"5 videos, fewer than the 8 of one step \(batch-size 4 x grad_accum 1"):
+        EpochSampler(range(5), 0, batch_size=4)
+
+
+def test_the_processes_take_each_validation_item_once(monkeypatch):
+    for size in (1, 2, 3, 11):
+        taken = []
+        for rank in range(size):
+            as_rank(monkeypatch, rank, size)
+            taken.append(list(RankSampler(range(10))))
+            assert len(RankSampler(range(10))) == len(taken[-1])
+        assert sorted(sum(taken, [])) == list(range(10)) and max(map(len, taken)) - min(map(len, taken)) <= 1
 
 
 def test_validation_is_in_order_and_whole(noisy):

@@ -1,7 +1,6 @@
 """The evaluation loop needs a ClipRuntime and nothing else; TorchClip is one."""
 import pytest
 import torch
-from torch import nn
 
 from ops.data.loader import make_loader
 from ops.data.preprocessing import Preprocessing
@@ -51,12 +50,11 @@ def test_softmax_and_early_end():
 
 
 @pytest.mark.parametrize("consensus", ["avg", "identity"])
-@pytest.mark.parametrize("parallel", [False, True])
-def test_torch_clip_computes_the_models_logits(consensus, parallel):
+def test_torch_clip_computes_the_models_logits(consensus):
     model = TSN.from_spec(SPEC.with_(consensus_type=consensus))
     model.load_state_dict(fill(model.state_dict()))
     clips = torch.randint(0, 255, (2, 6, 32, 32), generator=torch.manual_seed(1)).byte()
-    runtime: ClipRuntime = TorchClip(nn.DataParallel(model) if parallel else model, ["a", "b", "c"])
+    runtime: ClipRuntime = TorchClip(model, ["a", "b", "c"])
     model.train()
     logits = runtime(clips)
     assert not model.training and not logits.requires_grad

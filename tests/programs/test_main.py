@@ -143,12 +143,12 @@ def test_a_last_step_that_ruins_the_weights_keeps_the_checkpoint(data, tmp_path,
     """The last step has a finite loss but a gradient that is not: no later loss shows it before the file is written."""
     step, losses = loop.train_step, []
 
-    def ruinous(state, *clips_and_labels, **options):
-        loss, output = step(state, *clips_and_labels, **options)
-        losses.append(loss)
+    def ruinous(state, *batches_and_options):
+        result = step(state, *batches_and_options)
+        losses.append(result.loss)
         if len(losses) == 4:  # the second step of the second epoch
             next(state.model.parameters()).data[0] = float("nan")
-        return loss, output
+        return result
     monkeypatch.setattr(loop, "train_step", ruinous)
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--debug"))
     file = tmp_path / "model" / NAME / "ckpt.pth.tar"

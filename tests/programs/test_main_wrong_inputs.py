@@ -19,7 +19,7 @@ from tests.helpers.small_run import flags
     (["--lr", -1], ["--lr -1.0", "above 0"]),
     (["--momentum", -1], ["--momentum -1.0", "choose 0"]),
     (["--wd", "nan"], ["--weight-decay nan", "choose 0"]),
-    (["--lr_type", "poly"], ["--lr_type 'poly'", "step or cos"]),
+    (["--lr_type", "poly"], ["--lr_type 'poly'", "step, cos or percent"]),
     (["--epochs", 0], ["--epochs 0"]),
     (["--consensus_type", "max"], ["avg or identity"]),
     (["--pretrain", "nowhere.pth"], ["no such checkpoint: nowhere.pth"]),

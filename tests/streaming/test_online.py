@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from ops.checkpoints.store_name import store_name
 from ops.common.errors import UserError
+from ops.data.tsn_dataset import Batch
 from ops.models import TSN
 from ops.streaming.online import OnlineTSM
 from ops.temporal_shift import TemporalShift
-from ops.training.loop import train_step
 from ops.training.state import TrainState
+from ops.training.step import StepOptions, train_step
 from tests.helpers.golden_model import clip
 from tests.helpers.online import assert_equal_logits, make_model, stream_logits
 
@@ -86,7 +87,8 @@ def test_the_mean_after_training(arch):
     state = TrainState(model, torch.optim.SGD(model.get_optim_policies(), lr=0.01, momentum=0.9))
     model.train()
     for step in range(3):
-        train_step(state, clip(4, 3, 3, 64, seed=step), torch.tensor([0, 1, 2, 3]), clip_gradient=5.0)
+        batch = Batch(clip(4, 3, 3, 64, seed=step), torch.tensor([0, 1, 2, 3]), [])
+        train_step(state, [batch], StepOptions(prepare=lambda clips: clips, clip_gradient=5.0))
     model.eval()
     changed = [not torch.equal(initial[key], value) for key, value in model.state_dict().items()]
     assert sum(changed) >= 0.99 * len(changed), "training changes weights, running statistics and counters"

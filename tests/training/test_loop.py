@@ -9,13 +9,14 @@ from torch.utils.data import Dataset
 
 from ops.common.errors import UserError
 from ops.data.loader import make_loader
-from ops.data.tsn_dataset import BadVideo
+from ops.data.tsn_dataset import BadVideo, Batch
 from ops.models import TSN
 from ops.spec import ModelSpec
-from ops.training.loop import LoopOptions, fit, train_step
+from ops.training.loop import LoopOptions, fit
 from ops.training.run_log import RunLog, read_log
 from ops.training.schedule import set_learning_rate
 from ops.training.state import TrainState
+from ops.training.step import StepOptions, train_step
 from tests.helpers.golden_model import clip
 
 LR, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
@@ -66,7 +67,7 @@ def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
     state = TrainState(ours, optimizer)
     for frames, labels in batches:
         ours.train()
-        train_step(state, frames, labels)
+        train_step(state, [Batch(frames, labels, [])], StepOptions(prepare=lambda clips: clips))
     for (key, a), b in zip(ours.state_dict().items(), theirs.state_dict().values()):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6), key
 
@@ -107,8 +108,9 @@ def run_fit(directory, state, bad=False, **options):
 
     fit(state, make_loader(Clips(bad), 4, workers=0, train=True, seed=5),
         make_loader(Clips(), 4, workers=0, train=False),
-        prepare=lambda clips: clips.float() / 255, runtime=runtime, run_log=run_log, directory=directory,
-        options=LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}), on_validation=validations.append)
+        steps=StepOptions(prepare=lambda clips: clips.float() / 255), runtime=runtime, run_log=run_log,
+        directory=directory, options=LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}),
+        on_validation=validations.append)
     run_log.close()
     return validations
 

@@ -11,7 +11,7 @@ def test_time_left_counts_steps_and_validations():
     assert clock.seconds_left == pytest.approx(29 * 9 + 2 * 6 * 3)
     for _ in range(8):
         clock.step(2)
-    clock.skip_step()
+    clock.step(None)
     assert clock.seconds_left == pytest.approx(20 * 2 + 2 * 6 * 2 / 3)  # the first step is left out
     clock.validation(11)
     assert clock.seconds_left == pytest.approx(20 * 2 + 11)

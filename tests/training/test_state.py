@@ -38,7 +38,7 @@ def test_a_state_holds_the_published_entries_and_the_metadata():
     state = small_state()
     state.metadata = {"arch": "resnet18"}
     content = state.state_dict()
-    assert list(content) == ["arch", "epoch", "state_dict", "optimizer", "best_prec1"]
+    assert list(content) == ["arch", "epoch", "state_dict", "optimizer", "best_prec1", "step", "sums"]
     assert (content["epoch"], content["best_prec1"]) == (3, 12.5)
     assert list(content["state_dict"]) == ["module.0", "module.1"]
 
@@ -120,14 +120,15 @@ def test_saving_writes_the_best_beside_the_last(tmp_path):
     fresh.load_state_dict(last, tmp_path / "ckpt.pth.tar")
 
 
-def test_each_epoch_has_random_numbers_of_its_own_that_a_resumed_run_draws_again():
-    def draws(seed, epoch):
+def test_each_step_has_random_numbers_of_its_own_that_a_resumed_run_draws_again():
+    def draws(seed, epoch, step):
         state = small_state()
         state.seed, state.epoch = seed, epoch
-        state.seed_epoch()
+        state.step = step
+        state.seed_step()
         return torch.rand(3).tolist()
-    assert draws(0, 1) == draws(0, 1)
-    assert len({tuple(draws(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+    assert draws(0, 1, 2) == draws(0, 1, 2)
+    assert len({tuple(draws(seed, epoch, step)) for seed in (0, 1) for epoch in (0, 1) for step in (0, 1, 2)}) == 12
 
 
 @pytest.mark.parametrize("row, arch, options", [

@@ -1,0 +1,212 @@
+"""The processes of one run, under torchrun or alone: ranks, sums and lists over all of them, and what a lost process means.
+
+Every function works in a run of one process too, where it costs nothing and never touches torch.distributed. Numbers and
+objects travel over gloo, on the CPU, also where gradients travel over NCCL.
+"""
+import contextlib
+import datetime
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Iterator, Optional, Sequence
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ops.common.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_store: Optional[dist.Store] = None  # of the joined group; each rank writes its last step there
+
+
+class LostProcess(UserError):
+    """Another process of the run died or stopped answering."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the `size` processes of the run: rank, 0-based, and local_rank, the rank on its machine."""
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and messages: rank 0."""
+        return self.rank == 0
+
+
+def launched() -> bool:
+    """Whether torchrun (or a launcher with the same environment variables) started this process."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
+
+
+def world() -> World:
+    """This process's place: from the joined group, else from the launcher's environment, else alone."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
+    if launched():
+        return World(*(int(os.environ.get(name, default)) for name, default in
+                       (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))))
+    return World()
+
+
+@contextlib.contextmanager
+def joined(device: torch.device, timeout: float) -> Iterator[World]:
+    """Join the processes that torchrun launched, and leave them at the end. Without torchrun: a run of one process.
+
+    device: this process's; gradients on CUDA devices travel over NCCL. timeout: seconds that a collective operation
+    waits for the slowest process.
+    """
+    global _store
+    if not launched():
+        yield World()
+        return
+    limit = datetime.timedelta(seconds=timeout)
+    here = world()
+    _store = next(iter(dist.rendezvous("env://", here.rank, here.size, timeout=limit)))[0]
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", store=_store, rank=here.rank,
+                            world_size=here.size, timeout=limit)
+    try:
+        yield world()
+    finally:
+        with contextlib.suppress(RuntimeError):  # a group whose peer is gone cannot be left in order
+            dist.destroy_process_group()
+        _store = None
+
+
+# ---- collective operations ------------------------------------------------------------------------------------------
+
+def total(values: Sequence[float]) -> list[float]:
+    """The sums of each value over all processes, in double precision. Every process must call it."""
+    if world().size == 1 or not dist.is_initialized():
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def gather(value: Any) -> list[Any]:
+    """Each process's `value` (anything that pickles), in the order of their ranks. Every process must call it."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+@contextlib.contextmanager
+def main_process_first() -> Iterator[None]:
+    """Rank 0 runs the block (download, preparation) while the others wait; then the others run it."""
+    here = world()
+    if here.size == 1 or not dist.is_initialized():
+        yield
+        return
+    if not here.is_main:
+        _wait_for_main()
+    try:
+        yield
+    finally:
+        if here.is_main and _store is not None:
+            _store.set("main_is_ready", "yes")
+
+
+def _wait_for_main() -> None:
+    """Wait without a time limit: preparing a data set may take longer than any collective operation."""
+    assert _store is not None
+    while True:
+        with contextlib.suppress(dist.DistStoreError):
+            _store.wait(["main_is_ready"], datetime.timedelta(seconds=60))
+            return
+
+
+def data_parallel(model: nn.Module, device: torch.device, sync_bn: bool = False) -> nn.Module:
+    """The model as DistributedDataParallel in a run of several processes, else the model itself.
+
+    sync_bn: BatchNorm over the clips of all processes. UserError on a CPU, where PyTorch's SyncBatchNorm does not work.
+    """
+    if sync_bn and device.type != "cuda":
+        raise UserError(f"sync_bn works on GPUs only, this run is on {device.type}: leave it out", "sync_bn")
+    if world().size == 1:
+        return model
+    if sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None,
+                                   gradient_as_bucket_view=True)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside a DistributedDataParallel, or the model itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+# ---- lost processes -------------------------------------------------------------------------------------------------
+
+def mark_progress(step: int) -> None:
+    """Record that this process has begun training step `step`, so that the others can name it if it is lost."""
+    if _store is not None:
+        _store.set(f"step/{world().rank}", str(step))
+
+
+@contextlib.contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """Turn the error of a collective operation that another process left or did not reach in time into a LostProcess."""
+    try:
+        yield
+    except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError, RuntimeError) as error:
+        if world().size == 1 or isinstance(error, UserError) or not _is_connection_error(error):
+            raise
+        raise LostProcess(f"{_slowest_rank()}: {_reason(error)}", "dist_timeout") from None
+
+
+def _is_connection_error(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in text for word in (
+        "connection closed by peer", "connection reset", "timed out waiting", "connection refused", "broken pipe",
+        "gloo", "nccl"))
+
+
+def _reason(error: Exception) -> str:
+    timed_out = "timed out" in str(error).lower() or "timeout" in str(error).lower()
+    return "it did not answer within the time limit (dist_timeout)" if timed_out else "its connection closed"
+
+
+def _slowest_rank() -> str:
+    """`rank 1 (last seen at step 12)`: of the other processes, the one that is furthest behind."""
+    here = world()
+    steps = {}
+    try:
+        for rank in range(here.size):
+            key = f"step/{rank}"
+            steps[rank] = int(_store.get(key)) if _store is not None and _store.check([key]) else -1
+    except (RuntimeError, ValueError):
+        return "rank 0, which connects the others, is lost"
+    steps.pop(here.rank, None)
+    rank = min(steps, key=lambda rank: (steps[rank], rank))
+    return f"rank {rank} is lost (last seen at step {steps[rank]})" if steps[rank] >= 0 else f"rank {rank} is lost"
+
+
+# ---- launching ------------------------------------------------------------------------------------------------------
+
+def launch(gpus: Sequence[int]) -> int:
+    """Run this command again as one process per GPU of this machine, as torchrun would; the status of the run.
+
+    A process that fails ends the others; its status is returned.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    config = LaunchConfig(1, 1, len(gpus), logs_specs=DefaultLogsSpecs(), run_id="main", rdzv_backend="c10d",
+                          rdzv_endpoint="localhost:0", max_restarts=0)
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # it reports each failed child in forty lines
+    try:
+        elastic_launch(config, sys.executable)(*sys.argv)
+    except ChildFailedError as error:
+        return next(iter(error.failures.values())).exitcode % 256
+    return 0

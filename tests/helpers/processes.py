@@ -1,0 +1,46 @@
+"""Programs as processes of their own: under torchrun, killed, interrupted."""
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(*argv, **options) -> subprocess.Popen:
+    """`python argv...` in the repository, in a process group of its own, with SIGINT as a terminal's child has it."""
+    return subprocess.Popen([sys.executable, *map(str, argv)], cwd=ROOT, env=ENVIRONMENT, text=True, start_new_session=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options)
+
+
+def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:
+    """Wait for a process: (status, standard output, standard error). It is killed after `timeout` seconds."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, out, err
+
+
+def torchrun(processes: int, *argv) -> subprocess.Popen:
+    """`torchrun --nproc_per_node processes argv...` on this machine."""
+    return start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes, *argv)
+
+
+def children(process: subprocess.Popen) -> dict[int, int]:
+    """{rank: process id} of the processes that `torchrun` has started."""
+    found = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((directory / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            entries = (directory / "environ").read_text().split("\0")
+            environment = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+        except (OSError, UnicodeDecodeError):
+            continue
+        if parent == process.pid and "RANK" in environment:
+            found[int(environment["RANK"])] = int(directory.name)
+    return found

@@ -1,0 +1,90 @@
+"""main.py and test_models.py as several processes: equal results, and an end when one of them is lost."""
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from tests.helpers.processes import children, finish, start, torchrun
+from tests.helpers.programs import make_somethingv2
+from tests.helpers.small_run import NAME, flags, rows
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_somethingv2(root, train=12, val=7)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The directory of a run of two processes."""
+    out = tmp_path_factory.mktemp("torchrun")
+    status, text, err = finish(torchrun(2, "main.py", *flags(data, out, "--scale_lr")))
+    assert status == 0, err
+    assert text.count("storing name") == text.count("Testing Results") - 1 == 1
+    assert "8 clips per step, learning rate 0.00125" in err
+    return out
+
+
+def test_two_processes_write_one_log_and_one_checkpoint(trained):
+    assert [row["epoch"] for row in rows(trained)] == ["0", "1", "2"]
+    content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
+    assert (content["epoch"], content["effective_batch"]) == (3, 8)
+
+
+def test_sync_bn_is_refused_without_gpus(data, tmp_path):
+    status, _, err = finish(start("main.py", *flags(data, tmp_path, "--sync_bn")))
+    assert status == 2 and err.strip().endswith("error: --sync_bn works on GPUs only, this run is on cpu: leave it out")
+
+
+def test_another_number_of_processes_needs_the_same_clips_per_step(trained, data):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    status, _, err = finish(start("main.py", *flags(data, trained, "--scale_lr", "--epochs", 4, "--resume", file)))
+    assert status == 2 and "took 8 clips per step, this one takes 4" in err and "--grad_accum" in err
+    status, _, err = finish(start("main.py", *flags(data, trained, "--scale_lr", "--epochs", 4, "--resume", file,
+                                                    "--grad_accum", 2)))
+    assert status == 0, err
+
+
+def test_each_video_is_scored_once(trained, data, tmp_path):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
+    argv = ["test_models.py", "somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu",
+            "--batch_size", 2]
+    ended = {name: finish(process) for name, process in {
+        "one": start(*argv, "--out", tmp_path / "one", "--csv_file", tmp_path / "one.csv"),
+        "two": torchrun(2, *argv, "--out", tmp_path / "two", "--csv_file", tmp_path / "two.csv")}.items()}
+    assert all(status == 0 for status, _, _ in ended.values()), ended
+    one, two = (ended[name][1].splitlines() for name in ("one", "two"))
+    assert one[-1] == two[-1] and one[-1].startswith("Overall Prec@1")
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+
+
+@pytest.mark.parametrize("lost, words", [(signal.SIGKILL, "rank 1 is lost"), (signal.SIGSTOP, "rank 1 is lost")])
+def test_a_lost_process_ends_the_run(lost, words, data, tmp_path):
+    process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000, "--dist_timeout", 5))
+    file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
+    until = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    os.kill(children(process)[1], lost)
+    status, _, err = finish(process, timeout=90)
+    lines = [line for line in err.splitlines() if words in line]
+    assert status != 0 and len(lines) == 1 and f"last good checkpoint: {file}" in lines[0], err
+    torch.load(file, weights_only=True)
+
+
+def test_gpus_launches_the_same_processes(tmp_path):
+    """Here without GPUs: the launcher itself, with a program for the CPU."""
+    code = ("import sys; from ops.common import distributed; "
+            f"sys.argv = ['-m', 'tests.training.parallel_run', {str(tmp_path / 'out')!r}, '4', '1']; "
+            "sys.exit(distributed.launch([0, 1]))")
+    status, _, err = finish(start("-c", code))
+    assert status == 0, err
+    assert set(torch.load(tmp_path / "out", weights_only=True)) == {"weights", "logits", "labels"}
+    failing = code.replace("parallel_run', ", "parallel_run', 'x', 'y', ")
+    status, _, err = finish(start("-c", failing))
+    assert status == 1 and "ValueError" in err and "ChildFailedError" not in err

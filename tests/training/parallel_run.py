@@ -1,0 +1,76 @@
+"""A short training run for test_parallel.py, started under torchrun: parallel_run.py OUT BATCH ACCUMULATE [skip].
+
+Writes the weights after the run and the validation's results to OUT, from rank 0. All BatchNorm layers are frozen, because
+each process would normalise over its own clips.
+"""
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from ops.common import distributed
+from ops.data.loader import make_loader
+from ops.data.tsn_dataset import BadVideo
+from ops.evaluation.clip_runtime import TorchClip
+from ops.models import TSN
+from ops.spec import ModelSpec
+from ops.training.loop import LoopOptions, fit
+from ops.training.state import TrainState
+from ops.training.step import StepOptions
+
+CPU = torch.device("cpu")
+
+
+class Noise(Dataset):
+    """Clips of (epoch, index) alone; the videos in `bad` are unreadable."""
+
+    def __init__(self, length, bad=()):
+        self.length, self.bad = length, bad
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, key):
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if index in self.bad:
+            return BadVideo(f"video {index}", "no frames")
+        noise = torch.Generator().manual_seed(100 * epoch + index)
+        return torch.randint(0, 256, (2 * 3, 32, 32), generator=noise, dtype=torch.uint8), index % 3
+
+
+def frozen_norms(model):
+    """`model`, whose BatchNorm layers never learn."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.requires_grad_(False)
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+    return model
+
+
+def main():
+    out, batch, accumulate = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    logging.basicConfig(level=logging.WARNING)
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True)
+    with distributed.joined(CPU, 60):
+        model = frozen_norms(TSN.from_spec(ModelSpec(3, 2, arch="resnet18", shift=True, dropout=0, input_size=32)))
+        optimizer = torch.optim.SGD(model.get_optim_policies(), 0.01, momentum=0.9)
+        state = TrainState(distributed.data_parallel(model, CPU), optimizer)
+        validations = []
+        fit(state, make_loader(Noise(26, bad=(5, 9) if "skip" in sys.argv else ()), batch, workers=0, train=True,
+                               accumulate=accumulate),
+            make_loader(Noise(7), 2, workers=0, train=False), options=LoopOptions(epochs=2, lr=0.01, eval_freq=1),
+            steps=StepOptions(partial(model.preprocessing.apply, device=CPU), clip_gradient=5.0),
+            runtime=TorchClip(state.validated), directory=out.parent / f"{out.name}.checkpoints",
+            on_validation=validations.append)
+        if distributed.world().is_main:
+            torch.save({"weights": model.state_dict(), "logits": [scores.logits for scores in validations],
+                        "labels": validations[-1].labels}, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Several processes, and several batches per step, train to the weights of one process with larger batches."""
+import pytest
+import torch
+
+from tests.helpers.processes import ROOT, finish, start, torchrun
+
+RUN = ROOT / "tests" / "training" / "parallel_run.py"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """{way: what parallel_run.py wrote}; every way takes 8 clips per step."""
+    directory = tmp_path_factory.mktemp("parallel")
+    module = ("-m", "tests.training.parallel_run")
+    ways = {"one process": start(*module, directory / "one process", 8, 1),
+            "accumulated": start(*module, directory / "accumulated", 4, 2),
+            "two processes": torchrun(2, *module, directory / "two processes", 4, 1),
+            "two, accumulated": torchrun(2, *module, directory / "two, accumulated", 2, 2),
+            "skip": start(*module, directory / "skip", 8, 1, "skip"),
+            "two processes, skip": torchrun(2, *module, directory / "two processes, skip", 4, 1, "skip")}
+    for name, process in ways.items():
+        status, _, err = finish(process)
+        assert status == 0, (name, err)
+    return {name: torch.load(directory / name, weights_only=True) for name in ways}
+
+
+@pytest.mark.parametrize("way, reference", [
+    ("accumulated", "one process"), ("two processes", "one process"), ("two, accumulated", "one process"),
+    ("two processes, skip", "skip")])
+def test_the_weights_are_those_of_one_process(trained, way, reference):
+    start = trained[reference]["weights"]
+    for key, value in trained[way]["weights"].items():
+        assert torch.allclose(value, start[key], rtol=1e-4, atol=1e-6), key
+    assert trained["skip"]["weights"].keys() == start.keys()
+    assert not torch.equal(trained["skip"]["weights"]["base_model.conv1.weight"],
+                           trained["one process"]["weights"]["base_model.conv1.weight"])
+
+
+def test_validation_counts_each_video_once_and_in_order(trained):
+    """7 videos do not divide by 2 processes, nor by batches of 2."""
+    one, two = trained["one process"], trained["two processes"]
+    assert two["labels"].tolist() == one["labels"].tolist() == [i % 3 for i in range(7)]
+    for ours, theirs in zip(two["logits"], one["logits"], strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
