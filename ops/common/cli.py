@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import nullcontext
 from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
 
@@ -235,6 +236,10 @@ def _call(function: Callable[[], Result]) -> Result:
 
 
 def _exit(line: str, status: int = 2) -> NoReturn:
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":  # torchrun ends this process meanwhile if rank 0 has failed too, most likely by the same mistake
+        time.sleep(1)
+        line = f"rank {rank}: {line}"
     print(f"{_program()}: {line}", file=sys.stderr)
     if _is_program:
         _end_at_ctrl_c()  # while Python shuts down

@@ -204,7 +204,7 @@ def launch(gpus: Sequence[int]) -> int:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     config = LaunchConfig(1, 1, len(gpus), logs_specs=DefaultLogsSpecs(), run_id="main", rdzv_backend="c10d",
                           rdzv_endpoint="localhost:0", max_restarts=0)
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # it reports each failed child in forty lines
+    logging.disable(logging.CRITICAL)  # the processes report their own errors; PyTorch adds forty lines about each
     try:
         elastic_launch(config, sys.executable)(*sys.argv)
     except ChildFailedError as error:

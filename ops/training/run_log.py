@@ -23,7 +23,9 @@ class RunLog:
     """One row per epoch (percent, seconds); the validation columns are empty for an epoch without validation.
 
     start_epoch: 0 begins a new log. A resumed run keeps the rows of earlier epochs and drops those that an interrupted
-    epoch may have left. A log.csv in another format, such as the published program's, is renamed.
+    epoch may have left. TensorBoard shows exactly these rows: its writer may lose the last ones of a killed run, so a
+    resumed run writes them again and purges the old ones. A log.csv in another format, such as the published program's, is
+    renamed.
     """
 
     def __init__(self, directory: Path, start_epoch: int = 0) -> None:
@@ -34,7 +36,11 @@ class RunLog:
             if not _has_our_columns(self.path):
                 _rename_foreign(self.path)
             self.rows = [row for row in read_log(self.path) if int(row["epoch"]) < start_epoch]
-            self.board = SummaryWriter(str(directory), purge_step=start_epoch if start_epoch else None)
+            self.board = SummaryWriter(str(directory), purge_step=0 if any(directory.glob("events.out.*")) else None)
+            best = 0.0
+            for row in self.rows:
+                best = max(best, float(row["val_top1"] or 0))
+                self._show(row, best)
 
     def add(self, row: Mapping[str, Any], best_top1: float) -> None:
         """Append an epoch's row. The whole file is replaced at once, so it is never half-written."""
@@ -44,9 +50,7 @@ class RunLog:
             writer.writeheader()
             writer.writerows(self.rows)
         with _cannot_write(self.directory):
-            for name, value in {**row, "best_top1": best_top1}.items():
-                if name in _TAGS and value is not None:
-                    self.board.add_scalar(_TAGS[name], value, row["epoch"])
+            self._show(self.rows[-1], best_top1)
             self.board.flush()
 
     def list_skipped(self, reasons: Mapping[str, str]) -> None:
@@ -57,6 +61,12 @@ class RunLog:
         with atomic_write(path) as f:
             f.writelines(f"{video}: {reason}\n" for video, reason in sorted(reasons.items()))
         log.warning("unreadable videos left out of training: %d, listed in %s", len(reasons), path)
+
+    def _show(self, row: Mapping[str, str], best_top1: float) -> None:
+        """Add a row of log.csv to TensorBoard."""
+        for name, text in {**row, "best_top1": _format(best_top1)}.items():
+            if name in _TAGS and text:
+                self.board.add_scalar(_TAGS[name], float(text), int(row["epoch"]))
 
     def close(self) -> None:
         self.board.close()

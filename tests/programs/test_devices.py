@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.backends import cudnn
 
+from ops.common import distributed
 from ops.common.errors import UserError
 from ops.models import TSN
 from tests.helpers.programs import assert_refused, run
@@ -18,6 +19,10 @@ def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tm
         raise UserError(f"sent to {device}")
     monkeypatch.setattr(TSN, "to", sent)
 
+    def launched(gpus):
+        raise UserError(f"launched on {gpus}")
+    monkeypatch.setattr(distributed, "launch", launched)
+
     def asked(*more):
         if program == "main":
             return run(monkeypatch, capfd, program, *flags(data, tmp_path, *more))
@@ -25,7 +30,7 @@ def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tm
         return run(monkeypatch, capfd, program, "somethingv2", "--weights", file, "--root_dataset", data, "--out", tmp_path,
                    *more)
     for more, words in ((["--device", "cuda", "--gpus", 1], "sent to cuda:1"), (["--device", "cuda"], "sent to cuda:0"),
-                        (["--device", "auto", "--gpus", 2, 1], "sent to cuda:2"),
+                        (["--device", "auto", "--gpus", 2, 1], "launched on [2, 1]"),
                         (["--device", "cuda:2"], "sent to cuda:2"),
                         (["--device", "cuda", "--gpus", 1, 1], "--gpus 1 1: name each GPU once"),
                         (["--device", "cuda:2", "--gpus", 1], "--gpus 1 begins with another GPU than --device cuda:2")):
