@@ -19,6 +19,7 @@ from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
 from ops.common import distributed
 from ops.common.device import channels_last, git_commit, pick_devices, seed_everything
+from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
@@ -40,6 +41,7 @@ from ops.weights import load_weights, read_checkpoint
 
 log = logging.getLogger("main")
 DEBUG_STEPS = 2
+AUTO = "auto"  # --resume: the run's own last checkpoint, if there is one
 
 
 def main() -> int:
@@ -57,6 +59,7 @@ def main() -> int:
 def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> None:
     """Seed, model, optimizer, data, resume, epochs: the work of each process."""
     check_before_preparing(args)
+    resumed = checkpoint.load_checkpoint(Path(args.resume)) if args.resume not in ("", AUTO) else None
     with distributed.main_process_first():
         data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
                                val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
@@ -67,7 +70,10 @@ def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> 
     log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
     for file in () if args.evaluate else (LAST, BEST):
         check_not_an_input(model_directory / file, [args.tune_from, args.pretrain])
-    resumed = find_resumed(args, model_directory)
+    if args.resume == AUTO:
+        resumed = last_checkpoint(model_directory)
+        if args.evaluate and not resumed:
+            raise UserError(f"--resume auto: there is nothing to evaluate in {model_directory}: name a checkpoint")
     seed_everything(args.seed)
     model = build(args, spec, data, resumed)
     announce(args, name, device, model, data)
@@ -119,7 +125,7 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
     replaced = resumed or args.tune_from
     model = TSN.from_spec(spec, pretrain="none" if replaced else args.pretrain, partial_bn=not args.no_partialbn,
                           fc_lr5=True, inplace=args.inplace, print_spec=True)
-    if args.tune_from:
+    if args.tune_from and not resumed:
         kept = tune_from(model, Path(args.tune_from), dataset=data.name, class_names=data.class_names,
                          evaluate=args.evaluate)
         model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster
@@ -142,13 +148,11 @@ def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, *, devi
                       effective_batch=effective_batch)
 
 
-def find_resumed(args: argparse.Namespace, directory: Path) -> Optional[checkpoint.Checkpoint]:
-    """The checkpoint of --resume; with "auto" the run's own last one, or None if it has not begun."""
-    if args.resume == "auto":
-        found = directory / LAST
-        log.info("resume auto: %s", found if found.exists() else f"{found} does not exist yet: a new run")
-        return checkpoint.load_checkpoint(found) if found.exists() else None
-    return checkpoint.load_checkpoint(Path(args.resume)) if args.resume else None
+def last_checkpoint(directory: Path) -> Optional[checkpoint.Checkpoint]:
+    """The run's own last checkpoint, for --resume auto; None if it has not begun."""
+    found = directory / LAST
+    log.info("resume auto: %s", found if found.exists() else f"{found} does not exist yet: a new run")
+    return checkpoint.load_checkpoint(found) if found.exists() else None
 
 
 def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, state: TrainState) -> RunLog:

@@ -181,7 +181,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
                        cutmix=args.cutmix)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
-    if args.resume and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
+    if args.resume not in ("", "auto") and args.tune_from:  # so that it can be added to a tuned run
         log.info("--tune_from %s is not loaded again: the run resumes from %s", args.tune_from, args.resume)
         args.tune_from = None
     _warn_of_dead_flags(args)

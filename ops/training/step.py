@@ -27,7 +27,7 @@ class NonFiniteLoss(UserError):
     """The loss or a weight is NaN or infinite: training on would be pointless."""
 
 
-def cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+def consensus_loss(output: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of clips (N, num_class), or of every frame under the identity consensus (N, T, num_class).
 
     labels: (N,) classes, or (N, num_class) probabilities.
@@ -45,7 +45,7 @@ class StepOptions:
     forward pass. clip_gradient: largest norm of the whole gradient. mix: mixup or cutmix.
     """
     prepare: Preprocessor
-    criterion: Criterion = cross_entropy
+    criterion: Criterion = consensus_loss
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
     clip_gradient: Optional[float] = None
     mix: Optional[Mix] = None

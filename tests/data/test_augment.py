@@ -11,7 +11,7 @@ from ops.data.augment import AUGMENTATIONS, ClipAugment, make_mix, training_tran
 from ops.data.clip_transforms import GroupMultiScaleCrop
 from ops.data.training_crop import TrainingCrop
 from ops.models import TSN
-from ops.training.loop import consensus_loss
+from ops.training.step import consensus_loss
 from tests.helpers.programs import assert_refused, make_somethingv2, run
 
 

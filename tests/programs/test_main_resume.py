@@ -182,3 +182,17 @@ def test_imagenet_weights_are_not_downloaded_to_be_overwritten(tmp_path, monkeyp
     settings = ModelSpec(4, 4, arch="resnet18", shift=True)
     built = main.build(args, settings, resolve_dataset("somethingv2", "RGB", str(tmp_path)), None)
     assert torch.equal(built.state_dict()["base_model.conv1.weight"], model.state_dict()["base_model.conv1.weight"])
+
+
+def test_resume_auto_starts_a_run_and_then_continues_it(trained, data, tmp_path, monkeypatch, capfd):
+    """Also a tuned one: only its first start loads the other checkpoint."""
+    first = trained / "model" / NAME / "ckpt.pth.tar"
+    argv = flags(data, tmp_path, "--tune_from", first, "--resume", "auto", "--debug", "--epochs", 2)
+    assert_refused(run(monkeypatch, capfd, "main", *argv, "-e", "--suffix", "x"), "there is nothing to evaluate in")
+    done = run(monkeypatch, capfd, "main", *argv)
+    assert done.status == 0 and "does not exist yet: a new run" in done.err and "the classifier is kept" in done.err
+    file = tmp_path / "model" / NAME.replace("_e3_", "_e2_") / "ckpt.pth.tar"
+    torch.save({**torch.load(file, weights_only=True), "epoch": 1}, file)
+    done = run(monkeypatch, capfd, "main", *argv)
+    assert done.status == 0 and f"resumed {file} after epoch 1" in done.err and "the classifier is" not in done.err
+    assert torch.load(file, weights_only=True)["epoch"] == 2
