@@ -10,6 +10,9 @@ become 0 to 255. A video of n frames gives n - 1 images (pairs of x and y), and 
 count both files of a pair, as the published ones do. With --list, the videos that the list names are extracted too, at
 any depth below SRC.
 
+With --part, the videos of --list are extracted but no list is written: once all parts are done, the same command
+without --part finds all flow there and writes the lists.
+
 After an interruption, run it again: complete results are kept. Videos without flow are listed with the reason, and the
 exit status is then 2.
 """
@@ -23,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.common.cli import Parser, number, one_of, run
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
+from ops.common.part import WHOLE
 from ops.data.list_files import read_list
 from ops.prepare.flow_options import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 from ops.video.discovery import is_video_name
@@ -40,7 +44,11 @@ def main() -> int:
     status = report(extract_flow_directory(
         args.src, args.dst, frames=args.frames, by_class=args.by_class, template=args.template, extensions=args.ext,
         workers=args.workers, layout=args.layout, method=args.method, bound=args.bound, height=args.height,
-        quality=args.quality, listed=listed))
+        quality=args.quality, listed=listed, part=args.part), args.part)
+    if args.part != WHOLE:
+        if args.list:
+            print("lists: not written by a part; when all parts are done, start once without --part")
+        return status
     for rgb_list, out in args.list:
         missing = write_flow_list(rgb_list, out, flow=args.dst, layout=args.layout)
         for video, reason in missing:

@@ -6,7 +6,7 @@
 
 FRAMES is what --root_path would be: the directory that the lists' paths are relative to. Images, including optical flow,
 are copied unchanged, and links are followed. After an interruption, run it again to resume. Videos without images are
-listed, and the exit status is then 2.
+listed, and the exit status is then 2. With --part, the index appears when all parts are done.
 """
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -14,9 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ops.common.cli import Parser, add_workers_flag, number, run
+from ops.common.cli import Parser, add_part_flag, add_workers_flag, number, run
 from ops.common.errors import shown
 from ops.common.files import check_not_an_input
+from ops.common.part import WHOLE
 from ops.data.list_files import read_list
 from ops.video.shards import INDEX, PER_SHARD, pack
 
@@ -30,14 +31,19 @@ def main() -> int:
         help="only the videos of this list; repeatable (default: every directory with images)")
     add("--videos_per_shard", type=number(int, 1), default=PER_SHARD, metavar="N", help="(default: %(default)s)")
     add_workers_flag(parser)
+    add_part_flag(parser)
     args = parser.parse_args()
     check_not_an_input(args.shards / INDEX, args.list or [])
     videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
-    summary = pack(args.frames, args.shards, videos=videos, per_shard=args.videos_per_shard, workers=args.workers)
+    summary = pack(args.frames, args.shards, videos=videos, per_shard=args.videos_per_shard, workers=args.workers,
+                   part=args.part)
     for video, reason in summary.failures:
         print(shown(f"failed: {video}: {reason}"), file=sys.stderr)
-    print(summary)
-    print(f"python main.py DATASET MODALITY --root_path {args.shards}")
+    print(summary if args.part == WHOLE else f"part {args.part}: {summary}")
+    if not summary.indexed:
+        print(f"{INDEX} is written by the part that ends last")
+    else:
+        print(f"python main.py DATASET MODALITY --root_path {args.shards}")
     return 2 if summary.failures else 0
 
 

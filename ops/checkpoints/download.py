@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from ops.common.errors import UserError
-from ops.common.files import atomic_write, try_lock
+from ops.common.files import atomic_write
+from ops.common.locks import try_lock
 from ops.common.progress import progress
 
 ATTEMPTS = 5

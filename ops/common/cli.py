@@ -21,6 +21,7 @@ from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
 
 from ops.common.choices import MOST, find_choice, suggestion
 from ops.common.errors import Interrupted, UserError, worker_died
+from ops.common.part import WHOLE, Part
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -111,6 +112,14 @@ def one_of(*names: str, hidden: Sequence[str] = ()) -> Callable[[str], str]:
     return parse
 
 
+def part(text: str) -> Part:
+    """An argparse type: `2/8`, the second of 8 parts."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise NotAllowed(f"{text!r}: choose I/N with I from 1 to N, as in 2/8")
+    return Part(int(match[1]), int(match[2]))
+
+
 def alternatives(names: Sequence[str]) -> str:
     """`a`, `a or b`, or `a, b or c`."""
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
@@ -141,6 +150,12 @@ def add_workers_flag(parser: Flags, default: Optional[int] = None, *, what: str 
     """-j/--workers. default: None means one per core (`ops.common.pool`). minimum: 0 where 0 means the main process."""
     parser.add_argument("-j", "--workers", type=number(int, minimum, 1024), default=default, metavar="N",
                         help=f"{what} (default: {'one per core' if default is None else '%(default)s'})")
+
+
+def add_part_flag(parser: Flags, note: str = "") -> None:
+    """--part, for the jobs of a scheduler. note: what else to know, for the help."""
+    parser.add_argument("--part", type=part, default=WHOLE, metavar="I/N", help="do only the I-th of N parts of the work, as"
+                        f" one job of an array{note} (default: %(default)s, everything)")
 
 
 def add_seed_flag(parser: Flags, default: Optional[int] = 0, help: str = "random seed (default: %(default)s)") -> None:

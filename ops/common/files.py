@@ -1,14 +1,16 @@
-"""Files and directories that appear whole or not at all, directories that one run holds at a time, and the cache.
+"""Files and directories that appear whole or not at all, and the cache.
 
 A file or directory that is not complete yet is named `.<name>.partial-<8 hex digits>`, in the directory of its final name.
 Killed runs leave some behind; `remove_leftovers` removes them.
 """
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
+from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, Mapping, Union
@@ -106,7 +108,12 @@ def put_in_place(temporary: Path, directory: Path) -> None:
 
 
 def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.name[:40]}.partial-{uuid.uuid4().hex[:8]}")
+    return path.with_name(f".{_shortened(path.name)}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def _shortened(name: str) -> str:
+    """At most 40 characters, and not the same for two names of one directory."""
+    return name if len(name) <= 40 else f"{name[:31]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def is_leftover(name: str) -> bool:
@@ -117,7 +124,7 @@ def is_leftover(name: str) -> bool:
 def remove_leftovers(directory: Path, recursive: bool = False) -> None:
     """Remove the temporary files and directories of killed runs from `directory` (recursive: and from those below it).
 
-    Only for a directory that no other run writes to (`only_run`).
+    Only for a directory that no other run writes to (`ops.common.locks.only_run`).
     """
     for here, directories, files in os.walk(directory):
         for name in filter(_PARTIAL.fullmatch, directories):
@@ -125,6 +132,18 @@ def remove_leftovers(directory: Path, recursive: bool = False) -> None:
         for name in filter(_PARTIAL.fullmatch, files):
             os.unlink(os.path.join(here, name))
         directories[:] = [name for name in directories if recursive and not _PARTIAL.fullmatch(name)]
+
+
+def remove_leftovers_of(paths: Iterable[Path]) -> None:
+    """Remove what killed runs left of these files or directories, beside them; that of others may be in use."""
+    names: dict[Path, set[str]] = defaultdict(set)
+    for path in paths:
+        names[path.parent].add(_shortened(path.name))
+    for directory, wanted in names.items():
+        for name in os.listdir(directory) if directory.is_dir() else ():
+            if _PARTIAL.fullmatch(name) and name[1:name.rindex(".partial-")] in wanted:
+                file = directory / name
+                shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -158,41 +177,7 @@ def check_not_an_input(output: Union[str, Path], inputs: Iterable[Union[str, Pat
                             *filter(None, [option]))
 
 
-# ---- one run at a time --------------------------------------------------------------------------------------------
-
-@contextmanager
-def only_run(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock, which ends with the process. Raises UserError when another run holds it."""
-    if os.name == "nt":  # directories cannot be opened there, so a second run goes unnoticed; files still appear whole
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        if not try_lock(handle):
-            raise UserError(f"another run is writing into {directory}: wait for it, or name another directory")
-        yield
-    finally:
-        os.close(handle)
-
-
-def try_lock(file: Union[int, IO]) -> bool:
-    """Lock an open file or directory until it is closed. False when another process holds the lock.
-
-    Without locks (Windows, some network file systems) it is True.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF):
-            raise
-    return True
-
+# ---- settings ------------------------------------------------------------------------------------------------------
 
 def agree_on_settings(file: Path, settings: Mapping[str, Any], *, content: str, foreign: str = "") -> None:
     """Record the settings that a directory's content is made with; refuse to mix it with content of other settings.

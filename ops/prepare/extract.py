@@ -12,6 +12,7 @@ from av.video.reformatter import VideoReformatter
 
 from ops.common.errors import UserError
 from ops.common.files import agree_on_settings, put_in_place, temporary_directory
+from ops.common.part import WHOLE, Part
 from ops.common.pool import Stopped, interrupted
 from ops.prepare.extraction import EXTENSIONS, QUALITY, ExtractionSummary, Job, extract_all, save_jpeg, video_file_jobs
 from ops.video.container_ends import BrokenVideo
@@ -56,19 +57,20 @@ def _write_frames(video: Path, template: Path, *, height: int, quality: int, sto
 
 def extract_directory(src: Path, dst: Path, template: str = "{:06d}.jpg", *, height: int = 256, quality: int = QUALITY,
                       extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None,
-                      by_class: bool = False) -> ExtractionSummary:
+                      by_class: bool = False, part: Part = WHOLE) -> ExtractionSummary:
     """Extract the videos in `src` to `dst/<name without extension>/` (by_class: `src/<class>/` to `dst/<class>/`).
 
     template, height, quality: as for `extract_video`. workers: processes (None: one per core). Existing directories are
-    kept, so that a killed run is resumed. Broken videos are listed in the summary.
+    kept, so that a killed run is resumed. Broken videos are listed in the summary. part: of the videos.
     UserError when there are no videos, when two share a directory, and as for `extract_all`.
     """
     jobs = video_file_jobs(Path(src), Path(dst), extensions=extensions, by_class=by_class)
-    return extract_jobs(jobs, Path(dst), template, height=height, quality=quality, workers=workers)
+    return extract_jobs(jobs, Path(dst), template, height=height, quality=quality, workers=workers, part=part)
 
 
 def extract_jobs(jobs: Sequence[Job], dst: Path, template: str = "{:06d}.jpg", *, height: int = 256,
-                 quality: int = QUALITY, workers: Optional[int] = None, ours: bool = False) -> ExtractionSummary:
+                 quality: int = QUALITY, workers: Optional[int] = None, ours: bool = False,
+                 part: Part = WHOLE) -> ExtractionSummary:
     """`extract_directory` for given jobs, whose directories are in `dst`.
 
     ours: frames that are already there are known to have these settings, even if `dst` has no record of them.
@@ -77,7 +79,7 @@ def extract_jobs(jobs: Sequence[Job], dst: Path, template: str = "{:06d}.jpg", *
     if ours and dst.is_dir():
         agree_on_settings(dst / SETTINGS_FILE, settings, content="frames")
     return extract_all(jobs, dst, partial(_extract_job, settings), first_file=partial(_first_frame, template),
-                       settings=settings, record=SETTINGS_FILE, content="frames", workers=workers)
+                       settings=settings, record=SETTINGS_FILE, content="frames", workers=workers, part=part)
 
 
 def _extract_job(settings: dict[str, Any], job: Job) -> int:

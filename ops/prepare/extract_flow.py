@@ -6,6 +6,7 @@ from typing import Any, Optional, Sequence
 
 from ops.common.errors import UserError, shown
 from ops.common.files import write_lines
+from ops.common.part import WHOLE, Part
 from ops.common.pool import interrupted
 from ops.data.list_files import count_frames, format_line, read_list
 from ops.prepare.extraction import (
@@ -37,13 +38,14 @@ SETTINGS_FILE = ".flow.json"
 def extract_flow_directory(src: Path, dst: Path, *, frames: bool = False, by_class: bool = False, template: str = "",
                            extensions: Sequence[str] = EXTENSIONS, workers: Optional[int] = None, layout: str = "ucf",
                            method: str = "dis", bound: float = BOUND, height: int = HEIGHT,
-                           quality: int = QUALITY, listed: Sequence[str] = ()) -> ExtractionSummary:
+                           quality: int = QUALITY, listed: Sequence[str] = (),
+                           part: Part = WHOLE) -> ExtractionSummary:
     """Write the flow of every video in `src` (frames: of every directory of frames) to `dst/<its name>/`.
 
     by_class: `src/<class>/` to `dst/<class>/`. listed: paths of lists; the videos in `src` that they name are extracted
-    too, at any depth, to `dst/<path without a video file's extension>/`. workers: processes (None: one per core). The
-    other options are those of `extract_flow`. Existing flow is kept, so that a killed run is resumed. Broken videos are
-    listed in the summary.
+    too, at any depth, to `dst/<path without a video file's extension>/`. workers: processes (None: one per core). part: of
+    the videos. The other options are those of `extract_flow`. Existing flow is kept, so that a killed run is resumed. Broken
+    videos are listed in the summary.
     UserError when there are no videos, when an option is impossible, and as for `extract_all`.
     """
     flow_function(method)  # before any work: the method may need a package
@@ -62,7 +64,7 @@ def extract_flow_directory(src: Path, dst: Path, *, frames: bool = False, by_cla
     settings = dict(layout=layout, method=method, bound=bound, height=height, quality=quality)
     return extract_all(_in_layout(found, layout), dst, partial(_extract_job, {**settings, "template": template}),
                        first_file=partial(_first_file, layout), settings=settings, record=SETTINGS_FILE, content="flow",
-                       workers=workers)
+                       workers=workers, part=part)
 
 
 def _listed_jobs(src: Path, dst: Path, listed: Sequence[str], *, frames: bool) -> list[Job]:

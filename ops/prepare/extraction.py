@@ -16,7 +16,9 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 from PIL import Image
 
 from ops.common.errors import UserError, shown
-from ops.common.files import CannotWrite, agree_on_settings, only_run, remove_leftovers
+from ops.common.files import CannotWrite, agree_on_settings, remove_leftovers, remove_leftovers_of
+from ops.common.locks import one_at_a_time, only_run
+from ops.common.part import WHOLE, Part
 from ops.common.pool import run_jobs
 from ops.common.progress import progress
 from ops.video.discovery import DATASET_SUFFIXES
@@ -103,32 +105,45 @@ def _visible(directory: Path) -> list[os.DirEntry]:
 # ---- running them -------------------------------------------------------------------------------------------------
 
 def extract_all(jobs: Sequence[Job], dst: Path, work: Callable[[Job], int], *, first_file: Callable[[Job], Path],
-                settings: Mapping[str, Any], record: str, content: str, workers: Optional[int]) -> ExtractionSummary:
+                settings: Mapping[str, Any], record: str, content: str, workers: Optional[int],
+                part: Part = WHOLE) -> ExtractionSummary:
     """Run `work` on every job that is not done yet, in `workers` processes (None: one per core).
 
     work: extracts one video and returns the number of images; a UserError (other than CannotWrite) makes the video a
     failure of the summary.
     first_file: a file that exists once the job is done. settings: what decides the images; they are recorded in the
-    file `dst/record`. content: what is extracted, in words.
+    file `dst/record`. content: what is extracted, in words. part: of the jobs, whose order must be the same in all parts,
+    which may run at the same time.
     UserError when `dst` has content of other settings, another run is writing to it, or it cannot be written.
     """
     started = time.monotonic()
     try:
         dst.mkdir(parents=True, exist_ok=True)
-        with only_run(dst):
-            for parent in {dst, *(job.directory.parent for job in jobs)}:
-                remove_leftovers(parent)
-            waiting = [job for job in jobs if not first_file(job).exists()]
-            existing = len(jobs) - len(waiting)
-            agree_on_settings(dst / record, settings, content=content,
-                              foreign=f"{content} of {existing} of these videos" if existing else "")
-            summary = ExtractionSummary(videos=len(jobs), existing=existing)
+        with only_run(dst, part):
+            own = part.take(jobs)
+            with one_at_a_time(dst, part):
+                _remove_leftovers(dst / record, own, part)
+                # Of all jobs: another part records the settings, and would take what is there for ours.
+                done = 0 if (dst / record).exists() else sum(first_file(job).exists() for job in jobs)
+                agree_on_settings(dst / record, settings, content=content,
+                                  foreign=f"{content} of {done} of these videos" if done else "")
+            waiting = [job for job in own if not first_file(job).exists()]
+            summary = ExtractionSummary(videos=len(own), existing=len(own) - len(waiting))
             _run(waiting, work, summary, workers=workers, description=f"extracting {content}")
     except OSError as error:
         raise UserError(f"cannot write the {content} to {dst}: {error.strerror or error} (finished videos are kept: start"
                         " again to resume)") from None
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _remove_leftovers(record: Path, jobs: Sequence[Job], part: Part) -> None:
+    """Remove what killed runs left; a part leaves alone what other parts may be writing."""
+    if part == WHOLE:
+        for parent in {record.parent, *(job.directory.parent for job in jobs)}:
+            remove_leftovers(parent)
+    else:
+        remove_leftovers_of([record, *(job.directory for job in jobs)])
 
 
 def _run(jobs: Sequence[Job], work: Callable[[Job], int], summary: ExtractionSummary, *, workers: Optional[int],

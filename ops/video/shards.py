@@ -10,6 +10,7 @@ import io
 import os
 import sqlite3
 import tarfile
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +24,12 @@ from ops.common.files import (
     agree_on_settings,
     atomic_write,
     is_leftover,
-    only_run,
     remove_leftovers,
+    remove_leftovers_of,
     whole_file,
 )
+from ops.common.locks import one_at_a_time, only_run
+from ops.common.part import WHOLE, Part
 from ops.common.pool import Stopped, interrupted, run_jobs
 from ops.common.progress import progress
 from ops.video.discovery import is_image_name
@@ -118,11 +121,15 @@ def _connect(index: Path) -> sqlite3.Connection:
 
 @dataclass
 class PackSummary:
-    """What a run did. existing: shards of earlier runs. failures: (video, reason), sorted."""
+    """What a run did. existing: shards of earlier runs. failures: (video, reason), sorted.
+
+    indexed: whether all shards are there, also those of other parts, and so the index.
+    """
     videos: int
     shards: int
     existing: int
     images: int = 0
+    indexed: bool = True
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -131,11 +138,12 @@ class PackSummary:
 
 
 def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,
-         workers: Optional[int] = None) -> PackSummary:
+         workers: Optional[int] = None, part: Part = WHOLE) -> PackSummary:
     """Pack the frame directories below `src` into shards in `dst`; run again, it resumes an interrupted run.
 
     videos: only these, as paths relative to src (default: every directory that contains images). workers: processes
-    (default: one per core). Videos without images are left out and listed as failures.
+    (default: one per core). Videos without images are left out and listed as failures. part: of the shards; parts may run at
+    the same time, and the one that ends last writes the index.
     UserError if there is nothing to pack, a path leads out of src, dst contains other shards or cannot be written.
     """
     if per_shard < 1:
@@ -148,33 +156,50 @@ def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_sh
     if not names:
         raise UserError(f"no directories of images in {src}" + " whose names are UTF-8" * bool(unlisted))
     try:
-        summary = _pack(src, dst, names, per_shard=per_shard, workers=workers)
+        summary = _pack(src, dst, names, per_shard=per_shard, workers=workers, part=part)
     except CannotWrite:
         raise
     except OSError as error:
         raise CannotWrite(dst, error.strerror or str(error)) from None
+    unlisted = list(part.take(unlisted))
     summary.videos += len(unlisted)
     summary.failures += [(shown(name), "its name is not UTF-8, so no list can contain it: rename it") for name in unlisted]
     return summary
 
 
-def _pack(src: Path, dst: Path, names: Sequence[str], *, per_shard: int, workers: Optional[int]) -> PackSummary:
+def _pack(src: Path, dst: Path, names: Sequence[str], *, per_shard: int, workers: Optional[int], part: Part) -> PackSummary:
     digest = hashlib.sha256("\0".join(names).encode()).hexdigest()
+    shards = -(-len(names) // per_shard)
+    own = part.take(range(shards))
+    videos = {i: names[i * per_shard:(i + 1) * per_shard] for i in own}
     dst.mkdir(parents=True, exist_ok=True)
-    with only_run(dst):
-        agree_on_settings(dst / PLAN, {"videos": len(names), "per_shard": per_shard, "names": digest}, content="shards")
-        remove_leftovers(dst)
-        parts = [names[i:i + per_shard] for i in range(0, len(names), per_shard)]
-        files = [dst / SHARD.format(i) for i in range(len(parts))]
-        waiting = [(file, part) for file, part in zip(files, parts) if not file.exists()]
+    with only_run(dst, part):
+        with one_at_a_time(dst, part):
+            agree_on_settings(dst / PLAN, {"videos": len(names), "per_shard": per_shard, "names": digest}, content="shards")
+            _remove_leftovers(dst, own, part)
+        waiting = [(file, videos[i]) for i in own if not (file := dst / SHARD.format(i)).exists()]
         with closing(run_jobs(partial(_write_shard, src), waiting, workers, name=lambda job: job[0].name)) as outcomes:
             for _ in progress(outcomes, desc="packing", unit="shard", total=len(waiting)):
                 pass
-        summary = PackSummary(len(names), len(parts), len(parts) - len(waiting))
-        packed = _write_index(dst, len(parts), summary)
-        reason = f"no images; once it has some, delete its shard and {INDEX} in {dst} and start again"
-        summary.failures = [(name, reason) for name in names if name not in packed]
+        with one_at_a_time(dst, part):
+            indexed = all((dst / SHARD.format(i)).exists() for i in range(shards))
+            images = _write_index(dst, shards) if indexed else _count_images(dst, own)
+    summary = PackSummary(sum(map(len, videos.values())), len(own), len(own) - len(waiting), indexed=indexed)
+    for name in (name for group in videos.values() for name in group):
+        summary.images += images[name]
+        if not images[name]:
+            summary.failures.append((name, f"no images; once it has some, delete its shard and {INDEX} in {dst} and start"
+                                     " again"))
+    summary.failures.sort()
     return summary
+
+
+def _remove_leftovers(dst: Path, own: Sequence[int], part: Part) -> None:
+    """Remove what killed runs left; a part leaves alone what other parts may be writing."""
+    if part == WHOLE:
+        remove_leftovers(dst)
+    else:
+        remove_leftovers_of([dst / PLAN, dst / INDEX, *(dst / SHARD.format(i) for i in own)])
 
 
 def _member_path(video: str) -> str:
@@ -250,9 +275,9 @@ def _read_image_file(image: Path) -> bytes:
         raise UserError(f"cannot read {image}: {error.strerror}") from None
 
 
-def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
-    """Write the index by reading the finished shards; returns the videos that have images, and counts these."""
-    packed: set[str] = set()
+def _write_index(dst: Path, shards: int) -> Counter[str]:
+    """Write the index by reading the finished shards; returns the number of images of each video."""
+    images: Counter[str] = Counter()
     with whole_file(dst / INDEX) as temporary:
         try:
             with closing(sqlite3.connect(temporary)) as index:
@@ -260,10 +285,10 @@ def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
                 index.execute("CREATE TABLE files (name TEXT PRIMARY KEY, shard INTEGER, offset INTEGER, size INTEGER)"
                               " WITHOUT ROWID")
                 for i in progress(range(shards), desc="indexing", unit="shard"):
-                    rows = [(m.name, i, m.offset_data, m.size) for m in _members(dst / SHARD.format(i))]
-                    index.executemany("INSERT INTO files VALUES (?, ?, ?, ?)", rows)
-                    packed.update(PurePosixPath(name).parent.as_posix() for name, *_ in rows)
-                    summary.images += len(rows)
+                    members = _members(dst / SHARD.format(i))
+                    index.executemany("INSERT INTO files VALUES (?, ?, ?, ?)",
+                                      [(member.name, i, member.offset_data, member.size) for member in members])
+                    images.update(map(_video_of, members))
                 index.execute(f"PRAGMA user_version = {shards:d}")
                 index.commit()
         except sqlite3.IntegrityError:
@@ -271,7 +296,16 @@ def _write_index(dst: Path, shards: int, summary: PackSummary) -> set[str]:
                             " again") from None
         except sqlite3.Error as error:
             raise CannotWrite(dst / INDEX, str(error)) from None
-    return packed
+    return images
+
+
+def _count_images(dst: Path, shards: Sequence[int]) -> Counter[str]:
+    """The number of images of each video in these finished shards."""
+    return Counter(_video_of(member) for i in shards for member in _members(dst / SHARD.format(i)))
+
+
+def _video_of(member: tarfile.TarInfo) -> str:
+    return PurePosixPath(member.name).parent.as_posix()
 
 
 def _members(path: Path) -> list[tarfile.TarInfo]:

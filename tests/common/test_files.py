@@ -1,4 +1,5 @@
-"""Files and directories that appear whole, locks, recorded settings, and the cache directory."""
+"""Files and directories that appear whole, recorded settings, and the cache directory."""
+import contextlib
 import json
 import os
 import pickle
@@ -19,11 +20,10 @@ from ops.common.files import (
     atomic_write,
     cache_directory,
     check_writable,
-    only_run,
     put_in_place,
     remove_leftovers,
+    remove_leftovers_of,
     temporary_directory,
-    try_lock,
     whole_file,
     write_lines,
 )
@@ -162,17 +162,15 @@ def test_leftovers_of_killed_runs_are_removed(tmp_path, recursive):
     remove_leftovers(tmp_path / "nowhere")
 
 
-# ---- locks ----------------------------------------------------------------------------------------------------
-
-def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
-    pytest.importorskip("fcntl")
-    with only_run(tmp_path), pytest.raises(UserError, match=f"another run is writing into {tmp_path}: wait for it"):
-        with only_run(tmp_path):
-            raise AssertionError
-    with only_run(tmp_path), open(tmp_path / "file", "w") as one, open(tmp_path / "file") as two:
-        assert try_lock(one) and not try_lock(two)
-    with open(tmp_path / "file") as again:
-        assert try_lock(again)
+def test_leftovers_of_other_files_stay(tmp_path):
+    """Names longer than 40 characters are shortened, and still differ."""
+    paths = [tmp_path / name for name in ("v", "w", "x" * 50 + "1", "x" * 50 + "2")]
+    with contextlib.ExitStack() as stack:
+        directories = [stack.enter_context(temporary_directory(path)) for path in paths]
+        (directories[0] / "000001.jpg").touch()
+        remove_leftovers_of([paths[0], paths[2], tmp_path / "nowhere" / "v"])
+        assert [directory.exists() for directory in directories] == [False, True, False, True]
+    assert not os.listdir(tmp_path)
 
 
 # ---- settings -------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Optional
 
 from ops.common.choices import MOST
-from ops.common.cli import Flags, Parser, add_workers_flag, number
+from ops.common.cli import Flags, Parser, add_part_flag, add_workers_flag, number
+from ops.common.part import WHOLE, Part
 from ops.prepare.extraction import EXTENSIONS, QUALITY, ExtractionSummary
 
 
@@ -23,11 +24,11 @@ def vid2img(description: Optional[str], *, source: str, target: str, template: s
     args = parser.parse_args()
     from ops.prepare.extract import extract_directory  # PyAV: not before the flags are read
     return report(extract_directory(args.source, args.target, template, height=args.height, quality=args.quality,
-                                    extensions=args.ext, workers=args.workers, by_class=by_class))
+                                    extensions=args.ext, workers=args.workers, by_class=by_class, part=args.part), args.part)
 
 
 def add_extraction_flags(parser: Flags, *, height: int, quality: int, note: str = "") -> None:
-    """--height, --quality, --ext and --workers. note: what the default quality means."""
+    """--height, --quality, --ext, --workers and --part. note: what the default quality means."""
     add = parser.add_argument
     add("--height", type=number(int, 0, MOST), default=height, metavar="PIXELS",
         help="scale frames to this height; 0 keeps their own (default: %(default)s)")
@@ -36,15 +37,16 @@ def add_extraction_flags(parser: Flags, *, height: int, quality: int, note: str 
     add("--ext", type=extensions, default=EXTENSIONS, metavar="EXT,...",
         help=f"extensions of video files, separated by commas (default: {','.join(EXTENSIONS)})")
     add_workers_flag(parser)
+    add_part_flag(parser)
 
 
 def extensions(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def report(summary: ExtractionSummary) -> int:
+def report(summary: ExtractionSummary, part: Part) -> int:
     """Print the failures and the summary. Returns the exit status (2: some videos failed)."""
     for name, reason in summary.failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    print(summary)
+    print(summary if part == WHOLE else f"part {part}: {summary}")
     return 2 if summary.failures else 0

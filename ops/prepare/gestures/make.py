@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from ops.common.errors import UserError
-from ops.common.files import agree_on_settings, atomic_write, only_run, remove_leftovers
+from ops.common.files import agree_on_settings, atomic_write, remove_leftovers
+from ops.common.locks import only_run
 from ops.common.pool import cores, run_jobs
 from ops.common.progress import progress
 from ops.prepare.gestures.definition import CLASSES, FORMATS, FPS, SIZE, VIDEOS, Size
