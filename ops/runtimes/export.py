@@ -18,6 +18,7 @@ from ops.streaming.online import OnlineTSM
 
 log = logging.getLogger(__name__)
 
+LARGEST_BATCH = 2 ** 20  # streams; torch 2.6 exports no batch without a largest size
 OPSET = 18  # the exporter's own; ONNX Runtime 1.14 and later read it
 
 
@@ -88,14 +89,24 @@ def _trace(online: OnlineTSM, info: StepInfo) -> Any:
     model = copy.deepcopy(online).cpu().float()
     frames = torch.zeros(2, 3, info.height, info.width)  # two streams: a batch of 1 would be taken for a constant
     state = model.initial_state(2, info.height, info.width)
-    batch = torch.export.Dim(BATCH, min=1)
+    batch = torch.export.Dim(BATCH, min=1, max=LARGEST_BATCH)
     shapes = {"frames": {0: batch}, "state": tuple({0: batch} for _ in state)}
     with warnings.catch_warnings(), _errors_only("onnxscript", "onnx_ir", "torch.onnx"):
         warnings.simplefilter("ignore")  # the exporter's warnings about its own code
         program = torch.onnx.export(model, (frames, *state), dynamo=True, dynamic_shapes=shapes, verbose=False,
                                     opset_version=OPSET, input_names=info.input_names, output_names=info.output_names)
     assert program is not None
-    return program.model_proto
+    proto = program.model_proto
+    _name_batch(proto)
+    return proto
+
+
+def _name_batch(model: Any) -> None:
+    """Give the free size of the batch its name; the exporter of torch 2.6 calls it s0."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.HasField("dim_param"):
+                size.dim_param = BATCH
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 A source yields its frames in order, each with its time; `FrameSelector` selects those that the model gets.
 """
 import glob
+import logging
 import math
 import os
 import re
@@ -147,6 +148,7 @@ class Address:
         self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password in messages
 
     def frames(self) -> Frames:
+        logging.getLogger("libav").setLevel(logging.CRITICAL)  # PyAV 17 logs what our own message says
         options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if self.url.startswith("rtsp") else {}
         try:
             with av.open(self.url, timeout=TIMEOUT, options=options) as container:
