@@ -18,10 +18,11 @@ from ops.checkpoints import checkpoint
 from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
 from ops.common import distributed
-from ops.common.device import channels_last, git_commit, pick_devices, seed_everything
+from ops.common.device import channels_last, pick_devices, seed_everything, versions
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
+from ops.data.batch_pictures import BatchPictures
 from ops.data.loader import make_loader
 from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
 from ops.evaluation.clip_runtime import TorchClip
@@ -96,11 +97,13 @@ def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> 
     if not options.epochs_left(state.epoch):
         log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
         return
-    run_log = open_log(args, log_directory, model_directory, state) if distributed.world().is_main else None
+    run_log = open_log(args, log_directory, model_directory, state, device) if distributed.world().is_main else None
     steps = StepOptions(partial(model.preprocessing.apply, device=device), precision=precision,
                         clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix))
+    pictures = BatchPictures(model.preprocessing, spec.num_segments, spec.modality, data.class_names)
     fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
-        directory=model_directory, stop=stop, resumed_from=str(resumed.path) if resumed else "", on_validation=report)
+        directory=model_directory, stop=stop, draw=pictures.sheet, resumed_from=str(resumed.path) if resumed else "",
+        on_validation=report)
     if run_log:
         run_log.close()
 
@@ -155,11 +158,13 @@ def last_checkpoint(directory: Path) -> Optional[checkpoint.Checkpoint]:
     return checkpoint.load_checkpoint(found) if found.exists() else None
 
 
-def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, state: TrainState) -> RunLog:
-    """The run's log, with its settings in args.txt."""
+def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, state: TrainState,
+             device: torch.device) -> RunLog:
+    """The run's log, with its settings and what they ran on in args.txt."""
     check_writable(model_directory / LAST)
-    write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "commit": state.metadata["commit"]})
-    return RunLog(directory, state.epoch)
+    write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "processes": distributed.world().size,
+                                        **versions(device)})
+    return RunLog(directory, state.epoch, state.step)
 
 
 def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
@@ -193,7 +198,8 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
     """Log what is about to run."""
     if distributed.world().is_main:
         print(f"storing name: {name}")
-    log.info("commit %s, device %s, %d classes", git_commit(), device, data.num_class)
+    log.info("%s, processes %d, %d classes", ", ".join(f"{what} {version}" for what, version in versions(device).items()),
+             distributed.world().size, data.num_class)
     layers = list(shift_layers(model))
     for layer, channels, moved in layers:
         ways = "each way" if args.shift_direction == "bidirectional" else "from the past"

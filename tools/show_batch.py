@@ -48,21 +48,19 @@ def image_path(text: str) -> Path:
 if __name__ == "__main__":
     check_usage(parse)  # torch, which the imports below need, takes seconds
 
-from PIL import Image, ImageDraw
-from torch import Tensor
-from torch.nn import functional as F
+from PIL import Image
 
 from ops.common.device import seed_everything
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input
 from ops.data.augment import make_mix
+from ops.data.batch_pictures import BatchPictures, grid
 from ops.data.loader import make_loader, set_epoch
 from ops.dataset_config import resolve_dataset
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 
-GAP, LINE = 4, 16  # pixels: between images; height of a line of text
 MILLISECONDS = 250  # per frame of the .gif
 
 
@@ -84,32 +82,16 @@ def main() -> Optional[int]:
     if batch.clips is None:
         raise UserError(f"no video of the batch could be read; the first one: {batch.bad[0].reason}")
     seed_everything(args.seed)
-    clips = model.preprocessing.apply(batch.clips)
-    labels = F.one_hot(batch.labels, data.num_class).float()
+    clips, labels = model.preprocessing.apply(batch.clips), batch.labels
     mix = make_mix(data.num_class, args.mixup, args.cutmix)
     if mix is not None:
         clips, labels = mix(clips, batch.labels)
-    rows = [to_images(clip, model) for clip in clips]
-    texts = [label_text(row, data.class_names) for row in labels]
+    pictures = BatchPictures(model.preprocessing, model.num_segments, model.modality, data.class_names)
+    rows = [pictures.images(clip) for clip in clips]
+    texts = [pictures.text(label) for label in labels]
     write_image(own.out, rows, texts)
     print(f"{own.out}: {len(rows)} clips of {len(rows[0])} images of {rows[0][0].width}x{rows[0][0].height}")
     return None
-
-
-def to_images(clip: Tensor, model: TSN) -> list[Image.Image]:
-    """The network's input (T*C, H, W) before it was normalized: an image per segment, for Flow two (x, y)."""
-    pixels = model.preprocessing.invert(clip[None])[0].unflatten(0, (model.num_segments, -1))
-    if model.modality == "Flow":
-        return [Image.fromarray(plane.numpy()) for segment in pixels for plane in segment[:2]]
-    colors = pixels[:, :3].flip(1) if model.preprocessing.color == "BGR" else pixels[:, :3]
-    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in colors]
-
-
-def label_text(weights: Tensor, names: Optional[list[str]]) -> str:
-    """The classes of a clip, largest share first; the shares only if there are several."""
-    found = sorted(((float(weight), i) for i, weight in enumerate(weights) if weight > 0), reverse=True)
-    words = [names[i] if names else f"class {i}" for _, i in found]
-    return words[0] if len(found) == 1 else " + ".join(f"{share:.2f} {word}" for (share, _), word in zip(found, words))
 
 
 def write_image(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> None:
@@ -124,21 +106,6 @@ def write_image(path: Path, rows: list[list[Image.Image]], texts: list[str]) -> 
                 grid(rows, texts, per_line=1).save(f, "PNG")
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def grid(rows: list[list[Image.Image]], texts: list[str], per_line: int) -> Image.Image:
-    """Rows of images with a line of text above each, `per_line` rows side by side."""
-    width, height = rows[0][0].size
-    cell = len(rows[0]) * (width + GAP), LINE + height + GAP
-    per_line = min(per_line, len(rows))
-    sheet = Image.new("RGB", (per_line * cell[0] + GAP, -(-len(rows) // per_line) * cell[1] + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    for position, (row, text) in enumerate(zip(rows, texts)):
-        left, top = GAP + position % per_line * cell[0], GAP + position // per_line * cell[1]
-        draw.text((left, top), text[:cell[0] // 6], fill="black")  # 6 pixels per letter: texts do not overlap
-        for i, image in enumerate(row):
-            sheet.paste(image, (left + i * (width + GAP), top + LINE))
-    return sheet
 
 
 if __name__ == "__main__":

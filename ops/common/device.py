@@ -1,12 +1,15 @@
-"""The device that a run uses, its random seeds, its memory format, and the commit of its code."""
+"""The device that a run uses, its random seeds, memory format and peak memory, and the versions of its code."""
 import contextlib
+import platform
 import random
 import subprocess
+import sys
 from pathlib import Path
 from typing import Iterator, Optional
 
 import numpy as np
 import torch
+import torchvision
 
 from ops.common import distributed
 from ops.common.errors import UserError
@@ -97,3 +100,34 @@ def git_commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What a run's numbers depend on beside its options: commit, versions, and the device with its model's name."""
+    return {"commit": git_commit(), "python": platform.python_version(), "torch": torch.__version__,
+            "torchvision": torchvision.__version__, "hardware": f"{device} ({_model_name(device)})"}
+
+
+def _model_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def peak_memory(device: torch.device) -> Optional[float]:
+    """The most memory that this process has held at once, bytes; None where that is unknown (Windows).
+
+    On a GPU its tensors, elsewhere all of the process, without its loader's processes.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
+from PIL.Image import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ops.common import distributed
@@ -18,6 +20,7 @@ from ops.data.tsn_dataset import Batch
 from ops.evaluation.clip_runtime import ClipRuntime
 from ops.evaluation.evaluate import Batches, evaluate
 from ops.evaluation.metrics import Predictions
+from ops.training.epoch_report import epoch_line, epoch_row
 from ops.training.interrupt import StopRequest
 from ops.training.run_clock import RunClock
 from ops.training.run_log import RunLog
@@ -83,11 +86,13 @@ class LoopOptions:
 
 def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, options: LoopOptions, steps: StepOptions,
         runtime: ClipRuntime, directory: Path, run_log: Optional[RunLog] = None, stop: Optional[StopRequest] = None,
-        resumed_from: str = "", on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
+        draw: Optional[Callable[[Tensor, Tensor], Image]] = None, resumed_from: str = "",
+        on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
     """Train the epochs that are left: each is saved to `directory`, logged, and validated when due.
 
     steps: how one optimizer step is made. runtime: the state's `validated` network. run_log: None for processes that do not
     write. stop: asked after every step; when a signal has come, the state is saved and Interrupted raised.
+    draw: makes pictures of a batch's inputs and labels, for the log of a run that has none yet.
     resumed_from: checkpoint that the run resumes. on_validation: called with the predictions of each validation.
     Raises UserError, with the last good checkpoint, when the loss or a weight is not finite or another process is lost.
     """
@@ -96,16 +101,17 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
     validated = options.validated(epochs)
     clock = RunClock(steps=options.steps(steps_per_epoch(train_loader)), val_steps=options.steps(len(val_loader)),
                      epochs=len(epochs), validations=len(validated), done=state.step)
-    run = _Run(state, options, steps, directory, stop or StopRequest(), clock, resumed_from or "none yet")
+    run = _Run(state, options, steps, directory, stop or StopRequest(), clock, resumed_from or "none yet", run_log, draw)
     for epoch in epochs:
         with run.naming_last_good(), distributed.naming_lost_processes():
             train_one_epoch(run, train_loader)
             scores = run.validate(runtime, val_loader) if epoch in validated else None
-            row, bad = _log_row(state, options.rate(epoch), scores), state.all_bad()
+            row, bad = run.row(scores), state.all_bad()
             is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
             if run_log:
                 run_log.list_skipped(bad)
                 run_log.add(row, state.best_prec1)
+            log.info(epoch_line(row))
             run.save(is_best)
         if scores:
             on_validation(scores)
@@ -122,6 +128,8 @@ class _Run:
     stop: StopRequest
     clock: RunClock
     last_good: str = "none yet"
+    run_log: Optional[RunLog] = None
+    draw: Optional[Callable[[Tensor, Tensor], Image]] = None
 
     def __post_init__(self) -> None:
         self.schedule = SaveSchedule(self.options.save_freq)
@@ -140,6 +148,19 @@ class _Run:
             self.save()
         if signals:
             raise self.interrupted()
+
+    def show_first_batch(self, batches: Sequence[Batch]) -> None:
+        """Draw the first batch of the run, as the network will see it, for the log."""
+        readable = [batch for batch in batches if batch.clips is not None]
+        if self.draw is None or self.run_log is None or self.run_log.has_pictures or not readable:
+            return
+        self.state.seed_step()  # the step draws the same mixing again
+        self.run_log.add_pictures(self.draw(*self.steps.inputs(readable[0])))
+
+    def row(self, scores: Optional[Predictions]) -> dict[str, Any]:
+        """The epoch's row of the log. Every process must call it."""
+        return epoch_row(self.state.epoch, self.state.sums, rate=self.options.rate(self.state.epoch), scores=scores,
+                         seconds_left=self.clock.seconds_left, device=next(self.state.network.parameters()).device)
 
     def interrupted(self) -> Interrupted:
         return Interrupted(f"interrupted in epoch {self.state.epoch} after step {self.state.step}, which is saved: continue"
@@ -197,15 +218,6 @@ def validate(runtime: ClipRuntime, loader: Batches, options: LoopOptions) -> Pre
     return evaluate(runtime, loader, max_steps=options.max_steps, desc="validate")
 
 
-def _log_row(state: TrainState, rate: float, scores: Optional[Predictions]) -> dict[str, Any]:
-    mean = state.sums.mean
-    row = {"epoch": state.epoch, "lr": rate, "train_loss": mean("loss"), "train_top1": mean("top1"),
-           "train_top5": mean("top5"), "data_seconds": mean("data_seconds"), "step_seconds": mean("step_seconds")}
-    if scores:
-        row |= {"val_loss": scores.loss, "val_top1": scores.top1, "val_top5": scores.top5}
-    return row
-
-
 # ---- steps --------------------------------------------------------------------------------------------------
 
 def train_one_epoch(run: "_Run", loader: DataLoader) -> None:
@@ -226,6 +238,7 @@ def train_one_epoch(run: "_Run", loader: DataLoader) -> None:
     for batches in groups:
         data_seconds = time.perf_counter() - end
         distributed.mark_progress(state.step)
+        run.show_first_batch(batches)
         state.seed_step()
         rate = options.rate(state.epoch + state.step / whole)
         set_learning_rate(state.optimizer, rate, options.weight_decay)

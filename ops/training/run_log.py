@@ -1,46 +1,69 @@
-"""What a training run writes beside its checkpoints: log.csv, TensorBoard events, args.txt, skipped_videos.txt."""
+"""What a training run writes beside its checkpoints: log.csv and batch.png, TensorBoard, args.txt, skipped_videos.txt."""
 import csv
 import itertools
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Optional
 
+import numpy as np
+from PIL import Image
 from tensorboardX import SummaryWriter
 
 from ops.common.files import CannotWrite, atomic_write
 
 log = logging.getLogger(__name__)
 
+# New columns come last: the log of an earlier version has the first ones, and is continued.
 COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "train_top5", "val_loss", "val_top1", "val_top5",
-           "data_seconds", "step_seconds")
+           "data_seconds", "step_seconds", "clips_per_second", "seconds_left", "peak_memory_mb", "grad_norm")
+_FIRST_VERSION = COLUMNS[:10]
 _TAGS = {"train_loss": "loss/train", "train_top1": "acc/train_top1", "train_top5": "acc/train_top5",
          "val_loss": "loss/test", "val_top1": "acc/test_top1", "val_top5": "acc/test_top5", "lr": "lr",
-         "best_top1": "acc/test_top1_best"}
+         "best_top1": "acc/test_top1_best", "grad_norm": "grad_norm", "data_seconds": "time/data_seconds",
+         "step_seconds": "time/step_seconds", "clips_per_second": "time/clips_per_second",
+         "seconds_left": "time/seconds_left", "peak_memory_mb": "memory/peak_mb"}
 
 
 class RunLog:
-    """One row per epoch (percent, seconds); the validation columns are empty for an epoch without validation.
+    """One row per epoch (percent, seconds, 10^6 bytes), and pictures of the run's first batch (batch.png).
 
-    start_epoch: 0 begins a new log. A resumed run keeps the rows of earlier epochs and drops those that an interrupted
-    epoch may have left. TensorBoard shows exactly these rows: its writer may lose the last ones of a killed run, so a
-    resumed run writes them again and purges the old ones. A log.csv in another format, such as the published program's, is
-    renamed.
+    The validation columns are empty for an epoch without validation, a new column for an epoch of an earlier version.
+    start_epoch, start_step: 0, 0 begin a new log. A resumed run keeps the pictures and the rows of earlier epochs, and drops
+    the rows that an interrupted epoch may have left. TensorBoard shows exactly these rows and pictures: its writer may lose
+    the last ones of a killed run, so a resumed run writes them again and purges the old ones. A log.csv in another format,
+    such as the published program's, is renamed.
     """
 
-    def __init__(self, directory: Path, start_epoch: int = 0) -> None:
+    def __init__(self, directory: Path, start_epoch: int = 0, start_step: int = 0) -> None:
         self.directory = directory
-        self.path = directory / "log.csv"
+        self.path, self.pictures_path = directory / "log.csv", directory / "batch.png"
         with _cannot_write(directory):
             directory.mkdir(parents=True, exist_ok=True)
             if not _has_our_columns(self.path):
                 _rename_foreign(self.path)
-            self.rows = [row for row in read_log(self.path) if int(row["epoch"]) < start_epoch]
+            self.rows = [{column: row.get(column) or "" for column in COLUMNS} for row in read_log(self.path)
+                         if int(row["epoch"]) < start_epoch]
             self.board = SummaryWriter(str(directory), purge_step=0 if any(directory.glob("events.out.*")) else None)
             best = 0.0
             for row in self.rows:
                 best = max(best, float(row["val_top1"] or 0))
                 self._show(row, best)
+            pictures = _read_picture(self.pictures_path) if start_epoch or start_step else None
+            self.has_pictures = pictures is not None
+            if pictures is not None:
+                self._show_pictures(pictures)
+
+    def add_pictures(self, pictures: Image.Image) -> None:
+        """Write the pictures of the run's first batch to batch.png and TensorBoard."""
+        with atomic_write(self.pictures_path, "wb") as f:
+            pictures.save(f, "PNG")
+        with _cannot_write(self.directory):
+            self._show_pictures(pictures)
+        self.has_pictures = True
+
+    def _show_pictures(self, pictures: Image.Image) -> None:
+        self.board.add_image("first_batch", np.asarray(pictures.convert("RGB")), 0, dataformats="HWC")
 
     def add(self, row: Mapping[str, Any], best_top1: float) -> None:
         """Append an epoch's row. The whole file is replaced at once, so it is never half-written."""
@@ -80,6 +103,15 @@ def read_log(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(f))
 
 
+def _read_picture(path: Path) -> Optional[Image.Image]:
+    """None for a file that is absent or no picture."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError):  # the last: how PIL reports a damaged PNG
+        return None
+
+
 def write_args(path: Path, values: Mapping[str, Any]) -> None:
     """`name: value` lines, sorted by name."""
     with atomic_write(path) as f:
@@ -95,7 +127,8 @@ def _has_our_columns(path: Path) -> bool:
             header, *rows = [*csv.reader(f)] or [list(COLUMNS)]
     except (UnicodeDecodeError, csv.Error):
         return False
-    return header == list(COLUMNS) and all(len(row) == len(COLUMNS) and row[0].isdecimal() for row in rows)
+    return (header in (list(COLUMNS), list(_FIRST_VERSION))
+            and all(len(row) == len(header) and row[0].isdecimal() for row in rows))
 
 
 def _rename_foreign(path: Path) -> None:

@@ -45,14 +45,16 @@ class StepResult(NamedTuple):
 class EpochSums:
     """What the log row of an epoch is made of: sums over its clips so far, of all processes.
 
-    loss, top1, top5 (percent): weighted by clips. data_seconds, step_seconds: of this process. bad: the videos that were
-    left out, with the reasons, of this process.
+    loss, top1, top5 (percent): weighted by clips. grad_norm: over the `grad_norms` steps with a finite one; in fp16, an
+    infinite one makes the scaler skip its step. data_seconds, step_seconds: of this process. bad: the videos that were left
+    out, with the reasons, of this process.
     """
     loss: float = 0.0
     top1: float = 0.0
     top5: float = 0.0
     clips: float = 0.0
     grad_norm: float = 0.0
+    grad_norms: int = 0
     steps: int = 0
     data_seconds: float = 0.0
     step_seconds: float = 0.0
@@ -66,15 +68,17 @@ class EpochSums:
         for name in ("loss", "top1", "top5"):
             setattr(self, name, getattr(self, name) + getattr(result, name) * result.clips)
         self.clips += result.clips
-        self.grad_norm += result.grad_norm
+        if math.isfinite(result.grad_norm):
+            self.grad_norm += result.grad_norm
+            self.grad_norms += 1
         self.data_seconds += data_seconds
         self.step_seconds += step_seconds
         self.steps += 1
 
     def mean(self, name: str) -> float:
         """The mean of `name` per clip, for seconds and grad_norm per step."""
-        per_step = name in ("data_seconds", "step_seconds", "grad_norm")
-        return getattr(self, name) / max(self.steps if per_step else self.clips, 1)
+        counts = {"data_seconds": self.steps, "step_seconds": self.steps, "grad_norm": self.grad_norms}
+        return getattr(self, name) / max(counts.get(name, self.clips), 1)
 
 
 @dataclass

@@ -50,6 +50,14 @@ class StepOptions:
     clip_gradient: Optional[float] = None
     mix: Optional[Mix] = None
 
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A readable batch on the device, normalized and mixed: (the network's input, its labels (N,), or shares of the
+        classes (N, num_class))."""
+        assert batch.clips is not None
+        inputs = self.prepare(batch.clips)
+        labels = batch.labels.to(inputs.device, non_blocking=True)
+        return (inputs, labels) if self.mix is None else self.mix(inputs, labels)
+
 
 def train_step(state: TrainState, batches: Sequence[Batch], options: StepOptions) -> Optional[StepResult]:
     """Accumulate the gradient of the mean loss over `batches` and those of the other processes, and step once.
@@ -86,11 +94,8 @@ def _no_sync(model: nn.Module, skip: bool) -> ContextManager:
 
 def _forward_backward(state: TrainState, batch: Batch, clips: int, options: StepOptions) -> tuple[float, float, float]:
     """Add a batch's share of the gradient, of `clips` clips in all: (loss, top-1, top-5), means over the batch."""
-    assert batch.clips is not None
-    inputs = options.prepare(batch.clips)
-    labels = targets = batch.labels.to(inputs.device, non_blocking=True)
-    if options.mix is not None:
-        inputs, targets = options.mix(inputs, labels)
+    inputs, targets = options.inputs(batch)
+    labels = batch.labels.to(inputs.device, non_blocking=True)
     with options.precision.autocast():
         output = state.model(inputs)
         loss = options.criterion(output, targets)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from ops.common.device import git_commit, local_seed, mix_seeds, pick_device, pick_gpus, seed_everything
+from ops.common.device import git_commit, local_seed, mix_seeds, pick_device, pick_gpus, seed_everything, versions
 from ops.common.errors import UserError
+from tests.helpers.processes import finish, start
 
 
 def draws():
@@ -107,3 +108,20 @@ def test_git_commit_is_one_word(monkeypatch):
     assert git_commit() and len(git_commit().split()) == 1
     monkeypatch.setenv("PATH", "")
     assert git_commit() == "unknown"
+
+
+def test_peak_memory_grows_with_what_is_held():
+    status, text, err = finish(start("-c", """import torch
+from ops.common.device import peak_memory
+before = peak_memory(torch.device("cpu"))
+held = torch.ones(int(before) // 4 + 25_000_000)  # all of it above the peak so far, unless something else was freed
+print(held.nbytes, before, peak_memory(torch.device("cpu")))"""))
+    assert status == 0, err
+    held, before, after = map(float, text.split())
+    assert before + held / 4 < after < before + 2 * held
+
+
+def test_versions_name_the_code_and_the_hardware():
+    found = versions(torch.device("cpu"))
+    assert list(found) == ["commit", "python", "torch", "torchvision", "hardware"] and all(found.values())
+    assert found["torch"] == torch.__version__ and found["hardware"].startswith("cpu (")

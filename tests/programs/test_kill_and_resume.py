@@ -58,8 +58,10 @@ def assert_same_run(out, undisturbed):
         for entry in ("epoch", "step", "best_prec1", "average"):
             assert ours[entry] == theirs[entry]
     assert rows(out) == rows(undisturbed) and len(rows(out)) == 3
-    ours, theirs = (scalars(directory / "log" / NAME) for directory in (out, undisturbed))
-    assert ours == theirs and [step for step, _ in ours["loss/train"]] == [0, 1, 2]
+    ours, theirs = ({tag: values for tag, values in scalars(directory / "log" / NAME).items()
+                     if not tag.startswith(("time/", "memory/"))} for directory in (out, undisturbed))
+    assert ours == theirs and [step for step, _ in ours["loss/train"]] == [0, 1, 2] and len(ours["first_batch"]) == 1
+    assert all((directory / "log" / NAME / "batch.png").exists() for directory in (out, undisturbed))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

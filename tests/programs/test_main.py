@@ -1,5 +1,7 @@
 """A run of main.py: its files, equal numbers with and without workers or a kill, unreadable videos, diverging losses."""
 import os
+import platform
+import re
 import signal
 import struct
 import subprocess
@@ -10,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from ops.backbones import BACKBONES
 from ops.checkpoints.checkpoint import load_checkpoint
+from ops.data.batch_pictures import GAP, LINE
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training import loop
@@ -29,6 +33,9 @@ def test_a_run_writes_its_log_and_its_checkpoints(trained):
     assert all(np.isfinite(float(row["train_loss"])) for row in log)
     args = (trained / "log" / NAME / "args.txt").read_text()
     assert "num_segments: 3\n" in args and "command: main.py somethingv2 RGB" in args
+    assert all(f"\n{line}\n" in args for line in (f"torch: {torch.__version__}", f"torchvision: {torchvision.__version__}",
+                                                  f"python: {platform.python_version()}", "processes: 1"))
+    assert re.search(r"\ncommit: [0-9a-f]{7}", args) and re.search(r"\nhardware: cpu \(\w", args)
     assert {p.name for p in (trained / "model" / NAME).iterdir()} == {"ckpt.pth.tar", "ckpt.best.pth.tar"}
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)
     assert {"epoch", "arch", "state_dict", "optimizer", "best_prec1"} <= set(content)
@@ -49,7 +56,11 @@ def test_tensorboard_holds_the_curves(trained):
     assert [step for step, _ in found["loss/train"]] == [0, 1, 2]
     assert [f"{value:.4g}" for _, value in found["acc/test_top1"]] == [
         f"{float(row['val_top1']):.4g}" for row in rows(trained) if row["val_top1"]]
-    assert "lr" in found
+    assert {"lr", "grad_norm", "memory/peak_mb", "time/data_seconds", "time/step_seconds", "time/clips_per_second",
+            "time/seconds_left"} <= set(found)
+    with Image.open(trained / "log" / NAME / "batch.png") as sheet:
+        assert [step for step, _ in found["first_batch"]] == [0]
+        assert sheet.size == (GAP + 3 * (32 + GAP), 4 * (LINE + 32 + GAP) + GAP)
 
 
 def test_workers_change_nothing(trained, data, tmp_path, monkeypatch, capfd):
@@ -79,6 +90,7 @@ def test_debug_runs_two_steps_per_phase(data, tmp_path, monkeypatch, capfd):
     argv[argv.index("--epochs"):argv.index("--epochs") + 2] = []
     done = run(monkeypatch, capfd, "main", *argv)
     assert done.status == 0
+    assert f"torch {torch.__version__}, torchvision {torchvision.__version__}, hardware cpu (" in done.err
     assert "[1/2]" in done.err and "[2/2]" not in done.err and "epoch 1 " not in done.err
 
 

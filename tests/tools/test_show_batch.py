@@ -5,12 +5,13 @@ import torch
 from PIL import Image
 
 import opts
+from ops.data.batch_pictures import GAP, LINE, BatchPictures
+from ops.data.preprocessing import Preprocessing
 from ops.dataset_config import resolve_dataset
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.train_set import training_set
 from tests.helpers.programs import assert_refused, make_somethingv2, run
-from tools.show_batch import GAP, LINE, label_text, to_images
 
 FLAGS = ["somethingv2", "RGB", "--num_segments", 3, "--input_size", 32, "--arch", "resnet18"]
 
@@ -73,7 +74,7 @@ def test_normalization_is_undone(modality, per_segment, channels, arch):
     model = TSN(4, 2, modality, arch, pretrain="none", input_size=32, print_spec=False)
     clip = torch.randint(0, 256, (1, 2 * channels, 32, 32), dtype=torch.uint8)
     prepared = model.preprocessing.apply(clip)[0]
-    images = to_images(prepared, model)
+    images = BatchPictures(model.preprocessing, 2, modality).images(prepared)
     assert len(images) == 2 * per_segment
     first = clip[0, channels:channels + (1 if modality == "Flow" else 3)]  # of the second segment
     shown = np.atleast_3d(np.asarray(images[per_segment])).transpose(2, 0, 1)
@@ -81,10 +82,11 @@ def test_normalization_is_undone(modality, per_segment, channels, arch):
 
 
 def test_mixed_labels_show_their_shares():
-    names = ["Left", "Right", "Up"]
-    assert label_text(torch.tensor([0.0, 1.0, 0.0]), names) == "Right"
-    assert label_text(torch.tensor([0.25, 0.0, 0.75]), names) == "0.75 Up + 0.25 Left"
-    assert label_text(torch.tensor([0.0, 0.0, 1.0]), None) == "class 2"
+    preprocessing = Preprocessing((0.5,), (0.5,))
+    named = BatchPictures(preprocessing, 2, class_names=["Left", "Right", "Up"])
+    assert named.text(torch.tensor([0.0, 1.0, 0.0])) == named.text(torch.tensor(1)) == "Right"
+    assert named.text(torch.tensor([0.25, 0.0, 0.75])) == "0.75 Up + 0.25 Left"
+    assert BatchPictures(preprocessing, 2).text(torch.tensor([0.0, 0.0, 1.0])) == "class 2"
 
 
 def test_wrong_arguments_are_a_one_line_error(root, tmp_path, monkeypatch, capfd):

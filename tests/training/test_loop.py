@@ -1,13 +1,16 @@
 """The training loop: steps against SGD written out by hand, epochs of a small network, what stops a run."""
 import copy
+import math
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ops.common.errors import UserError
+from ops.data.augment import make_mix
 from ops.data.loader import make_loader
 from ops.data.tsn_dataset import BadVideo, Batch
 from ops.models import TSN
@@ -98,9 +101,9 @@ def new_state():
     return TrainState(model, torch.optim.SGD(groups, 0.1, momentum=0.9), seed=5)
 
 
-def run_fit(directory, state, bad=False, **options):
+def run_fit(directory, state, bad=False, mix=None, draw=None, **options):
     """Train in `directory`; the predictions of each validation."""
-    run_log, validations = RunLog(directory, state.epoch), []
+    run_log, validations = RunLog(directory, state.epoch, state.step), []
 
     @torch.no_grad()
     def runtime(clips):
@@ -108,8 +111,8 @@ def run_fit(directory, state, bad=False, **options):
 
     fit(state, make_loader(Clips(bad), 4, workers=0, train=True, seed=5),
         make_loader(Clips(), 4, workers=0, train=False),
-        steps=StepOptions(prepare=lambda clips: clips.float() / 255), runtime=runtime, run_log=run_log,
-        directory=directory, options=LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}),
+        steps=StepOptions(prepare=lambda clips: clips.float() / 255, mix=mix), runtime=runtime, run_log=run_log,
+        directory=directory, draw=draw, options=LoopOptions(**{"epochs": 3, "lr": 0.1, "eval_freq": 2, **options}),
         on_validation=validations.append)
     run_log.close()
     return validations
@@ -127,9 +130,58 @@ def test_fit_validates_when_due_and_at_the_end(tmp_path, caplog, capsys):
 def test_a_short_epoch_has_several_lines_with_the_time_left(tmp_path, caplog):
     caplog.set_level("INFO")
     run_fit(tmp_path, new_state(), epochs=2)  # two steps per epoch, and a line after 20 steps
-    lines = [message for message in caplog.messages if message.startswith("epoch ")]
+    lines = [message for message in caplog.messages if message.startswith("epoch ") and "[" in message]
     assert [line.split(" lr ")[0] for line in lines] == ["epoch 0 [0/2]", "epoch 0 [1/2]", "epoch 1 [0/2]", "epoch 1 [1/2]"]
     assert all(line.endswith(" left)") for line in lines)
+
+
+def test_an_epoch_ends_with_one_line_of_everything(tmp_path, caplog):
+    """Its numbers are those of log.csv."""
+    caplog.set_level("INFO")
+    run_fit(tmp_path, new_state())
+    lines = [message for message in caplog.messages if " done: " in message]
+    for line, row in zip(lines, read_log(tmp_path / "log.csv"), strict=True):
+        number = {name: float(value) for name, value in row.items() if value}
+        assert line.startswith(f"epoch {row['epoch']} done: loss {number['train_loss']:.4f}, prec@1")
+        assert f"lr 0.1, gradient norm {number['grad_norm']:.3g}; {number['clips_per_second']:.4g} clips per second" in line
+        assert f"peak memory {number['peak_memory_mb'] / 1e3:.2f} GB" in line and line.endswith(" left")
+        assert ("validation loss" in line) == bool(row["val_loss"])
+        assert number["grad_norm"] > 0 and number["data_seconds"] <= number["step_seconds"]
+        assert number["clips_per_second"] * number["step_seconds"] == pytest.approx(4, rel=1e-3)  # clips per step
+    assert number["seconds_left"] == 0
+
+
+def test_the_first_batch_is_shown_once_as_the_network_sees_it(tmp_path):
+    """Mixed with the same draws, which its drawing does not disturb, and not again when the run is resumed."""
+    shown, seen = [], []
+
+    def draw(inputs, labels):
+        shown.append((inputs.clone(), labels.clone()))
+        return Image.new("RGB", (4, 4))
+
+    mix = make_mix(3, mixup=0.5)
+    plain, watched = new_state(), new_state()
+    run_fit(tmp_path / "plain", plain, mix=mix)
+    watched.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0].clone()))
+    run_fit(tmp_path / "watched", watched, mix=mix, draw=draw, max_epochs=1)
+    (inputs, labels), = shown
+    assert torch.equal(inputs, seen[0]) and labels.shape == (4, 3) and (labels.count_nonzero(dim=1) == 2).any()
+    run_fit(tmp_path / "watched", watched, mix=mix, draw=draw)
+    assert len(shown) == 1 and torch.equal(watched.model[2].weight, plain.model[2].weight)
+
+
+def test_skipped_fp16_steps_do_not_spoil_the_mean_gradient_norm():
+    """Their gradient is infinite; a checkpoint with an infinite sum would be refused as damaged."""
+    state = new_state()
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** 127)
+    batch = Batch(torch.stack([Clips()[i][0] for i in range(4)]), torch.tensor([0, 1, 2, 0]), [])
+    norms = []
+    for _ in range(12):
+        result = train_step(state, [batch], StepOptions(prepare=lambda clips: clips.float()))
+        state.sums.add(result, [batch], 0.0, 0.0)
+        norms.append(result.grad_norm)
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    assert 0 < len(finite) < len(norms) and state.sums.mean("grad_norm") == pytest.approx(sum(finite) / len(finite))
 
 
 @pytest.mark.parametrize("steps, interval", [(1, 1), (3, 1), (8, 2), (79, 19), (80, 20), (1000, 20)])
