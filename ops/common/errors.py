@@ -38,8 +38,12 @@ class Interrupted(UserError):
         self.signal, self.status = signal_number, 128 + signal_number
 
 
-def worker_died(error: Exception) -> Optional[UserError]:
+class WorkerDied(UserError):
+    """A process that loads data was killed or ended by itself."""
+
+
+def worker_died(error: Exception) -> Optional[WorkerDied]:
     """PyTorch's error about a dead loader process as one line; None for other errors."""
     died = re.search(r"worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
-    return UserError(f"a worker process of the loader {died[1]}: if memory (or /dev/shm) is short, choose fewer workers or"
-                     " a smaller batch; with workers 0 the error itself is shown", "workers") if died else None
+    return WorkerDied(f"a worker process of the loader {died[1]}: if memory (or /dev/shm) is short, choose fewer workers or"
+                      " a smaller batch; with workers 0 the error itself is shown", "workers") if died else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ops.common import distributed
-from ops.common.errors import Interrupted, UserError
+from ops.common.errors import Interrupted, UserError, WorkerDied, worker_died
 from ops.common.progress import duration, progress
 from ops.data.loader import batches_per_step, set_epoch, steps_per_epoch
 from ops.data.tsn_dataset import Batch
@@ -94,7 +94,8 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
     write. stop: asked after every step; when a signal has come, the state is saved and Interrupted raised.
     draw: makes pictures of a batch's inputs and labels, for the log of a run that has none yet.
     resumed_from: checkpoint that the run resumes. on_validation: called with the predictions of each validation.
-    Raises UserError, with the last good checkpoint, when the loss or a weight is not finite or another process is lost.
+    Raises UserError, with the last good checkpoint, when the loss or a weight is not finite, or another process or a
+    worker of the loader is lost.
     """
     forget_best_elsewhere(state, directory)
     epochs = options.epochs_left(state.epoch)
@@ -186,8 +187,12 @@ class _Run:
         """Add the last good checkpoint to the error of a run that cannot continue."""
         try:
             yield
-        except (NonFiniteLoss, distributed.LostProcess) as error:
-            raise UserError(f"{error}; this run's last good checkpoint: {self.last_good}", *error.options) from None
+        except (NonFiniteLoss, distributed.LostProcess, WorkerDied, RuntimeError) as error:
+            # PyTorch reports a dead worker in a signal handler, so that the error may come from anywhere.
+            reason = error if isinstance(error, UserError) else worker_died(error)
+            if reason is None:
+                raise
+            raise UserError(f"{reason}; this run's last good checkpoint: {self.last_good}", *reason.options) from None
 
 
 class _Stoppable:

@@ -44,3 +44,9 @@ def children(process: subprocess.Popen) -> dict[int, int]:
         if parent == process.pid and "RANK" in environment:
             found[int(environment["RANK"])] = int(directory.name)
     return found
+
+
+def worker_processes(process: subprocess.Popen) -> list[int]:
+    """The ids of the processes that a program has started through multiprocessing (Linux)."""
+    listed = [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return [child for child in listed if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -17,6 +17,7 @@ from ops.common.errors import UserError
 from ops.prepare.extract import extract_directory, extract_video
 from tests.helpers.clips import clip, encode, images_in, number_of
 from tests.helpers.files import tree
+from tests.helpers.processes import worker_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks up processes in /proc")
@@ -251,17 +252,12 @@ def test_killed_and_resumed_runs_equal_an_uninterrupted_one(thirty, tmp_path):
     assert call("vid2img_sthv2.py", videos, frames)[1].startswith("30 videos: 0 extracted, 30 already there, 0 failed;")
 
 
-def children(pid):
-    listed = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in listed if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
 @linux
 def test_a_dead_worker_ends_the_run_with_a_reason(thirty, tmp_path):
     videos, whole = thirty
     process = start("vid2img_sthv2.py", videos, tmp_path / "frames", "-j", 2)
     wait_for(lambda: finished(tmp_path / "frames") >= 3)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    os.kill(worker_processes(process)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 2 and err.count("\n") == 1 and "a worker process died" in err and "clip " in err
     assert call("vid2img_sthv2.py", videos, tmp_path / "frames", "-j", 1)[0] == 0
@@ -272,7 +268,7 @@ def test_a_dead_worker_ends_the_run_with_a_reason(thirty, tmp_path):
 def test_workers_end_if_only_their_parent_is_killed(thirty, tmp_path):
     process = start("vid2img_sthv2.py", thirty[0], tmp_path / "frames", "-j", 2)
     wait_for(lambda: finished(tmp_path / "frames") >= 3)
-    workers = children(process.pid)
+    workers = worker_processes(process)
     assert len(workers) == 2
     process.kill()
     process.communicate()

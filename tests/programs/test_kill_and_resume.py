@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from tests.helpers.processes import finish, start
+from tests.helpers.processes import finish, start, worker_processes
 from tests.helpers.programs import make_somethingv2
 from tests.helpers.small_run import NAME, rows
 from tests.helpers.tensorboard import scalars
@@ -97,4 +97,21 @@ def test_an_interrupted_run_saves_its_last_step(number, status, data, undisturbe
     assert f"epoch {saved['epoch']} after step {saved['step']}" in last
     done, _, err = finish(begin(data, tmp_path, 2))
     assert done == 0, err
+    assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc to find the loader's processes")
+def test_a_dead_loader_process_ends_a_run_with_a_reason(data, undisturbed, tmp_path):
+    process, file = begin(data, tmp_path, 2), tmp_path / "model" / NAME / "ckpt.pth.tar"
+    while not file.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(worker_processes(process)[0], signal.SIGKILL)
+    status, _, err = finish(process)
+    last = err.strip().splitlines()[-1]
+    assert status == 2 and "Traceback" not in err, err
+    assert last.startswith("main.py: error: a worker process of the loader is killed") and "--workers" in last
+    assert last.endswith(f"this run's last good checkpoint: {file}")
+    status, _, err = finish(begin(data, tmp_path, 2))
+    assert status == 0, err
     assert_same_run(tmp_path, undisturbed)
