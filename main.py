@@ -12,6 +12,7 @@ if __name__ == "__main__":
     cli.check_usage(opts.parse_train)  # torch, which the imports below need, takes seconds
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ops.checkpoints import checkpoint
@@ -32,12 +33,13 @@ from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.interrupt import StopRequest, stop_on_signals
 from ops.training.loop import LoopOptions, fit, validate
+from ops.training.losses import balancing_weights, make_criterion
 from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
 from ops.training.run_log import RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.step import StepOptions
-from ops.training.train_set import training_set, validation_set
+from ops.training.train_set import balanced_draws, class_counts, training_set, validation_set
 from ops.weights import load_weights, read_checkpoint
 
 log = logging.getLogger("main")
@@ -92,13 +94,16 @@ def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> 
     if args.evaluate:
         report(validate(runtime, val_loader, options))
         return
-    train_loader = training_loader(args, model, data)
+    train_loader, class_sizes = training_loader(args, model, data)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
-    if not options.epochs_left(state.epoch):
-        log.info("nothing left to do: epoch %d of %d", state.epoch, args.epochs)
+    if not options.epochs_left(state.epoch, state.stale):
+        log.info("nothing left to do: epoch %d of %d%s", state.epoch, args.epochs,
+                 ", stopped early" if options.out_of_patience(state.stale) else "")
         return
     run_log = open_log(args, log_directory, model_directory, state, device) if distributed.world().is_main else None
-    steps = StepOptions(partial(model.preprocessing.apply, device=device), precision=precision,
+    criterion = make_criterion(data.num_class, args.loss_type, args.label_smoothing,
+                               balancing_weights(class_sizes) if args.class_weights == "auto" else None)
+    steps = StepOptions(partial(model.preprocessing.apply, device=device), criterion, precision=precision,
                         clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix))
     pictures = BatchPictures(model.preprocessing, spec.num_segments, spec.modality, data.class_names)
     fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
@@ -144,11 +149,11 @@ def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, *, devi
         channels_last(model)
     model.to(device)
     optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
-                                weight_decay=args.weight_decay)
+                                weight_decay=args.weight_decay, nesterov=args.nesterov)
     network = distributed.data_parallel(model, device, sync_bn=args.sync_bn)
     return TrainState(network, optimizer, seed=args.seed, epoch=args.start_epoch,
                       metadata=describe_run(model, data, vars(args)), scaler=precision.scaler(), ema=args.ema,
-                      effective_batch=effective_batch)
+                      effective_batch=effective_batch, best_by=args.best_by)
 
 
 def last_checkpoint(directory: Path) -> Optional[checkpoint.Checkpoint]:
@@ -167,11 +172,14 @@ def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, s
     return RunLog(directory, state.epoch, state.step)
 
 
-def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
+def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> tuple[DataLoader, Tensor]:
+    """The loader of the training list, and how many clips of each class an epoch of it has."""
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    return make_loader(videos, args.batch_size, workers=args.workers, train=True, seed=args.seed, accumulate=args.grad_accum)
+    loader = make_loader(videos, args.batch_size, workers=args.workers, train=True, seed=args.seed,
+                         accumulate=args.grad_accum, draws=balanced_draws(videos) if args.sampler == "balanced" else None)
+    return loader, class_counts(videos, data.num_class)
 
 
 def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:

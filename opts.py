@@ -12,7 +12,17 @@ from typing import Any, Callable, Optional, Sequence
 from ops.backbones import BACKBONES
 from ops.checkpoints.store_name import check_suffix
 from ops.common import cli
-from ops.common.choices import AMP, CONSENSUS_TYPES, DATA_FORMATS, DIRECTIONS, MODALITIES, MOST, NON_LOCAL_TYPES
+from ops.common.choices import (
+    AMP,
+    BEST_BY,
+    CONSENSUS_TYPES,
+    DATA_FORMATS,
+    DIRECTIONS,
+    LOSSES,
+    MODALITIES,
+    MOST,
+    NON_LOCAL_TYPES,
+)
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.errors import UserError
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
@@ -66,7 +76,10 @@ def _add_model_flags(group: Flags) -> None:
     add("--pretrain", default="imagenet", metavar="NAME|FILE",
         help="first weights of the backbone: imagenet, none (random), or a file of image weights (default: %(default)s)")
     add("--tune_from", default=None, metavar="FILE", help="start from the weights of a checkpoint")
-    add("--loss_type", type=one_of("nll"), default="nll", metavar="NAME", help="nll: cross-entropy (default: %(default)s)")
+    add("--loss_type", type=one_of(*LOSSES), default="nll", metavar="NAME",
+        help="nll: cross-entropy; smooth: cross-entropy with --label_smoothing (default: %(default)s)")
+    add("--label_smoothing", type=number(float, 0, below=1), default=0.1, metavar="S", help="with --loss_type smooth: the"
+        " share of a label that the other classes divide among themselves (default: %(default)s)")
     add("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
     add("--suffix", default=None, metavar="TEXT", help="appended to the name of the run")
 
@@ -107,6 +120,9 @@ def _add_learning_flags(group: Flags) -> None:
         help="momentum of SGD (default: %(default)s)")
     add("--weight-decay", "--wd", type=number(float, 0, 1), default=5e-4, metavar="D",
         help="weight decay (default: %(default)s)")
+    add("--nesterov", action="store_true", help="Nesterov momentum")
+    add("--no_norm_decay", action="store_true", help="no weight decay on normalization layers: already so by default, as"
+        " published")
     add("--clip-gradient", "--gd", type=number(float, above=0), default=None, metavar="NORM",
         help="scale a gradient with a larger norm down to this norm (default: no limit)")
     add("--grad_accum", type=number(int, 1), default=1, metavar="N",
@@ -119,6 +135,10 @@ def _add_learning_flags(group: Flags) -> None:
     add("--scale_lr", action="store_true", help="multiply --lr by the clips per step (of all processes) / 64")
     add("--ema", type=number(float, 0, below=1), default=0.0, metavar="DECAY", help="validate and store an exponential"
         " moving average of the weights (usual: 0.999; default: none)")
+    add("--class_weights", type=one_of("auto", "none"), default="none", metavar="NAME",
+        help="auto: the loss of a clip counts in inverse proportion to the size of its class (default: %(default)s)")
+    add("--sampler", type=one_of("shuffle", "balanced"), default="shuffle", metavar="NAME", help="shuffle: each video once"
+        " per epoch; balanced: as many draws, from every class equally often (default: %(default)s)")
     add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm layer (default: only the first)")
     cli.add_seed_flag(group, None, "random seed: on one machine, runs with the same seed have the same losses; on a GPU it"
                       " selects repeatable convolutions, which are slower (default: 0 with the fastest convolutions)")
@@ -145,6 +165,10 @@ def _add_run_flags(group: Flags) -> None:
         help="steps between two progress lines; a short epoch has at least three lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
         help="epochs between two validations (default: %(default)s)")
+    add("--best_by", type=one_of(*BEST_BY), default="top1", metavar="NAME", help="what makes an epoch the best: top1,"
+        " mean_class (mean of the classes' accuracies) or loss (default: %(default)s)")
+    add("--patience", type=number(int, 0, words="0 (no limit) or more validations"), default=0, metavar="N",
+        help="end the run after N validations without a better one (default: never)")
     cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
     add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint; auto: the run's own last checkpoint,"
         " or a new run if there is none")
@@ -179,6 +203,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
     check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
                        cutmix=args.cutmix)
+    _check_learning(args)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
     if args.resume not in ("", "auto") and args.tune_from:  # so that it can be added to a tuned run
@@ -187,6 +212,13 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     _warn_of_dead_flags(args)
     _warn_of_no_effect(parser, args)
     return args
+
+
+def _check_learning(args: argparse.Namespace) -> None:
+    if args.nesterov and not args.momentum:
+        raise UserError("--nesterov needs a --momentum above 0: choose one, or leave it out")
+    if args.class_weights == "auto" and args.sampler == "balanced":
+        raise UserError("--class_weights auto and --sampler balanced both make up for rare classes: leave one out")
 
 
 def _warn_of_dead_flags(args: argparse.Namespace) -> None:
@@ -203,6 +235,10 @@ def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace
         warn_unused(parser, args, "it needs --non_local", "non_local_type")
     if args.lr_type != "step":
         warn_unused(parser, args, f"--lr_type {args.lr_type} has no steps", "lr_steps")
+    if args.loss_type != "smooth":
+        warn_unused(parser, args, "it needs --loss_type smooth", "label_smoothing")
+    if args.no_norm_decay:
+        log.info("--no_norm_decay changes nothing: normalization layers and biases have no weight decay, as published")
     if args.resume and args.start_epoch:
         log.warning("warning: --start-epoch has no effect: --resume continues after the checkpoint's own epoch")
 

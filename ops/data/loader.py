@@ -3,10 +3,12 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from functools import partial
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sized
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence, Sized
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ops.common import distributed
@@ -24,12 +26,14 @@ class EpochSampler(Sampler):
     epoch's order however they are divided: accumulate * processes * batch_size items, of which each process takes
     `accumulate` batches. Only full steps are taken, unless the data set is smaller than one step (one process only).
 
-    epoch, start: of the next pass, and its first step.
+    epoch, start: of the next pass, and its first step. draws: probability of each item; then an epoch is as many draws with
+    replacement, and an item's n-th repetition has the key (epoch, index, n), so that its clips differ.
     """
 
-    def __init__(self, data: Sized, seed: int, batch_size: int = 1, accumulate: int = 1) -> None:
+    def __init__(self, data: Sized, seed: int, batch_size: int = 1, accumulate: int = 1,
+                 draws: Optional[Tensor] = None) -> None:
         here = distributed.world()
-        self.data, self.seed, self.epoch, self.start = data, seed, 0, 0
+        self.data, self.seed, self.epoch, self.start, self.draws = data, seed, 0, 0, draws
         self.rank, self.shape = here.rank, (accumulate, here.size, batch_size)
         self.step_size = accumulate * here.size * batch_size
         self.full = len(data) >= self.step_size
@@ -46,15 +50,26 @@ class EpochSampler(Sampler):
     def __len__(self) -> int:
         return max(self.steps - self.start, 0) * (self.step_size // self.shape[1] if self.full else len(self.data))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
-        order = torch.randperm(len(self.data), generator=generator)
+        order = (torch.randperm(len(self.data), generator=generator) if self.draws is None else
+                 torch.multinomial(self.draws, len(self.data), replacement=True, generator=generator))
+        keys = self._keys(order.tolist())
         if self.full:
-            in_steps = order[:self.steps * self.step_size].view(-1, *self.shape)
-            order = in_steps[self.start:, :, self.rank].flatten()
+            in_steps = torch.arange(self.steps * self.step_size).view(-1, *self.shape)
+            keys = [keys[place] for place in in_steps[self.start:, :, self.rank].flatten().tolist()]
         elif self.start:
-            order = order[:0]
-        return iter([(self.epoch, index) for index in order.tolist()])
+            keys = []
+        return iter(keys)
+
+    def _keys(self, order: Sequence[int]) -> list[tuple[int, ...]]:
+        """(epoch, index) of each item; (epoch, index, n) of its n-th repetition."""
+        seen: Counter[int] = Counter()
+        keys: list[tuple[int, ...]] = []
+        for index in order:
+            keys.append((self.epoch, index, seen[index]) if seen[index] else (self.epoch, index))
+            seen[index] += 1
+        return keys
 
 
 class RankSampler(Sampler):
@@ -130,12 +145,14 @@ def _report_of_death(seconds: float = 5) -> Exception:
 
 
 def make_loader(data: Dataset, batch_size: int, *, workers: int, train: bool, seed: int = 0,
-                accumulate: int = 1) -> DataLoader:
+                accumulate: int = 1, draws: Optional[Tensor] = None) -> DataLoader:
     """This process's batches (`ops.data.tsn_dataset.Batch`) of `data`: in order, or for training shuffled (`EpochSampler`).
 
-    batch_size: clips per batch and process. accumulate: batches per optimizer step.
+    batch_size: clips per batch and process. accumulate: batches per optimizer step. draws: see
+    `EpochSampler`.
     """
-    sampler: Sampler = EpochSampler(data, seed, batch_size, accumulate) if train else RankSampler(data)  # type: ignore
+    sampler: Sampler = (EpochSampler(data, seed, batch_size, accumulate, draws) if train else  # type: ignore
+                        RankSampler(data))  # type: ignore
     full = isinstance(sampler, EpochSampler) and sampler.full
     # The loader has its own generator: its draws must not change the global state that dropout draws from.
     return Loader(data, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate,

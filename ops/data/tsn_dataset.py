@@ -36,8 +36,8 @@ class TSNDataSet(Dataset):
     takes differences). num_class: labels are checked against it.
     mirror_labels: a coin toss mirrors a clip, and its label becomes mirror_labels[label].
     skip_bad: an unreadable video becomes a `BadVideo`.
-    seed: item (epoch, index) depends on (seed, epoch, index) alone, whichever worker process makes it; item index
-    draws from torch's generator.
+    seed: item (epoch, index) depends on (seed, epoch, index) alone, whichever worker process makes it, and so does
+    (epoch, index, n), another clip of the same video; item index draws from torch's generator.
     remove_missing, force_grayscale: accepted, without effect; the published class removed short videos from its list.
     """
 
@@ -69,12 +69,11 @@ class TSNDataSet(Dataset):
     def __len__(self) -> int:
         return len(self.video_list)
 
-    def __getitem__(self, key: Union[int, tuple[int, int]]) -> Union[tuple[Any, int], BadVideo]:
+    def __getitem__(self, key: Union[int, tuple[int, ...]]) -> Union[tuple[Any, int], BadVideo]:
         if not isinstance(key, tuple):
             return self._sample(self.video_list[key])
-        epoch, index = key
-        with local_seed(mix_seeds(self.seed, epoch, index)):
-            return self._sample(self.video_list[index])
+        with local_seed(mix_seeds(self.seed, *key)):
+            return self._sample(self.video_list[key[1]])
 
     def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
         try:

@@ -32,14 +32,21 @@ from ops.training.step import NonFiniteLoss, StepOptions, StepResult, check_weig
 log = logging.getLogger(__name__)
 
 
+# best_by: predictions -> a number that is larger for a better epoch
+MEASURES: dict[str, Callable[[Predictions], float]] = {
+    "top1": lambda scores: scores.top1, "mean_class": lambda scores: scores.class_accuracy,
+    "loss": lambda scores: -scores.loss}
+
+
 @dataclass(frozen=True)
 class LoopOptions:
     """How long to train, and what to do when. Most fields are options of main.py by the same names.
 
     epochs: of the whole schedule. lr, lr_type, lr_steps, lr_update, warmup_epochs: see `ops.training.schedule`.
     print_freq: steps between two log lines, fewer in a short epoch (`line_interval`). eval_freq: epochs between two
-    validations. save_freq: see `ops.training.saving`. max_steps: steps of each phase (None: all). max_epochs: epochs before
-    this process stops (None: all that are left).
+    validations. best_by: the measure that finds the best epoch (`MEASURES`). patience: validations without a better one
+    after which the run ends (0: no limit). save_freq: see `ops.training.saving`. max_steps: steps of each phase (None: all).
+    max_epochs: epochs before this process stops (None: all that are left).
     """
     epochs: int
     lr: float
@@ -50,6 +57,8 @@ class LoopOptions:
     warmup_epochs: float = 0
     print_freq: int = 20
     eval_freq: int = 5
+    best_by: str = "top1"
+    patience: int = 0
     save_freq: str = ""
     max_steps: Optional[int] = None
     max_epochs: Optional[int] = None
@@ -60,9 +69,14 @@ class LoopOptions:
         given = {**options, **known}
         return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
 
-    def epochs_left(self, done: int) -> range:
-        """The epochs (0-based) of this process when `done` are over."""
-        return range(done, min(self.epochs, done + (self.max_epochs or self.epochs)))
+    def epochs_left(self, done: int, stale: int = 0) -> range:
+        """The epochs (0-based) of this process when `done` are over. stale: validations since the best one."""
+        end = done if self.out_of_patience(stale) else min(self.epochs, done + (self.max_epochs or self.epochs))
+        return range(done, end)
+
+    def out_of_patience(self, stale: int) -> bool:
+        """Whether a run ends early after so many validations since the best one."""
+        return 0 < self.patience <= stale
 
     def validated(self, epochs: range) -> list[int]:
         """Those of these epochs that end with a validation: every `eval_freq`-th and the last."""
@@ -98,7 +112,7 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
     worker of the loader is lost.
     """
     forget_best_elsewhere(state, directory)
-    epochs = options.epochs_left(state.epoch)
+    epochs = options.epochs_left(state.epoch, state.stale)
     validated = options.validated(epochs)
     clock = RunClock(steps=options.steps(steps_per_epoch(train_loader)), val_steps=options.steps(len(val_loader)),
                      epochs=len(epochs), validations=len(validated), done=state.step)
@@ -108,7 +122,10 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
             train_one_epoch(run, train_loader)
             scores = run.validate(runtime, val_loader) if epoch in validated else None
             row, bad = run.row(scores), state.all_bad()
-            is_best = state.end_epoch(scores.top1 if scores else None, best_exists=(directory / BEST).exists())
+            # What rank 0 measures decides, so that the processes agree, on different CPUs and with a slow shared disk too.
+            measure, best_exists = distributed.gather((MEASURES[options.best_by](scores) if scores else None,
+                                                       (directory / BEST).exists()))[0]
+            is_best = state.end_epoch(scores.top1 if scores else None, best_exists, measure)
             if run_log:
                 run_log.list_skipped(bad)
                 run_log.add(row, state.best_prec1)
@@ -116,7 +133,13 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
             run.save(is_best)
         if scores:
             on_validation(scores)
+            if options.best_by != "top1" and state.best is not None:
+                log.info("best %s %.5g", options.best_by, abs(state.best))
             log.info("best prec@1 %.3f", state.best_prec1)
+        if options.out_of_patience(state.stale):
+            log.info("stopped early after epoch %d: %d validations without a better %s", state.epoch - 1, state.stale,
+                     options.best_by)
+            break
 
 
 @dataclass
@@ -212,10 +235,10 @@ class _Stoppable:
 
 def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
     """Start the best accuracy afresh in a directory without a best checkpoint (a run resumed with other `epochs`)."""
-    if state.best_prec1 and not (directory / BEST).exists():
+    if (state.best_prec1 or state.best is not None) and not (directory / BEST).exists():
         log.info("%s has no %s: the best epoch from here on becomes it (best prec@1 so far: %.3f)", directory, BEST,
                  state.best_prec1)
-        state.best_prec1 = 0.0
+        state.best_prec1, state.best, state.stale = 0.0, None, 0
 
 
 def validate(runtime: ClipRuntime, loader: Batches, options: LoopOptions) -> Predictions:

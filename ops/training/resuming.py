@@ -17,17 +17,20 @@ FREE = "free"  # where and how the run is computed, stored or shown
 EFFECTS: dict[str, str] = {
     **dict.fromkeys(("modality", "arch", "num_segments", "consensus_type", "dropout", "shift", "shift_div", "shift_place",
                      "shift_direction", "temporal_pool", "non_local", "non_local_type", "input_size", "dataset",
-                     "no_partialbn", "loss_type"), SAME),
+                     "no_partialbn"), SAME),
     **dict.fromkeys(("train_list", "val_list", "dense_sample", "skip_bad", "epochs", "batch_size", "lr", "lr_type",
                      "lr_steps", "lr_update", "warmup_epochs", "scale_lr", "grad_accum", "ema", "momentum", "weight_decay",
-                     "clip_gradient", "seed", "flip", "augment", "mixup", "cutmix", "random_erasing"), APPLIED),
+                     "clip_gradient", "loss_type", "label_smoothing", "nesterov",
+                     "class_weights", "sampler", "best_by", "patience",
+                     "seed", "flip", "augment", "mixup", "cutmix", "random_erasing"), APPLIED),
     **dict.fromkeys(("pretrain", "tune_from", "start_epoch", "img_feature_dim", "k", "snapshot_pref", "flow_prefix"),
                     UNUSED),
     **dict.fromkeys(("root_path", "root_dataset", "dataset_file", "data_format", "inplace", "suffix", "print_freq",
                      "eval_freq", "workers", "resume", "evaluate", "gpus", "device", "root_log", "root_model",
-                     "channels_last", "debug", "save_freq", "amp", "sync_bn", "dist_timeout"), FREE),
+                     "channels_last", "debug", "save_freq", "amp", "sync_bn", "dist_timeout",
+                     "no_norm_decay"), FREE),
 }
-_COMPARED_HERE = ("no_partialbn", "loss_type")  # of SAME
+_COMPARED_HERE = ("no_partialbn",)  # of SAME
 _SAID_BY_THE_COMMAND_LINE = ("tune_from", "start_epoch", "img_feature_dim", "k", "snapshot_pref", "flow_prefix")
 _UNSET = ("clip_gradient",)  # None by default, which checkpoints leave out
 

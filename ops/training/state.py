@@ -88,8 +88,9 @@ class TrainState:
     model: the network, or a DistributedDataParallel around it. seed: of the whole run. epoch: epochs done. step: optimizer
     steps done in the current epoch. best_prec1: best validation top-1 so far, percent. ema: decay of an exponential moving
     average of the weights, which is then validated and stored as the weights; 0: none. effective_batch: clips per
-    optimizer step, of all processes; 0: unknown. metadata: entries that every checkpoint of the run carries
-    (`describe_run`).
+    optimizer step, of all processes; 0: unknown. best_by: the measure that finds the best epoch; best: its best value so
+    far, larger is better (None: not validated yet); stale: validations since then. metadata: entries that every checkpoint
+    of the run carries (`describe_run`).
     """
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -102,8 +103,13 @@ class TrainState:
     scaler: Optional[torch.amp.GradScaler] = None
     ema: float = 0.0
     effective_batch: int = 0
+    best_by: str = "top1"
+    best: Optional[float] = None
+    stale: int = 0
 
     def __post_init__(self) -> None:
+        if self.best is None and self.best_by == "top1":
+            self.best = self.best_prec1 or None
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.ema),
                                      use_buffers=True) if self.ema else None
 
@@ -128,7 +134,7 @@ class TrainState:
         """The content of a training checkpoint."""
         content = {**self.metadata, "epoch": self.epoch, "state_dict": _with_prefix(self.validated.state_dict()),
                    "optimizer": self.optimizer.state_dict(), "best_prec1": self.best_prec1, "step": self.step,
-                   "sums": asdict(self.sums)}
+                   "sums": asdict(self.sums), "best": {"by": self.best_by, "value": self.best, "stale": self.stale}}
         if self.effective_batch:
             content["effective_batch"] = self.effective_batch
         if self.scaler is not None:
@@ -149,6 +155,7 @@ class TrainState:
         _check_optimizer(content, path)
         self.epoch, self.best_prec1 = _read_progress(content, path)
         self.step, self.sums = _read_step(content, path)
+        self._load_best(content, path)
         self._check_effective_batch(content, path)
         self._load_average(content, path)
         self._load_momentum(content["optimizer"], path)
@@ -185,6 +192,14 @@ class TrainState:
         load_weights(self.average.module, find_state_dict(content, path), str(path))
         steps = described.get("steps") if isinstance(described, Mapping) else 1
         self.average.n_averaged.fill_(steps if isinstance(steps, int) else 1)
+
+    def _load_best(self, content: Mapping[str, Any], path: Path) -> None:
+        """The best value and the validations since; of another measure than this run's, both begin afresh."""
+        by, value, self.stale = _read_best(content, path)
+        if by == self.best_by:
+            self.best = value
+        else:
+            self.best, self.stale = (self.best_prec1 or None) if self.best_by == "top1" else None, 0
 
     def _check_effective_batch(self, content: Mapping[str, Any], path: Path) -> None:
         """UserError if the checkpoint's run took another number of clips per step.
@@ -223,12 +238,17 @@ class TrainState:
         """Seed every random generator for the coming step: a resumed run draws what an uninterrupted one would."""
         seed_everything(mix_seeds(self.seed, self.epoch, self.step, distributed.world().rank))
 
-    def end_epoch(self, top1: Optional[float], best_exists: bool) -> bool:
+    def end_epoch(self, top1: Optional[float], best_exists: bool, measure: Optional[float] = None) -> bool:
         """Count an epoch that validated at `top1` percent (None: not validated); True if it is the best so far.
 
         best_exists: whether the run already has a best checkpoint; without one, any validated epoch is the best.
+        measure: the value of `best_by`, larger is better (None: top1).
         """
-        is_best = top1 is not None and (not best_exists or top1 > self.best_prec1)
+        measure = top1 if measure is None else measure
+        is_best = measure is not None and (not best_exists or self.best is None or measure > self.best)
+        if is_best and not math.isnan(measure):  # type: ignore[arg-type]
+            self.best = measure
+        self.stale = 0 if is_best else self.stale + (measure is not None)
         self.best_prec1 = max(self.best_prec1, top1 or 0.0)
         self.epoch += 1
         self.step, self.sums = 0, EpochSums()
@@ -300,6 +320,21 @@ def _read_progress(content: Mapping[str, Any], path: Path) -> tuple[int, float]:
         raise UserError(f"resume {path}: its epoch ({content.get('epoch')}) or best_prec1 ({content.get('best_prec1')}) is"
                         " not a number: start a new run from it with tune_from", "resume", "tune_from") from None
     return epoch, best
+
+
+def _read_best(content: Mapping[str, Any], path: Path) -> tuple[str, Optional[float], int]:
+    """(measure, best value so far or None, validations since); those of the top-1 accuracy where there is no entry."""
+    best = content.get("best")
+    if best is None:
+        return "top1", float(content["best_prec1"]) or None, 0
+    try:
+        value, stale = None if best["value"] is None else float(best["value"]), int(best["stale"])
+        if stale < 0 or value is not None and math.isnan(value):
+            raise ValueError
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
+        raise UserError(f"resume {path}: its best value ({best}) is damaged: start a new run from it with tune_from",
+                        "resume", "tune_from") from None
+    return str(best.get("by")), value, stale
 
 
 def _read_step(content: Mapping[str, Any], path: Path) -> tuple[int, EpochSums]:

@@ -2,6 +2,9 @@
 import logging
 from typing import Optional
 
+import torch
+from torch import Tensor
+
 from ops.backbones import find_backbone
 from ops.common.errors import UserError
 from ops.data.augment import training_transform
@@ -37,6 +40,21 @@ def validation_set(model: TSN, data: DatasetPaths, *, dense_sample: bool = False
                         num_class=data.num_class, data_format=data_format)
     log.info("validation videos: %d", len(videos))
     return videos
+
+
+def class_counts(videos: TSNDataSet, num_class: int) -> Tensor:
+    """(num_class,) float64: clips of each class in an epoch, on average; a mirrored clip counts for its own class."""
+    counts = torch.bincount(torch.tensor([record.label for record in videos.video_list]), minlength=num_class).double()
+    if videos.mirror_labels is None:
+        return counts
+    return (counts + torch.zeros_like(counts).index_add_(0, torch.tensor(videos.mirror_labels), counts)) / 2
+
+
+def balanced_draws(videos: TSNDataSet) -> Tensor:
+    """(videos,) float64 probabilities with which a draw is a video of any class of the list equally often."""
+    labels = torch.tensor([record.label for record in videos.video_list])
+    counts = torch.bincount(labels).double()
+    return 1 / (counts[labels] * (counts > 0).sum())
 
 
 def training_mirror(flip: str, data: DatasetPaths) -> Optional[list[int]]:

@@ -84,6 +84,41 @@ def test_a_step_has_the_same_items_however_it_is_divided(size, accumulate, batch
         assert steps == [set(whole[i * 12:(i + 1) * 12]) for i in range(start, 4)]
 
 
+@pytest.mark.parametrize("size, accumulate, batch", [(1, 3, 4), (2, 1, 6), (3, 2, 2)])
+def test_balanced_draws_are_the_same_however_they_are_divided(size, accumulate, batch, monkeypatch):
+    draws = torch.tensor([1.0] * 45 + [9.0] * 5)
+    whole = EpochSampler(range(50), 3, batch_size=12, draws=draws)
+    whole.epoch = 2
+    keys = list(whole)
+    for start in (0, 2):
+        parts = []
+        for rank in range(size):
+            as_rank(monkeypatch, rank, size)
+            sampler = EpochSampler(range(50), 3, batch, accumulate, draws=draws)
+            sampler.epoch, sampler.start = 2, start
+            parts.append(list(sampler))
+        share = 12 // size
+        for i in range(4 - start):
+            step = {key for part in parts for key in part[i * share:(i + 1) * share]}
+            assert step == set(keys[(i + start) * 12:(i + start + 1) * 12])
+
+
+def test_balanced_draws_favor_rare_items_and_differ_by_epoch():
+    sampler = EpochSampler(range(1000), 0, draws=torch.tensor([1.0] * 900 + [9.0] * 100))
+    epochs = []
+    for sampler.epoch in (0, 1, 0):
+        epochs.append(list(sampler))
+        rare = sum(key[1] >= 900 for key in epochs[-1])
+        assert len(epochs[-1]) == 1000 == len(set(epochs[-1])) and 430 < rare < 570
+    assert epochs[0] == epochs[2] != epochs[1]
+
+
+def test_a_repeated_video_has_another_clip(noisy):
+    data = dataset(noisy, transform=AUGMENT, seed=1)
+    first, second, again = data[0, 3], data[0, 3, 1], data[0, 3, 1]
+    assert torch.equal(second[0], again[0]) and not torch.equal(first[0], second[0]) and first[1] == second[1]
+
+
 def test_a_list_shorter_than_a_step_needs_one_process(monkeypatch):
     sampler = EpochSampler(range(5), 0, batch_size=8)
     assert (len(sampler), sampler.steps) == (5, 1)

@@ -103,7 +103,8 @@ def resumed(trained, data, tmp_path_factory):
     ("momentum", 0.5, "--momentum"), ("weight_decay", 0.3, "--wd"), ("clip_gradient", 0.001, "--gd"), ("lr", 0.3, "--lr"),
     ("lr_type", "cos", "--lr_type"), ("lr_steps", [2.0], "--lr_steps"), ("batch_size", 3, "-b"), ("seed", 7, "--seed"),
     ("mixup", 0.5, "--mixup"), ("random_erasing", 1.0, "--random_erasing"), ("flip", "none", "--flip"),
-    ("augment", "randaug", "--augment"), ("dense_sample", True, "--dense_sample")])
+    ("augment", "randaug", "--augment"), ("nesterov", True, "--nesterov"), ("loss_type", "smooth", "--loss_type"),
+    ("sampler", "balanced", "--sampler"), ("dense_sample", True, "--dense_sample")])
 def test_an_option_of_a_resumed_run_takes_effect_and_is_said(option, value, flag, resumed, monkeypatch, capfd):
     values = [] if value is True else value if isinstance(value, list) else [value]
     _, same = resumed(monkeypatch, capfd)

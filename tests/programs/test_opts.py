@@ -97,6 +97,20 @@ def test_flags_without_effect_are_warned_about(caplog):
         "warning: --start-epoch has no effect: --resume continues after the checkpoint's own epoch"]
 
 
+@pytest.mark.parametrize("more, words", [
+    (["--nesterov", "--momentum", "0"], "--nesterov needs a --momentum above 0"),
+    (["--class_weights", "auto", "--sampler", "balanced"], "both make up for rare classes")])
+def test_learning_flags_that_exclude_each_other(more, words):
+    assert words in refusal(opts.parse_train, [*TRAIN, *more])
+
+
+def test_decay_of_norms_cannot_be_switched_off_again(caplog):
+    caplog.set_level("INFO")
+    opts.parse_train([*TRAIN, "--no_norm_decay", "--label_smoothing", "0.2"])
+    assert caplog.messages[0] == "warning: --label_smoothing has no effect: it needs --loss_type smooth"
+    assert caplog.messages[1].startswith("--no_norm_decay changes nothing: normalization layers and biases have no")
+
+
 def test_flow_takes_no_color_augmentation():
     message = refusal(opts.parse_train, ["something", "Flow", "--augment", "randaug"])
     assert "augment randaug" in message and "Flow" in message

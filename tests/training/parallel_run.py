@@ -1,4 +1,4 @@
-"""A short training run for test_parallel.py, started under torchrun: parallel_run.py OUT BATCH ACCUMULATE [skip].
+"""A short training run for test_parallel.py, started under torchrun: parallel_run.py OUT BATCH ACCUMULATE [skip|balanced].
 
 Writes the weights after the run and the validation's results to OUT, from rank 0. All BatchNorm layers are frozen, because
 each process would normalise over its own clips.
@@ -18,6 +18,7 @@ from ops.evaluation.clip_runtime import TorchClip
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.loop import LoopOptions, fit
+from ops.training.losses import make_criterion
 from ops.training.state import TrainState
 from ops.training.step import StepOptions
 
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 class Noise(Dataset):
-    """Clips of (epoch, index) alone; the videos in `bad` are unreadable."""
+    """Clips of their key alone; the videos in `bad` are unreadable."""
 
     def __init__(self, length, bad=()):
         self.length, self.bad = length, bad
@@ -34,10 +35,10 @@ class Noise(Dataset):
         return self.length
 
     def __getitem__(self, key):
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, index, *repeat = key if isinstance(key, tuple) else (0, key)
         if index in self.bad:
             return BadVideo(f"video {index}", "no frames")
-        noise = torch.Generator().manual_seed(100 * epoch + index)
+        noise = torch.Generator().manual_seed(100 * epoch + index + 10000 * sum(repeat))
         return torch.randint(0, 256, (2 * 3, 32, 32), generator=noise, dtype=torch.uint8), index % 3
 
 
@@ -54,6 +55,9 @@ def frozen_norms(model):
 def main():
     out, batch, accumulate = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     logging.basicConfig(level=logging.WARNING)
+    balanced = "balanced" in sys.argv
+    draws = torch.tensor([0.5 + i % 3 for i in range(26)]) if balanced else None
+    criterion = make_criterion(3, "smooth" if balanced else "nll", 0.1, torch.tensor([0.5, 1, 2]) if balanced else None)
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     with distributed.joined(CPU, 60):
@@ -62,9 +66,9 @@ def main():
         state = TrainState(distributed.data_parallel(model, CPU), optimizer)
         validations = []
         fit(state, make_loader(Noise(26, bad=(5, 9) if "skip" in sys.argv else ()), batch, workers=0, train=True,
-                               accumulate=accumulate),
+                               accumulate=accumulate, draws=draws),
             make_loader(Noise(7), 2, workers=0, train=False), options=LoopOptions(epochs=2, lr=0.01, eval_freq=1),
-            steps=StepOptions(partial(model.preprocessing.apply, device=CPU), clip_gradient=5.0),
+            steps=StepOptions(partial(model.preprocessing.apply, device=CPU), criterion, clip_gradient=5.0),
             runtime=TorchClip(state.validated), directory=out.parent / f"{out.name}.checkpoints",
             on_validation=validations.append)
         if distributed.world().is_main:

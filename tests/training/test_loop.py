@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from ops.backbones import BACKBONES
 from ops.common.errors import UserError
 from ops.data.augment import make_mix
 from ops.data.loader import make_loader
 from ops.data.tsn_dataset import BadVideo, Batch
+from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.loop import LoopOptions, fit
@@ -73,6 +75,16 @@ def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
         train_step(state, [Batch(frames, labels, [])], StepOptions(prepare=lambda clips: clips))
     for (key, a), b in zip(ours.state_dict().items(), theirs.state_dict().values()):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6), key
+
+
+@pytest.mark.parametrize("arch", BACKBONES)
+def test_the_published_groups_give_norms_no_weight_decay(arch):
+    """What main.py answers to --no_norm_decay."""
+    model = TSN.from_spec(ModelSpec(5, 2, arch=arch, shift=True, non_local=arch == "resnet50"), partial_bn=False)
+    decayed = {id(weight) for group in model.get_optim_policies() if group["decay_mult"] for weight in group["params"]}
+    norms = [weight for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+             for weight in module.parameters()]
+    assert norms and not decayed & set(map(id, norms))
 
 
 # ---- epochs -------------------------------------------------------------------------------------------------
@@ -202,6 +214,43 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(tmp_path):
     assert torch.equal(resumed.model[2].weight, whole.model[2].weight)
     assert [row["train_loss"] for row in read_log(tmp_path / "parts" / "log.csv")] == [
         row["train_loss"] for row in read_log(tmp_path / "whole" / "log.csv")]
+
+
+@pytest.mark.parametrize("best_by", ["top1", "mean_class", "loss"])
+def test_the_best_checkpoint_is_of_the_epoch_with_the_best_measure(best_by, tmp_path, monkeypatch, caplog):
+    """Logits of the classes 0, 0, 1, 2 and the best epoch by each measure: the first, the second and the third."""
+    caplog.set_level("INFO")
+    right, wrong, sure = [0.1, 0.0, 0.0], [0.0, 0.1, 0.0], [9.0, 0.0, 0.0]
+    epochs = iter([[right, right, wrong, right], [wrong, right, wrong, [0, 0, 0.1]],
+                   [sure, [0.0, 0.001, 0.0], right, [0.001, 0.0, 0.0]]])
+    monkeypatch.setattr("ops.training.loop.validate", lambda *loader, **options: Predictions(
+        torch.tensor(next(epochs)), torch.tensor([0, 0, 1, 2])))
+    state = new_state()
+    state.best_by = best_by
+    run_fit(tmp_path, state, best_by=best_by, eval_freq=1)
+    best = torch.load(tmp_path / "ckpt.best.pth.tar", weights_only=True)
+    assert best["epoch"] == 1 + ["top1", "mean_class", "loss"].index(best_by)
+    assert (f"best {best_by} " in caplog.text) == (best_by != "top1")
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_run_ends_when_its_patience_does_however_often_it_is_resumed(parts, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    right = [1, 3, 2, 2, 4, 1]  # of five
+
+    def validated(runtime, loader, options):
+        return Predictions(torch.eye(2)[(torch.arange(5) >= right[state.epoch]).long()], torch.zeros(5, dtype=torch.long))
+    monkeypatch.setattr("ops.training.loop.validate", validated)
+    file = tmp_path / "ckpt.pth.tar"
+    for _ in range(parts + 1):
+        state = new_state()
+        if file.exists():
+            state.load_state_dict(torch.load(file, weights_only=True), file)
+        run_fit(tmp_path, state, epochs=6, eval_freq=1, patience=2, max_epochs=6 // parts if parts > 1 else None)
+    assert (state.epoch, state.stale, state.best) == (4, 2, pytest.approx(60))
+    assert "stopped early after epoch 3: 2 validations without a better top1" in caplog.text
+    run_fit(tmp_path, state, epochs=6, eval_freq=1, patience=3)
+    assert (state.epoch, state.stale) == (6, 1), "more patience continues the run"
 
 
 def test_fit_lists_unreadable_videos(tmp_path, caplog):

@@ -16,6 +16,8 @@ def trained(tmp_path_factory):
             "accumulated": start(*module, directory / "accumulated", 4, 2),
             "two processes": torchrun(2, *module, directory / "two processes", 4, 1),
             "two, accumulated": torchrun(2, *module, directory / "two, accumulated", 2, 2),
+            "balanced": start(*module, directory / "balanced", 8, 1, "balanced"),
+            "two, balanced": torchrun(2, *module, directory / "two, balanced", 2, 2, "balanced"),
             "skip": start(*module, directory / "skip", 8, 1, "skip"),
             "two processes, skip": torchrun(2, *module, directory / "two processes, skip", 4, 1, "skip")}
     for name, process in ways.items():
@@ -26,14 +28,16 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("way, reference", [
     ("accumulated", "one process"), ("two processes", "one process"), ("two, accumulated", "one process"),
-    ("two processes, skip", "skip")])
+    ("two processes, skip", "skip"),
+    ("two, balanced", "balanced")])
 def test_the_weights_are_those_of_one_process(trained, way, reference):
     start = trained[reference]["weights"]
     for key, value in trained[way]["weights"].items():
         assert torch.allclose(value, start[key], rtol=1e-4, atol=1e-6), key
     assert trained["skip"]["weights"].keys() == start.keys()
-    assert not torch.equal(trained["skip"]["weights"]["base_model.conv1.weight"],
-                           trained["one process"]["weights"]["base_model.conv1.weight"])
+    for other in ("skip", "balanced"):
+        assert not torch.equal(trained[other]["weights"]["base_model.conv1.weight"],
+                               trained["one process"]["weights"]["base_model.conv1.weight"])
 
 
 def test_validation_counts_each_video_once_and_in_order(trained):

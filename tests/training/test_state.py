@@ -38,7 +38,7 @@ def test_a_state_holds_the_published_entries_and_the_metadata():
     state = small_state()
     state.metadata = {"arch": "resnet18"}
     content = state.state_dict()
-    assert list(content) == ["arch", "epoch", "state_dict", "optimizer", "best_prec1", "step", "sums"]
+    assert list(content) == ["arch", "epoch", "state_dict", "optimizer", "best_prec1", "step", "sums", "best"]
     assert (content["epoch"], content["best_prec1"]) == (3, 12.5)
     assert list(content["state_dict"]) == ["module.0", "module.1"]
 
@@ -78,6 +78,8 @@ def test_loading_a_state_restores_all_of_it():
     (dict(optimizer=optimizer_state((3, 2, 2))), "it has 3 groups, this run 2"),
     (dict(optimizer={**optimizer_state(), "state": {0: {"momentum_buffer": torch.tensor([1, float("nan"), 1])}}}),
      "its optimizer's momentum: 1 of 1 tensors hold NaN or Inf, the first is 0"),
+    *((dict(best=best), "its best value") for best in (7, {"by": "top1"}, {"by": "top1", "value": "x", "stale": 0},
+                                                       {"by": "top1", "value": 1.0, "stale": -1})),
     (dict(state_dict={"module.0": torch.ones(3), "module.1": torch.tensor([1, float("inf")])}),
      "1 of 2 tensors hold NaN or Inf, the first is 1"),
     (dict(optimizer=optimizer_state((3,))), "its optimizer does not fit"),
@@ -107,6 +109,30 @@ def test_the_end_of_an_epoch_counts_the_best(top1, best_exists, is_best, best):
     state = small_state()
     assert state.end_epoch(top1, best_exists) is is_best
     assert (state.epoch, state.best_prec1) == (4, best)
+
+
+def test_the_validations_since_the_best_are_counted_and_stored():
+    state = small_state()
+    state.best_by, state.best = "loss", -0.5
+    for loss, is_best, stale in [(0.7, False, 1), (None, False, 1), (0.6, False, 2), (0.4, True, 0), (0.4, False, 1),
+                                 (float("nan"), False, 2)]:
+        measure = None if loss is None else -loss
+        assert state.end_epoch(None if loss is None else 50.0, True, measure) is is_best
+        assert state.stale == stale
+    resumed = small_state()
+    resumed.best_by = "loss"
+    resumed.load_state_dict(state.state_dict(), Path("x.pth"))
+    assert (resumed.best, resumed.stale, resumed.best_prec1) == (-0.4, 2, 50.0)
+
+
+def test_another_measure_of_the_best_begins_afresh():
+    for by, best in (("loss", None), ("top1", 12.5)):
+        state = small_state()
+        state.best_by = by
+        state.load_state_dict(checkpoint(best={"by": "mean_class", "value": 40.0, "stale": 3}), Path("x.pth"))
+        assert (state.best, state.stale) == (best, 0)
+    state.load_state_dict(checkpoint(best="gone"), Path("x.pth"))  # as published
+    assert (state.best, state.stale) == (12.5, 0)
 
 
 def test_saving_writes_the_best_beside_the_last(tmp_path):

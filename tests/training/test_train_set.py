@@ -1,10 +1,13 @@
 """The clips of a run: mirrored flow and its labels, which the published code got wrong."""
+from types import SimpleNamespace
+
+import torch
 from PIL import Image
 
 from ops.dataset_config import resolve_dataset
 from ops.models import TSN
 from ops.spec import ModelSpec
-from ops.training.train_set import training_set
+from ops.training.train_set import balanced_draws, class_counts, training_set
 from tests.helpers.programs import write_list
 
 
@@ -28,3 +31,17 @@ def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
         return {(round(float(clip[::2].float().mean()), -1), label) for clip, label in items}
     assert motions("none") == {(200, 86), (200, 87)}
     assert motions("auto") == motions("labels") == {(200, 86), (200, 87), (60, 86), (60, 87)}
+
+
+def labelled(*labels, mirror=None):
+    return SimpleNamespace(video_list=[SimpleNamespace(label=label) for label in labels], mirror_labels=mirror)
+
+
+def test_clips_per_class_count_mirrored_ones_for_their_own_class():
+    assert class_counts(labelled(0, 0, 0, 2), 4).tolist() == [3, 0, 1, 0]
+    assert class_counts(labelled(0, 0, 0, 2, mirror=[1, 0, 2, 3]), 4).tolist() == [1.5, 1.5, 1, 0]
+
+
+def test_balanced_draws_give_each_class_of_the_list_the_same_share():
+    draws = balanced_draws(labelled(0, 0, 3, 0, 2))
+    assert torch.allclose(draws, torch.tensor([1, 1, 3, 1, 3], dtype=torch.float64) / 9)
