@@ -19,6 +19,7 @@ from ops.checkpoints import checkpoint
 from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
 from ops.common import distributed
+from ops.common.config_file import write_config
 from ops.common.device import channels_last, pick_devices, seed_everything, versions
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
@@ -29,6 +30,7 @@ from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
 from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
+from ops.recipes import DEFAULTS
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.interrupt import StopRequest, stop_on_signals
@@ -78,6 +80,8 @@ def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> 
         if args.evaluate and not resumed:
             raise UserError(f"--resume auto: there is nothing to evaluate in {model_directory}: name a checkpoint")
     seed_everything(args.seed)
+    if resumed and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
+        log.info("--tune_from %s is not loaded again: the run resumes from %s", args.tune_from, resumed.path)
     model = build(args, spec, data, resumed)
     announce(args, name, device, model, data)
 
@@ -165,8 +169,9 @@ def last_checkpoint(directory: Path) -> Optional[checkpoint.Checkpoint]:
 
 def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, state: TrainState,
              device: torch.device) -> RunLog:
-    """The run's log, with its settings and what they ran on in args.txt."""
+    """The run's log, with its settings in settings.yaml, for --config, and with what they ran on in args.txt."""
     check_writable(model_directory / LAST)
+    write_config(directory / "settings.yaml", opts.settings(args))
     write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "processes": distributed.world().size,
                                         **versions(device)})
     return RunLog(directory, state.epoch, state.step)
@@ -216,6 +221,8 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
         log.info("shift: %d layers", len(layers))
     else:
         log.info("no shift: this network is a TSN, whose runs are named TSM_ too, as published; --shift makes it a TSM")
+    if args.recipe != "published":
+        log.info("recipe %s: %s", args.recipe, ", ".join(f"{name} {getattr(args, name)}" for name in DEFAULTS[args.recipe]))
     recipe = data.entry.recipe
     if recipe and not args.evaluate and (differences := recipe.differences(vars(args))):
         log.info("differs from the published recipe %s in: %s", recipe.script, ", ".join(differences))

@@ -7,6 +7,7 @@ once.
 import argparse
 import logging
 import sys
+from pathlib import Path
 from typing import Any, Callable, Optional, Sequence
 
 from ops.backbones import BACKBONES
@@ -22,12 +23,15 @@ from ops.common.choices import (
     MODALITIES,
     MOST,
     NON_LOCAL_TYPES,
+    find_choice,
 )
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
+from ops.common.config_file import read_config
 from ops.common.errors import UserError
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import CROPS, PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS, find_dataset
+from ops.recipes import DEFAULTS
 from ops.training.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ def train_parser(program: str = "main.py") -> argparse.ArgumentParser:
     _add_learning_flags(parser.add_argument_group("learning"))
     _add_augmentation_flags(parser.add_argument_group("augmentation of training clips"))
     _add_run_flags(parser.add_argument_group("run"))
+    cli.add_negations(parser)
     for flag in DEAD_FLAGS:
         parser.add_argument(f"--{flag}", default=None, help=argparse.SUPPRESS)
     return parser
@@ -161,6 +166,11 @@ def _add_augmentation_flags(group: Flags) -> None:
 
 def _add_run_flags(group: Flags) -> None:
     add = group.add_argument
+    add("--config", default=None, metavar="YAML", help="file with options, `lr: 0.01`, in place of flags: those of the"
+        " command line win. A run leaves such a file, settings.yaml, in its log directory")
+    add("--recipe", type=one_of(*DEFAULTS), default="published", metavar="NAME", help="defaults of the options:"
+        " published, or modern (Nesterov momentum, warm-up, a cosine per step, smoothed labels, mixup), which the run lists"
+        " (default: %(default)s)")
     add("-p", "--print-freq", type=number(int, 1), default=20, metavar="N",
         help="steps between two progress lines; a short epoch has at least three lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
@@ -195,23 +205,41 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     program: the name in messages, where another program takes main.py's arguments too.
     """
     parser = train_parser(program)
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = cli.parse_with(parser, argv, _settings_beside(parser, argv))
     args.dataset, _ = find_dataset(args.dataset, args.dataset_file)
     check_suffix(args.suffix)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
     args.epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
+    if args.warmup_epochs is None:  # --recipe modern
+        args.warmup_epochs = min(5.0, args.epochs / 10)
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
     check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
                        cutmix=args.cutmix)
     _check_learning(args)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
-    if args.resume not in ("", "auto") and args.tune_from:  # so that it can be added to a tuned run
-        log.info("--tune_from %s is not loaded again: the run resumes from %s", args.tune_from, args.resume)
-        args.tune_from = None
     _warn_of_dead_flags(args)
     _warn_of_no_effect(parser, args)
     return args
+
+
+def _settings_beside(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    """The options that --config and --recipe set, those of the file over those of the recipe."""
+    file = cli.given(argv, "--config")
+    settings = read_config(Path(file), parser, ["config"]) if file else {}
+    recipe = find_choice(cli.given(argv, "--recipe") or settings.get("recipe", ""), DEFAULTS) or "published"
+    return {**DEFAULTS[recipe], **settings}
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What `--config` needs to repeat the run of these arguments from its start: option -> value."""
+    left_out = {"help", "config", "resume", "evaluate", *DEAD_FLAGS}
+    left_out |= {"seed"} if not args.repeatable else set()
+    left_out |= {"epochs"} if args.run_epochs is not None else set()
+    values = {action.dest: getattr(args, action.dest, None) for action in train_parser()._actions
+              if action.dest not in left_out}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_learning(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from contextlib import nullcontext
-from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
+from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, TypeVar, Union
 
 from ops.common.choices import MOST, find_choice, suggestion
 from ops.common.errors import Interrupted, UserError, worker_died
@@ -193,6 +193,32 @@ def warn_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, why: 
     for name in names:
         if getattr(args, name) != parser.get_default(name):
             log.warning("warning: --%s has no effect: %s", name, why)
+
+
+def parse_with(parser: argparse.ArgumentParser, argv: Sequence[str], settings: Mapping[str, Any]) -> argparse.Namespace:
+    """What `argv` says, and where it says nothing, `settings` (destination -> value), for positional arguments too."""
+    for action in parser._actions:
+        if not action.option_strings and action.dest in settings:
+            action.nargs, action.required, action.default = "?", False, settings[action.dest]
+    return parser.parse_args(argv, argparse.Namespace(**settings))
+
+
+def add_negations(parser: argparse.ArgumentParser) -> None:
+    """A hidden `--no-NAME` for each flag without a value, to switch off on a command line what `settings` switch on."""
+    for action in [*parser._actions]:
+        if isinstance(action, argparse._StoreTrueAction):
+            parser.add_argument(f"--no-{_flag('/'.join(action.option_strings))[2:]}", dest=action.dest, action="store_false",
+                                default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def given(argv: Sequence[str], flag: str) -> Optional[str]:
+    """The last value of `--flag VALUE` or `--flag=VALUE` in a command line that is not parsed yet; None without one."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], ""]):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            found = value if equals else following
+    return found
 
 
 def check_usage(parse: Callable[[], object]) -> None:

@@ -14,12 +14,13 @@ import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Collection, Iterator, Mapping, Optional
+from typing import Any, Collection, Mapping, Optional
 
 import yaml
 
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
+from ops.common.yaml_file import compose_yaml, read_yaml_text, yaml_pairs
 from ops.video.discovery import TEMPLATE, is_template
 
 KEYS = ("root", "train_list", "val_list", "test_list", "categories", "num_class", "template")
@@ -57,43 +58,12 @@ def read_dataset_file(path: Path, taken: Collection[str] = ()) -> dict[str, User
     UserError, with file and line: an unreadable file, invalid yaml, an unknown, repeated or missing key, a value that is
     not text, a bad number or template.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read the data set file {path}: {reason}") from None
-    return _parse(text, Path(path), taken)
+    return _parse(read_yaml_text(Path(path), "data set file"), Path(path), taken)
 
 
 def _parse(text: str, path: Path, taken: Collection[str] = ()) -> dict[str, UserDataSet]:
-    return {key: _entry(key, node, path, line=line, taken=taken) for key, node, line in _pairs(_compose(text, path), path)}
-
-
-def _compose(text: str, path: Path) -> Optional[yaml.Node]:
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not yaml: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}: not yaml: {str(error).splitlines()[0]}") from None
-
-
-def _pairs(node: Optional[yaml.Node], path: Path, what: str = "the file") -> Iterator[tuple[str, yaml.Node, int]]:
-    """(key, value, line from 1) of a mapping."""
-    if node is None:
-        return
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}:{node.start_mark.line + 1}: {what} must hold `name: value` lines")
-    seen = set()
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarNode) or not key.value:
-            raise UserError(f"{path}:{line}: a name must be text")
-        if key.value in seen:
-            raise UserError(f"{path}:{line}: {key.value!r} appears twice: remove one")
-        seen.add(key.value)
-        yield key.value, value, line
+    pairs = yaml_pairs(compose_yaml(text, path), path)
+    return {key: _entry(key, node, path, line=line, taken=taken) for key, node, line in pairs}
 
 
 def _entry(name: str, node: yaml.Node, path: Path, *, line: int, taken: Collection[str]) -> UserDataSet:
@@ -101,7 +71,7 @@ def _entry(name: str, node: yaml.Node, path: Path, *, line: int, taken: Collecti
     if reason := unusable_name(name, taken):
         raise UserError(f"{place}: {reason}")
     values: dict[str, Any] = {}
-    for key, value, number in _pairs(node, path, f"data set {name!r}"):
+    for key, value, number in yaml_pairs(node, path, f"data set {name!r}"):
         if key not in KEYS:
             raise UserError(f"{path}:{number}: unknown key {key!r} of data set {name!r}: choose from {', '.join(KEYS)}")
         if not isinstance(value, yaml.ScalarNode) or not value.value:
@@ -194,7 +164,7 @@ def _relative_inside(path: Path, base: Path) -> str:
 def _replace_entry(text: str, name: str, block: str, *, path: Path) -> str:
     """The file's text with `block` in place of the entry `name`, or at the end if there is none."""
     lines = text.splitlines(keepends=True)
-    start = next((line - 1 for key, _, line in _pairs(_compose(text, path), path) if key == name), None)
+    start = next((line - 1 for key, _, line in yaml_pairs(compose_yaml(text, path), path) if key == name), None)
     if start is None:
         return text + ("\n" if lines and not text.endswith("\n") else "") + block
     end = start + 1
