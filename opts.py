@@ -144,6 +144,8 @@ def _add_learning_flags(group: Flags) -> None:
         help="auto: the loss of a clip counts in inverse proportion to the size of its class (default: %(default)s)")
     add("--sampler", type=one_of("shuffle", "balanced"), default="shuffle", metavar="NAME", help="shuffle: each video once"
         " per epoch; balanced: as many draws, from every class equally often (default: %(default)s)")
+    add("--precise_bn", type=number(int, 0, words="0 (off) or more batches"), default=0, metavar="N", help="estimate the"
+        " BatchNorm statistics on N training batches before each validation; needs --no_partialbn (default: off)")
     add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm layer (default: only the first)")
     cli.add_seed_flag(group, None, "random seed: on one machine, runs with the same seed have the same losses; on a GPU it"
                       " selects repeatable convolutions, which are slower (default: 0 with the fastest convolutions)")
@@ -169,8 +171,8 @@ def _add_run_flags(group: Flags) -> None:
     add("--config", default=None, metavar="YAML", help="file with options, `lr: 0.01`, in place of flags: those of the"
         " command line win. A run leaves such a file, settings.yaml, in its log directory")
     add("--recipe", type=one_of(*DEFAULTS), default="published", metavar="NAME", help="defaults of the options:"
-        " published, or modern (Nesterov momentum, warm-up, a cosine per step, smoothed labels, mixup), which the run lists"
-        " (default: %(default)s)")
+        " published, or modern (Nesterov momentum, warm-up, a cosine per step, smoothed labels, mixup, and with"
+        " --no_partialbn precise BatchNorm), which the run lists (default: %(default)s)")
     add("-p", "--print-freq", type=number(int, 1), default=20, metavar="N",
         help="steps between two progress lines; a short epoch has at least three lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
@@ -245,6 +247,10 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 def _check_learning(args: argparse.Namespace) -> None:
     if args.nesterov and not args.momentum:
         raise UserError("--nesterov needs a --momentum above 0: choose one, or leave it out")
+    if args.precise_bn and not args.no_partialbn:
+        if args.precise_bn != DEFAULTS[args.recipe].get("precise_bn"):
+            log.warning("warning: --precise_bn has no effect: without --no_partialbn, BatchNorm keeps its first statistics")
+        args.precise_bn = 0
     if args.class_weights == "auto" and args.sampler == "balanced":
         raise UserError("--class_weights auto and --sampler balanced both make up for rare classes: leave one out")
 

@@ -55,11 +55,11 @@ def _format(value: float) -> str:
 
 
 # main.py's `recipe` -> defaults of its options that differ from the published ones. warmup_epochs None: a tenth of the
-# epochs, at most 5. Normalization layers have no weight decay in any recipe.
+# epochs, at most 5. precise_bn: where BatchNorm trains. Normalization layers have no weight decay in any recipe.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "published": {},
     "modern": {"nesterov": True, "warmup_epochs": None, "lr_type": "cos", "lr_update": "step", "loss_type": "smooth",
-               "label_smoothing": 0.1, "mixup": 0.2}}
+               "label_smoothing": 0.1, "mixup": 0.2, "precise_bn": 50}}
 
 _KINETICS = Recipe("train_tsm_kinetics_rgb_8f", "kinetics", lr=0.02, weight_decay=1e-4, batch_size=128)
 _DENSE = replace(_KINETICS, name="train_tsm_kinetics_rgb_8f_dense", dense_sample=True, epochs=100, lr_steps=(40, 80))

@@ -22,6 +22,7 @@ from ops.evaluation.evaluate import Batches, evaluate
 from ops.evaluation.metrics import Predictions
 from ops.training.epoch_report import epoch_line, epoch_row
 from ops.training.interrupt import StopRequest
+from ops.training.precise_bn import update_statistics
 from ops.training.run_clock import RunClock
 from ops.training.run_log import RunLog
 from ops.training.saving import SaveSchedule
@@ -45,8 +46,9 @@ class LoopOptions:
     epochs: of the whole schedule. lr, lr_type, lr_steps, lr_update, warmup_epochs: see `ops.training.schedule`.
     print_freq: steps between two log lines, fewer in a short epoch (`line_interval`). eval_freq: epochs between two
     validations. best_by: the measure that finds the best epoch (`MEASURES`). patience: validations without a better one
-    after which the run ends (0: no limit). save_freq: see `ops.training.saving`. max_steps: steps of each phase (None: all).
-    max_epochs: epochs before this process stops (None: all that are left).
+    after which the run ends (0: no limit). precise_bn: batches for the statistics to validate with
+    (`ops.training.precise_bn`; 0: those of training). save_freq: see `ops.training.saving`. max_steps: steps of each phase
+    (None: all). max_epochs: epochs before this process stops (None: all that are left).
     """
     epochs: int
     lr: float
@@ -59,6 +61,7 @@ class LoopOptions:
     eval_freq: int = 5
     best_by: str = "top1"
     patience: int = 0
+    precise_bn: int = 0
     save_freq: str = ""
     max_steps: Optional[int] = None
     max_epochs: Optional[int] = None
@@ -120,6 +123,8 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
     for epoch in epochs:
         with run.naming_last_good(), distributed.naming_lost_processes():
             train_one_epoch(run, train_loader)
+            if options.precise_bn and epoch in validated:
+                update_statistics(state, train_loader, steps, options.precise_bn)
             scores = run.validate(runtime, val_loader) if epoch in validated else None
             row, bad = run.row(scores), state.all_bad()
             # What rank 0 measures decides, so that the processes agree, on different CPUs and with a slow shared disk too.

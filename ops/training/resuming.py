@@ -21,7 +21,7 @@ EFFECTS: dict[str, str] = {
     **dict.fromkeys(("train_list", "val_list", "dense_sample", "skip_bad", "epochs", "batch_size", "lr", "lr_type",
                      "lr_steps", "lr_update", "warmup_epochs", "scale_lr", "grad_accum", "ema", "momentum", "weight_decay",
                      "clip_gradient", "loss_type", "label_smoothing", "nesterov",
-                     "class_weights", "sampler", "best_by", "patience",
+                     "class_weights", "sampler", "best_by", "patience", "precise_bn",
                      "seed", "flip", "augment", "mixup", "cutmix", "random_erasing"), APPLIED),
     **dict.fromkeys(("pretrain", "tune_from", "start_epoch", "img_feature_dim", "k", "snapshot_pref", "flow_prefix"),
                     UNUSED),

@@ -18,7 +18,8 @@ from tests.helpers.tensorboard import scalars
 KILLS = int(os.environ.get("TSM_TEST_KILLS", 2))
 FLAGS = ["--arch", "resnet18", "--num_segments", 3, "--pretrain", "none", "--input_size", 32, "-b", 2, "--grad_accum", 2,
          "--epochs", 3, "--eval-freq", 1, "--lr", 0.01, "--shift", "--device", "cpu", "--save_freq", 2, "--ema", 0.9,
-         "--mixup", 0.2, "--warmup_epochs", 1, "--lr_update", "step", "--seed", 7]
+         "--mixup", 0.2, "--nesterov", "--loss_type", "smooth", "--sampler", "balanced", "--npb", "--precise_bn", 2,
+         "--best_by", "loss", "--patience", 5, "--warmup_epochs", 1, "--lr_update", "step", "--seed", 7]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def assert_same_run(out, undisturbed):
             assert all(torch.equal(value, theirs[part][key]) for key, value in ours[part].items())
         for group, other in zip(*(c["optimizer"]["state"].values() for c in (ours, theirs)), strict=True):
             assert torch.equal(group["momentum_buffer"], other["momentum_buffer"])
-        for entry in ("epoch", "step", "best_prec1", "average"):
+        for entry in ("epoch", "step", "best_prec1", "best", "average"):
             assert ours[entry] == theirs[entry]
     assert rows(out) == rows(undisturbed) and len(rows(out)) == 3
     ours, theirs = ({tag: values for tag, values in scalars(directory / "log" / NAME).items()

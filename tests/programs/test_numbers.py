@@ -14,7 +14,8 @@ TOO_LARGE = ["9" * 23, "1" + "0" * 400, "1e23", "1e300", "-1e23"]
 ZERO = {
     "workers": "the main process", "seed": "a seed", "epoch": "the first", "start_epoch": "the first",
     "lr_steps": "the first", "only": "the first", "gpus": "the first GPU", "momentum": "none", "weight_decay": "none",
-    "dropout": "none", "mixup": "off", "label_smoothing": "off", "patience": "no limit", "warmup_epochs": "none",
+    "dropout": "none", "mixup": "off", "label_smoothing": "off", "patience": "no limit", "precise_bn": "off",
+    "warmup_epochs": "none",
     "ema": "none", "cutmix": "off", "random_erasing": "never", "threshold": "show all",
     "min_frames": "no video is too short", "height": "the video's own", "coeff": "left out of the mean"}
 MINUS_ONE = ("max_num", "coeff")

@@ -111,6 +111,16 @@ def test_decay_of_norms_cannot_be_switched_off_again(caplog):
     assert caplog.messages[1].startswith("--no_norm_decay changes nothing: normalization layers and biases have no")
 
 
+def test_precise_statistics_need_batch_norms_that_train(caplog):
+    for recipe in ([], ["--recipe", "modern"]):
+        assert opts.parse_train([*TRAIN, *recipe, "--precise_bn", "9", "--npb"]).precise_bn == 9
+        assert not caplog.messages
+        assert opts.parse_train([*TRAIN, *recipe, "--precise_bn", "9"]).precise_bn == 0
+        assert "--precise_bn has no effect: without --no_partialbn" in caplog.messages[-1]
+        caplog.clear()
+    assert opts.parse_train([*TRAIN, "--recipe", "modern"]).precise_bn == 0 and not caplog.messages
+
+
 def test_flow_takes_no_color_augmentation():
     message = refusal(opts.parse_train, ["something", "Flow", "--augment", "randaug"])
     assert "augment randaug" in message and "Flow" in message

@@ -54,7 +54,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_recipe(tmp_pa
 
 @pytest.mark.parametrize("epochs, warmup", [(5, 0.5), (50, 5), (100, 5)])
 def test_the_modern_recipe_warms_up_for_a_tenth_of_the_run(epochs, warmup):
-    args = opts.parse_train([*TRAIN, "--recipe", "modern", "--epochs", str(epochs)])
+    args = opts.parse_train([*TRAIN, "--recipe", "modern", "--epochs", str(epochs), "--npb"])
     assert args.warmup_epochs == warmup
     assert {name: getattr(args, name) for name in DEFAULTS["modern"]} == {**DEFAULTS["modern"], "warmup_epochs": warmup}
 

@@ -1,7 +1,8 @@
-"""A short training run for test_parallel.py, started under torchrun: parallel_run.py OUT BATCH ACCUMULATE [skip|balanced].
+"""A short training run for test_parallel.py, started under torchrun: parallel_run.py OUT BATCH ACCUMULATE [WAY].
 
 Writes the weights after the run and the validation's results to OUT, from rank 0. All BatchNorm layers are frozen, because
-each process would normalise over its own clips.
+each process would normalise over its own clips. WAY: skip, some videos are unreadable; balanced, draws, smoothed labels and
+class weights; precise, BatchNorm statistics are estimated again, and instead of them the weights are frozen.
 """
 import logging
 import sys
@@ -55,19 +56,22 @@ def frozen_norms(model):
 def main():
     out, batch, accumulate = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     logging.basicConfig(level=logging.WARNING)
-    balanced = "balanced" in sys.argv
+    balanced, precise = "balanced" in sys.argv, "precise" in sys.argv
     draws = torch.tensor([0.5 + i % 3 for i in range(26)]) if balanced else None
     criterion = make_criterion(3, "smooth" if balanced else "nll", 0.1, torch.tensor([0.5, 1, 2]) if balanced else None)
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     with distributed.joined(CPU, 60):
-        model = frozen_norms(TSN.from_spec(ModelSpec(3, 2, arch="resnet18", shift=True, dropout=0, input_size=32)))
+        model = TSN.from_spec(ModelSpec(3, 2, arch="resnet18", shift=True, dropout=0, input_size=32), partial_bn=False)
+        rate = 1e-12 if precise else 0.01
+        model = model if precise else frozen_norms(model)
         optimizer = torch.optim.SGD(model.get_optim_policies(), 0.01, momentum=0.9)
         state = TrainState(distributed.data_parallel(model, CPU), optimizer)
         validations = []
         fit(state, make_loader(Noise(26, bad=(5, 9) if "skip" in sys.argv else ()), batch, workers=0, train=True,
                                accumulate=accumulate, draws=draws),
-            make_loader(Noise(7), 2, workers=0, train=False), options=LoopOptions(epochs=2, lr=0.01, eval_freq=1),
+            make_loader(Noise(7), 2, workers=0, train=False),
+            options=LoopOptions(epochs=2, lr=rate, eval_freq=1, precise_bn=2 if precise else 0),
             steps=StepOptions(partial(model.preprocessing.apply, device=CPU), criterion, clip_gradient=5.0),
             runtime=TorchClip(state.validated), directory=out.parent / f"{out.name}.checkpoints",
             on_validation=validations.append)

@@ -18,6 +18,8 @@ def trained(tmp_path_factory):
             "two, accumulated": torchrun(2, *module, directory / "two, accumulated", 2, 2),
             "balanced": start(*module, directory / "balanced", 8, 1, "balanced"),
             "two, balanced": torchrun(2, *module, directory / "two, balanced", 2, 2, "balanced"),
+            "precise": start(*module, directory / "precise", 8, 1, "precise"),
+            "two, precise": torchrun(2, *module, directory / "two, precise", 4, 1, "precise"),
             "skip": start(*module, directory / "skip", 8, 1, "skip"),
             "two processes, skip": torchrun(2, *module, directory / "two processes, skip", 4, 1, "skip")}
     for name, process in ways.items():
@@ -38,6 +40,12 @@ def test_the_weights_are_those_of_one_process(trained, way, reference):
     for other in ("skip", "balanced"):
         assert not torch.equal(trained[other]["weights"]["base_model.conv1.weight"],
                                trained["one process"]["weights"]["base_model.conv1.weight"])
+
+
+def test_precise_statistics_are_those_of_all_processes(trained):
+    """The first layer's mean: its input is the same, and each process has half of the clips."""
+    one, two = (trained[way]["weights"]["base_model.bn1.running_mean"] for way in ("precise", "two, precise"))
+    assert torch.allclose(one, two, rtol=1e-4, atol=1e-6) and one.abs().max() > 1e-3
 
 
 def test_validation_counts_each_video_once_and_in_order(trained):
