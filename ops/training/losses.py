@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ops.common.errors import UserError
-from ops.training.step import Criterion, cross_entropy
+from ops.training.step import Criterion, consensus_loss
 
 
 def make_criterion(num_class: int, loss_type: str = "nll", label_smoothing: float = 0.1,
@@ -23,14 +23,14 @@ def make_criterion(num_class: int, loss_type: str = "nll", label_smoothing: floa
         raise UserError(f"label_smoothing {smoothing:g} with {num_class} classes: choose a number below"
                         f" {1 - 1 / num_class:.4g}", "label_smoothing")
     if not smoothing and class_weights is None:
-        return cross_entropy
+        return consensus_loss
 
     def criterion(output: Tensor, labels: Tensor) -> Tensor:
         targets = F.one_hot(labels, num_class) if labels.dim() == 1 else labels
         targets = targets.to(output.device, torch.float32)
         if class_weights is not None:
             targets = targets * class_weights.to(targets)
-        return cross_entropy(output.float(), smooth(targets, smoothing))
+        return consensus_loss(output.float(), smooth(targets, smoothing))
     return criterion
 
 
