@@ -10,6 +10,9 @@ its path or by its first and middle frame; and clips of two lists that share fra
 
 --fix OUT.txt writes the list without these videos and with the right numbers of frames (for several lists OUT_train.txt,
 OUT_val.txt, ...; a video of two lists stays in the last one). Exit status: 0 clean, 2 something was found.
+
+--part I/N --results DIR checks a part of the videos, as one of N jobs. The part that ends last prints the report and writes
+the list that one run would give. A part that died is run again alone; after changes to the data, name a new DIR.
 """
 import json
 import os
@@ -25,6 +28,7 @@ from ops.common.cli import (
     NotAllowed,
     Parser,
     add_dataset_flags,
+    add_part_flag,
     add_workers_flag,
     check_usage,
     number,
@@ -50,6 +54,8 @@ def build_parser() -> Parser:
     add("--ignore", type=kinds, default=frozenset(), metavar="KIND,...",
         help=f"findings to leave out: {', '.join(KINDS)} (default: none)")
     add_workers_flag(group, what="videos at a time")
+    add_part_flag(group, "; needs --results")
+    add("--results", type=Path, metavar="DIR", help="directory where the parts put their results, the same for all")
     group = parser.add_argument_group("a data set")
     add = group.add_argument
     add("--root_path", type=Path,
@@ -83,6 +89,7 @@ if __name__ == "__main__":
 
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
+from ops.common.part import WHOLE, Part
 from ops.common.pool import cores
 from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
 from ops.prepare.check import (
@@ -95,12 +102,15 @@ from ops.prepare.check import (
     to_dict,
     write_clean,
 )
+from ops.prepare.check_parts import check_part
 from ops.video.shards import is_sharded
 
 
 def main() -> int:
     parser = build_parser()
     args = parser.parse_args()
+    if args.part != WHOLE and args.results is None:
+        raise UserError("--part needs --results: the directory where the parts put their results")
     by_name = is_dataset_name(args)
     files, rules = dataset_lists(args) if by_name else list_files(args)
     warn_without_effect(parser, args, by_name)
@@ -111,8 +121,12 @@ def main() -> int:
         clean = clean_list(args.fix, name, len(files))
         check_writable(clean)
         check_not_an_input(clean, [*files.values(), args.categories, args.dataset_file], "fix")
-    report = check_lists(files, rules, args.workers or cores())
+    report, missing = check(args, files, rules)
     report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
+    if missing:
+        print(f"part {args.part}: {len(report.videos)} videos inspected, {len(report.findings)} findings;"
+              f" without results in {args.results}: {', '.join(map(str, missing[:5]))}{', ...' * (len(missing) > 5)}")
+        return 2 if report.findings else 0
     print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(text_report(report)))
     found = {finding.kind for finding in report.findings}
     if found and len(report.findings) >= len(report.entries) and found <= {"missing"}:
@@ -123,6 +137,14 @@ def main() -> int:
     return 2 if report.findings else 0
 
 
+def check(args: Namespace, files: dict[str, Path], rules: Rules) -> tuple[DatasetReport, list[Part]]:
+    """The report, and the parts whose results it still misses."""
+    workers = args.workers or cores()
+    if args.part == WHOLE:
+        return check_lists(files, rules, workers), []
+    return check_part(files, rules, workers, part=args.part, results=args.results)
+
+
 def is_dataset_name(args: Namespace) -> bool:
     """Whether the arguments are a data set's name, not list files."""
     name, *more = args.what
@@ -130,6 +152,8 @@ def is_dataset_name(args: Namespace) -> bool:
 
 
 def warn_without_effect(parser: Parser, args: Namespace, by_name: bool) -> None:
+    if args.part == WHOLE:
+        warn_unused(parser, args, "without --part there is one report", "results")
     if by_name:
         warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
         if args.modality == "Flow":

@@ -9,12 +9,18 @@ quickstart's eight gestures.
 A long video gets a timeline: --window 2 --stride 1 looks at 2 seconds, once a second, and prints which class is the best
 from when to when; --json has every window, --plot draws them.
 A video that cannot be read is reported with the reason; the others are answered, and the exit status is 2.
+
+Many videos: torchrun --nproc_per_node N tools/predict.py ... divides them between N processes, and the first one prints all
+answers. --part I/N --results DIR answers a part of them, as one of N jobs; the part that ends last prints all answers.
 """
 import argparse
+import hashlib
 import json
+import logging
+import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator, Optional, Union
+from typing import Any, Iterable, Iterator, Optional, Sequence, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,6 +29,8 @@ from ops.common.choices import MOST
 from ops.common.cli import (
     Parser,
     add_device_flag,
+    add_dist_timeout_flag,
+    add_part_flag,
     add_root_dataset_flag,
     add_workers_flag,
     check_usage,
@@ -61,6 +69,9 @@ def build_parser() -> Parser:
     add("--batch_size", type=number(int, 1), default=1, metavar="N", help="windows at a time (default: %(default)s)")
     add_workers_flag(group, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
     add_device_flag(group)
+    add_dist_timeout_flag(group)
+    add_part_flag(group, "; needs --results")
+    add("--results", type=Path, metavar="DIR", help="directory where the parts put their answers, the same for all")
     opts.add_override_flags(parser.add_argument_group("model", opts.OVERRIDES_TITLE))
     return parser
 
@@ -68,8 +79,15 @@ def build_parser() -> Parser:
 if __name__ == "__main__":
     check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
 
+import torch
+
+from ops.checkpoints.model_zoo import find_weights
+from ops.common import distributed
+from ops.common.device import pick_devices
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
+from ops.common.part import WHOLE, Part, interleave
+from ops.common.part_results import part_results
 from ops.common.plots import draw_timelines, save_png
 from ops.common.progress import above_bars, progress
 from ops.evaluation.predict import Predictor
@@ -79,30 +97,89 @@ from ops.evaluation.videos import expand, holds_times
 QUICKSTART = Path(__file__).resolve().parents[1] / "runs" / "quickstart" / "checkpoint"
 
 
+Item = Union[Path, tuple[str, UserError]]  # a video, or an argument that stands for none and the reason
+
+
 def main() -> int:
     parser = build_parser()
     args = parser.parse_args()
     check_arguments(args)
+    device, _ = pick_devices(args.device, None)
+    with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
+        if not distributed.world().is_main:
+            logging.getLogger().setLevel(logging.ERROR)
+        return predict(parser, args, device)
+
+
+def predict(parser: Parser, args: argparse.Namespace, device: torch.device) -> int:
+    """Find the videos, answer, report: the work of each process. Returns the exit status."""
     weights = args.weights or default_weights()
-    found = [(name, find_videos(name)) for name in args.video]
-    paths = [path for _, videos in found if not isinstance(videos, UserError) for path in videos]
+    items = [item for name in args.video for item in find_videos(name)]
+    paths = [item for item in items if isinstance(item, Path)]
     if args.plot is not None:
         check_not_an_input(args.plot, [Path(weights), args.categories, *paths], "plot")
-    predictor = Predictor(weights, protocol=args.protocol, device=args.device, categories=args.categories,
+    with distributed.main_process_first():
+        weights = find_weights(weights)
+    predictor = Predictor(weights, protocol=args.protocol, device=device, categories=args.categories,
                           root=args.root_dataset, num_segments=args.test_segments, **opts.overrides(args))
-    if predictor.class_names is None:
+    if predictor.class_names is None and distributed.world().is_main:
         print(f"{weights} has no class names, classes are numbers: name a file of them with --categories", file=sys.stderr)
     warn_no_effect(parser, args, paths)
-    results = []
-    count = len(paths) + sum(isinstance(videos, UserError) for _, videos in found)
-    look = {"desc": "predicting", "unit": "video", "disable": count == 1}
-    for result in progress(answers(args, predictor, found), total=count, **look):
-        results.append(result)
-        with above_bars():
-            if "error" in result:
-                print(f"failed: {result['video']}: {result['error']}", file=sys.stderr)
-            elif not args.json:
-                print("\n".join(in_words(result)), flush=True)
+    if args.part != WHOLE:
+        return predict_part(args, predictor, items, weights)
+    results = answer_together(args, predictor, items)
+    return report(args, results) if distributed.world().is_main else 0
+
+
+def predict_part(args: argparse.Namespace, predictor: Predictor, items: Sequence[Item], weights: Path) -> int:
+    """Answer a part of the items and store the answers; report all of them if no part is missing."""
+    if not distributed.world().is_main:
+        answer_together(args, predictor, args.part.take(items))
+        return 0
+    names = "\n".join(str(item if isinstance(item, Path) else item[0]) for item in items)
+    settings = {"weights": str(weights), "videos": hashlib.sha256(os.fsencode(names)).hexdigest(), **answer_options(args)}
+    with part_results(args.results, args.part, settings) as stored:
+        own = answer_together(args, predictor, args.part.take(items))
+        everything = stored.store(own)
+        if everything is not None:
+            return report(args, interleave(everything))
+        missing = stored.missing()
+    show(own, failures_only=True)
+    print(f"part {args.part}: {len(own)} videos; without results in {args.results}:"
+          f" {', '.join(map(str, missing[:5]))}{', ...' * (len(missing) > 5)}")
+    return 2 if any("error" in result for result in own) else 0
+
+
+def answer_options(args: argparse.Namespace) -> dict[str, str]:
+    """The options that the answers depend on."""
+    return {key: str(value) for key, value in vars(args).items()
+            if key not in ("video", "weights", "json", "plot", "batch_size", "workers", "device", "dist_timeout", "part",
+                           "results")}
+
+
+def prints_at_once(args: argparse.Namespace) -> bool:
+    """Whether each answer is printed as soon as it is there; else this process does not have them all."""
+    return distributed.world().size == 1 and args.part == WHOLE
+
+
+def answer_together(args: argparse.Namespace, predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """The answers to all items, in their order; each process of the run contributes its share."""
+    here = distributed.world()
+    own, at_once, results = Part(here.rank + 1, here.size).take(items), prints_at_once(args), []
+    look = {"desc": "predicting", "unit": "video", "disable": len(own) == 1 or not here.is_main}
+    with distributed.on_its_own():
+        for result in progress(answers(args, predictor, own), total=len(own), **look):
+            results.append(result)
+            if at_once:
+                with above_bars():
+                    show([result], failures_only=args.json)
+    return interleave(distributed.gather(results))
+
+
+def report(args: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:
+    """Print and draw all answers, as far as they are not printed yet. Returns the exit status."""
+    if not prints_at_once(args):
+        show(results, failures_only=args.json)
     if args.json:
         print(json.dumps(results, indent=1))
     good = [result for result in results if "error" not in result]
@@ -112,6 +189,8 @@ def main() -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
+    if args.part != WHOLE and args.results is None:
+        raise UserError("--part needs --results: the directory where the parts put their answers")
     if args.window is None and (args.stride is not None or args.plot is not None):
         raise UserError(f"--{'plot' if args.plot else 'stride'} needs --window: without it a video has one answer")
     if args.plot is not None:
@@ -125,11 +204,14 @@ def default_weights() -> Path:
         raise UserError("no --weights: name a checkpoint, yours (checkpoint/<run>/ckpt.best.pth.tar) or a released one"
                         " (tools/download_weights.py --list); scripts/quickstart.sh trains a small one in minutes")
     path = max(found, key=lambda path: path.stat().st_mtime)
-    print(f"no --weights: using the quickstart's TSM, {path}, which knows only eight drawn gestures", file=sys.stderr)
+    if distributed.world().is_main:
+        print(f"no --weights: using the quickstart's TSM, {path}, which knows only eight drawn gestures", file=sys.stderr)
     return path
 
 
 def warn_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) -> None:
+    if args.part == WHOLE:
+        warn_unused(parser, args, "without --part all answers are printed", "results")
     if args.window is None:
         warn_unused(parser, args, "without --window a video is one clip", "batch_size")
         if len(paths) == 1:
@@ -139,26 +221,25 @@ def warn_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) 
                     "fps")
 
 
-def find_videos(name: str) -> Union[list[Path], UserError]:
+def find_videos(name: str) -> list[Item]:
     """The videos that an argument stands for, or why there are none."""
     try:
-        return expand(name)
+        return list(expand(name))
     except UserError as error:
-        return error
+        return [(name, error)]
 
 
-def answers(args: argparse.Namespace, predictor: Predictor,
-            found: list[tuple[str, Union[list[Path], UserError]]]) -> Iterator[dict[str, Any]]:
-    """One report per video; one that cannot be read has an `error` instead. found: each argument with its videos."""
-    paths = [path for _, paths in found if not isinstance(paths, UserError) for path in paths]
+def answers(args: argparse.Namespace, predictor: Predictor, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    """One report per item; one that cannot be read has an `error` instead."""
+    paths = [item for item in items if isinstance(item, Path)]
     reports = (predictor.reports(paths, fps=args.fps, topk=args.topk, workers=args.workers) if args.window is None
                else timelines(args, predictor, paths))
-    for name, videos in found:
-        if isinstance(videos, UserError):
-            yield failure(name, videos)
+    for item in items:
+        if not isinstance(item, Path):
+            yield failure(*item)
             continue
-        for path, report in zip(videos, reports):
-            yield failure(path, report) if isinstance(report, UserError) else report
+        answer = next(reports)
+        yield failure(item, answer) if isinstance(answer, UserError) else answer
 
 
 def timelines(args: argparse.Namespace, predictor: Predictor,
@@ -174,6 +255,15 @@ def timelines(args: argparse.Namespace, predictor: Predictor,
 
 def failure(video: Union[str, Path], error: UserError) -> dict[str, Any]:
     return {"video": shown(video), "error": shown(error.for_command_line())}
+
+
+def show(results: Iterable[dict[str, Any]], *, failures_only: bool) -> None:
+    """Print answers in words, and failures on standard error."""
+    for result in results:
+        if "error" in result:
+            print(f"failed: {result['video']}: {result['error']}", file=sys.stderr)
+        elif not failures_only:
+            print("\n".join(in_words(result)), flush=True)
 
 
 def in_words(report: dict[str, Any]) -> list[str]:

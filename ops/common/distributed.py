@@ -21,6 +21,7 @@ from ops.common.errors import UserError
 log = logging.getLogger(__name__)
 
 _store: Optional[dist.Store] = None  # of the joined group; each rank writes its last step there
+_on_its_own = False
 
 
 class LostProcess(UserError):
@@ -47,6 +48,8 @@ def launched() -> bool:
 
 def world() -> World:
     """This process's place: from the joined group, else from the launcher's environment, else alone."""
+    if _on_its_own:
+        return World()
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
     if launched():
@@ -79,6 +82,17 @@ def joined(device: torch.device, timeout: float) -> Iterator[World]:
         _store = None
 
 
+@contextlib.contextmanager
+def on_its_own() -> Iterator[None]:
+    """Inside, this process counts as a run of one process: it loads and evaluates everything it is given, for itself."""
+    global _on_its_own
+    before, _on_its_own = _on_its_own, True
+    try:
+        yield
+    finally:
+        _on_its_own = before
+
+
 # ---- collective operations ------------------------------------------------------------------------------------------
 
 def total(values: Sequence[float]) -> list[float]:
@@ -92,7 +106,7 @@ def total(values: Sequence[float]) -> list[float]:
 
 def gather(value: Any) -> list[Any]:
     """Each process's `value` (anything that pickles), in the order of their ranks. Every process must call it."""
-    if not dist.is_initialized():
+    if world().size == 1 or not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)

@@ -72,6 +72,16 @@ class DatasetReport:
     def add_finding(self, entry: Entry, kind: str, detail: str) -> None:
         self.findings.append(Finding(entry.list, entry.line, entry.path, kind, detail))
 
+    def add_video_findings(self) -> None:
+        """Add what was found in the videos themselves."""
+        for entry in self.entries:
+            for kind, detail in self.video(entry).findings.items():
+                self.add_finding(entry, kind, detail)
+
+    def wanted(self) -> list[tuple[str, Optional[int]]]:
+        """The keys of `videos`, in the order of the lists."""
+        return list(dict.fromkeys((entry.path, entry.num_frames) for entry in self.entries))
+
     def video(self, entry: Entry) -> VideoReport:
         return self.videos[entry.path, entry.num_frames]
 
@@ -106,31 +116,43 @@ def guess_template(root: Path, lists: Iterable[Path], default: str) -> str:
 
 def check_lists(files: Mapping[str, Path], rules: Rules, workers: int) -> DatasetReport:
     """Inspect every video of the lists, `workers` at a time. UserError for a list that is unreadable or empty."""
+    report = read_lists(files, rules)
+    report.videos = inspect_videos(rules, report.wanted(), workers)
+    return finish_report(report)
+
+
+def read_lists(files: Mapping[str, Path], rules: Rules) -> DatasetReport:
+    """A report with the entries of the lists, before any video is inspected. UserError as for `check_lists`."""
     report = DatasetReport(rules, dict(files))
     for name, file in files.items():
         before = len(report.entries) + len(report.findings)
         read_entries(name, file, report)
         if len(report.entries) + len(report.findings) == before:
             raise UserError(f"the list {file} is empty: it needs lines of the form: path num_frames label")
-    _inspect_videos(report, workers)
-    for entry in report.entries:
-        for kind, detail in report.video(entry).findings.items():
-            report.add_finding(entry, kind, detail)
+    return report
+
+
+def finish_report(report: DatasetReport) -> DatasetReport:
+    """Add all findings to a report whose videos have been inspected."""
+    report.add_video_findings()
     _check_labels(report)
     _check_spellings(report)
     _check_copies(report)
     _check_recordings(report)
-    order = {(kind, name): (i, j) for i, kind in enumerate(KINDS) for j, name in enumerate(files)}
+    order = {(kind, name): (i, j) for i, kind in enumerate(KINDS) for j, name in enumerate(report.files)}
     report.findings.sort(key=lambda finding: (*order[finding.kind, finding.list], finding.line))
     return report
 
 
-def _inspect_videos(report: DatasetReport, workers: int) -> None:
-    wanted = list(dict.fromkeys((entry.path, entry.num_frames) for entry in report.entries))
+def inspect_videos(rules: Rules, wanted: Sequence[tuple[str, Optional[int]]],
+                   workers: int) -> dict[tuple[str, Optional[int]], VideoReport]:
+    """Inspect videos, given as (path, num_frames), `workers` at a time."""
+    videos = {}
     with ThreadPool(workers) as pool, progress(total=len(wanted), desc="checking", unit="video") as bar:
-        for key, video in zip(wanted, pool.imap(lambda key: _inspect(report.rules, *key), wanted)):
-            report.videos[key] = video
+        for key, video in zip(wanted, pool.imap(lambda key: _inspect(rules, *key), wanted)):
+            videos[key] = video
             bar.update()
+    return videos
 
 
 def _inspect(rules: Rules, path: str, num_frames: Optional[int]) -> VideoReport:

@@ -1,5 +1,7 @@
 """--part: the parts of a job array leave the files that one run leaves, at the same time, in turn, and after a kill."""
+import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -7,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
+from tests.helpers.classifier import make_classifier
 from tests.helpers.clips import clip, encode
 from tests.helpers.files import tree
-from tests.helpers.processes import finish, start
+from tests.helpers.processes import finish, start, torchrun
 from tests.helpers.programs import make_frames
 
 PARTS = 3
@@ -152,3 +155,85 @@ def test_flow_lists_are_written_by_a_run_without_part(source, tmp_path):
     status, text, err = finish(start(*frames))
     assert status == 2 and "7 already there" in text and "v2" in err
     assert (tmp_path / "flow.txt").read_text().split("\n")[0] == "v0 2 0"
+
+
+# ---- results of parts -------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """Two lists with a fault of every kind that concerns several videos, and one damaged video."""
+    root = tmp_path_factory.mktemp("checked")
+    make_frames(root, {f"v{i}": (9 + i % 2, i % 2) for i in range(9)}, size=(120, 90))
+    shutil.copytree(root / "v0", root / "copy")
+    (root / "v4" / "000005.jpg").write_bytes(b"")
+    shutil.copy(root / "v1" / "000010.jpg", root / "v7" / "000011.jpg")
+    (root / "train.txt").write_text("".join(f"v{i} {9 + i % 2} {i % 2}\n" for i in range(7)) + "no line\nv1 10 1\n")
+    (root / "val.txt").write_text("copy 9 0\nv7 10 1\nv8 9 0\ngone 9 1\n")
+    return root
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_last_part_of_a_check_reports_what_one_run_reports(at_once, checked, tmp_path):
+    argv = ["tools/check_dataset.py", checked / "train.txt", checked / "val.txt", "-j", 1, "--num_class", 2, "--json"]
+    whole = finish(start(*argv, "--fix", tmp_path / "whole.txt"))
+    kinds = {finding["kind"] for finding in json.loads(whole[1])["findings"]}
+    assert whole[0] == 2 and {"line", "duplicate", "leak", "missing", "count", "empty"} <= kinds, kinds
+    parts = [[*argv, "--fix", tmp_path / "parts.txt", "--part", f"{number}/3", "--results", tmp_path / "results"]
+             for number in (2, 3, 1)]
+    ended = ([finish(process) for process in [start(*part) for part in parts]] if at_once else
+             [finish(start(*part)) for part in parts])
+    reports = [text for _, text, _ in ended if text.startswith("{")]
+    assert reports == [whole[1]], ended
+    assert sum(" videos inspected, " in text for _, text, _ in ended) == 2
+    for name in ("train", "val"):
+        assert (tmp_path / f"parts_{name}.txt").read_text() == (tmp_path / f"whole_{name}.txt").read_text()
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "part-1-of-3.json", "part-2-of-3.json", "part-3-of-3.json", "parts.json"]
+
+
+def test_a_part_of_a_check_that_is_missing_or_damaged_runs_again_alone(checked, tmp_path):
+    argv = ["tools/check_dataset.py", checked / "val.txt", "-j", 1, "--results", tmp_path]
+    assert "without results in" in finish(start(*argv, "--part", "2/2"))[1]
+    (tmp_path / "part-2-of-2.json").write_text("{")
+    status, _, err = finish(start(*argv, "--part", "1/2"))
+    assert status == 2 and "part-2-of-2.json is damaged" in err and "run that part again" in err
+    status, text, err = finish(start(*argv, "--part", "2/2"))
+    assert text == finish(start(*argv[:-2]))[1], err
+    status, _, err = finish(start(*argv, "--part", "1/3"))
+    assert status == 2 and "holds results made with other settings (parts 2 there, 3 now)" in err
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory):
+    """Five videos, one of them broken, and weights: the arguments of tools/predict.py."""
+    root = tmp_path_factory.mktemp("predicted")
+    for number in range(5):
+        clip(root / f"{number}.mp4", 5 + 9 * number)
+    (root / "2.mp4").write_bytes(b"no video")
+    weights = make_classifier(root / "weights.pth.tar")
+    return ["tools/predict.py", root, root / "gone", root / "4.mp4", "--weights", weights, "--device", "cpu", "-j", 0]
+
+
+@pytest.mark.parametrize("more", [["--json"], [], ["--window", 0.5, "--json"]])
+def test_the_last_part_of_a_prediction_prints_what_one_run_prints(more, predicted, tmp_path):
+    whole = finish(start(*predicted, *more))
+    assert whole[0] == 2 and whole[2].count("failed: ") == 2, whole[2]
+    ended = [finish(start(*predicted, *more, "--part", f"{number}/3", "--results", tmp_path)) for number in (3, 1, 2)]
+    assert ended[-1] == whole
+    assert [text.split(";")[0] for _, text, _ in ended[:2]] == ["part 3/3: 2 videos", "part 1/3: 3 videos"]
+    status, _, err = finish(start(*predicted, *more, "--part", "1/3", "--results", tmp_path, "--topk", 2))
+    assert status == 2 and "made with other settings (topk 5 there, 2 now)" in err
+
+
+@pytest.mark.parametrize("processes, more", [(2, ["--json"]), (3, []), (2, ["--window", 0.5, "--json"])])
+def test_processes_of_torchrun_answer_together(processes, more, predicted):
+    whole, together = finish(start(*predicted, *more)), finish(torchrun(processes, *predicted, *more))
+    assert together[1] == whole[1]
+    failures = [[line for line in err.splitlines() if line.startswith("failed: ")] for _, _, err in (whole, together)]
+    assert failures[0] == failures[1] and len(failures[0]) == 2
+
+
+def test_parts_need_a_directory_for_their_results(predicted, checked):
+    for argv in (predicted, ["tools/check_dataset.py", checked / "val.txt"]):
+        status, _, err = finish(start(*argv, "--part", "1/2"))
+        assert status == 2 and "error: --part needs --results: the directory where the parts put their" in err
