@@ -142,6 +142,8 @@ def stream(member: Member, args: argparse.Namespace, *, device: torch.device, di
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
     result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
                           workers=args.workers)
+    if not distributed.world().is_main:
+        return
     write_report(result.scores, directory, names=member.class_names, extra={
         "dataset": args.dataset, "weights": [str(member.found.path)], "online_stride": stride,
         "online_top1": result.top1.tolist()})

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ops.common import distributed
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
+from ops.common.part import interleave
 from ops.common.plots import draw_accuracy, save_png
 from ops.common.progress import progress
 from ops.data.list_files import VideoRecord
-from ops.data.loader import Loader
+from ops.data.loader import Loader, RankSampler
 from ops.data.sampling import DENSE_SPAN
 from ops.data.tsn_dataset import TSNDataSet
 from ops.evaluation.metrics import Predictions
@@ -78,7 +80,7 @@ def streamed_indices(num_frames: int, stride: int) -> list[int]:
 
 def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams: int = 1,
                  workers: int = 0) -> OnlineScores:
-    """Stream every video of the list from a zero state.
+    """Stream every video of the list from a zero state; each process of the run streams its share and gets all scores.
 
     videos: provides the list, the frame source and the transform, which must return one view per frame. stride: one of
     every `stride` frames is streamed (`trained_stride`). streams: number of videos in a batch. workers: number of
@@ -87,12 +89,15 @@ def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams:
     if stride < 1:
         raise UserError(f"online_stride {stride}: choose 1 (every frame) or more", "online_stride")
     log.info("streaming one of every %d frames of %d videos, %d at a time", stride, len(videos), streams)
-    loader = Loader(_WholeVideos(videos, stride), batch_size=streams, num_workers=workers, collate_fn=list)
+    data = _WholeVideos(videos, stride)
+    loader = Loader(data, batch_size=streams, sampler=RankSampler(data), num_workers=workers, collate_fn=list)
     means: list[Tensor] = []
     labels: list[int] = []
     for batch in progress(loader, desc="online", unit="batch"):
         means += running_means(online, [frames for frames, _ in batch])
         labels += [label for _, label in batch]
+    shares = distributed.gather((means, labels))
+    means, labels = interleave(share[0] for share in shares), interleave(share[1] for share in shares)
     return _summarise(means, torch.tensor(labels), stride)
 
 

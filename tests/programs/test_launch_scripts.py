@@ -36,8 +36,8 @@ def launch(script, *argv, **environment):
     """Run a script with one process per "machine"."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PROCESSES": "1", "PYTHON": sys.executable,
            "TORCHRUN": f"{sys.executable} -m torch.distributed.run", **environment}
-    return subprocess.Popen(["bash", SCRIPTS / script, *map(str, argv)], env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    return subprocess.Popen(["bash", SCRIPTS / script, *map(str, argv)], env=env, cwd=ROOT, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def ended_well(*processes):

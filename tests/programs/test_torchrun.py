@@ -88,3 +88,17 @@ def test_gpus_launches_the_same_processes(tmp_path):
     failing = code.replace("parallel_run', ", "parallel_run', 'x', 'y', ")
     status, _, err = finish(start("-c", failing))
     assert status == 1 and "ValueError" in err and "ChildFailedError" not in err
+
+
+def test_each_video_is_streamed_once(data, tmp_path):
+    run = flags(data, tmp_path, "--epochs", 1, "--shift_direction", "unidirectional")
+    status, _, err = finish(start("main.py", *run))
+    assert status == 0, err
+    file, = tmp_path.glob("model/*/ckpt.pth.tar")
+    argv = ["test_models.py", "somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu",
+            "--batch_size", 2, "--online", "--out"]
+    one, two = finish(start(*argv, tmp_path / "one")), finish(torchrun(2, *argv, tmp_path / "two"))
+    assert one[0] == two[0] == 0, two[2]
+    assert one[1].replace("/one", "/two") == two[1] and "Overall Prec@1" in two[1]
+    name = "accuracy_over_time.csv"
+    assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
