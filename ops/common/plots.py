@@ -122,24 +122,49 @@ def draw_training(logs: Mapping[str, Sequence[Mapping[str, float]]], colors: Map
     """
     figure = _figure(6.0, 2.6)
     axes = figure.add_axes((0, 0, 1, 1))
-    for name, rows in logs.items():
-        for column, label, dashes in (("val_top1", "validation", "-"), ("train_top1", "training", "--")):
-            points = [(row["epoch"] + 1, row[column]) for row in rows if column in row]
-            marker = "o" if len(points) == 1 else ""
-            axes.plot(*zip(*points), color=colors[name], linestyle=dashes, linewidth=2, marker=marker,
-                      label=f"{name}, {label}")
+    _draw_curves(axes, logs, colors, "top1")
     axes.set(xlabel="epochs", ylabel="top-1, %")
     _scale(axes, max(int(row["epoch"]) + 1 for rows in logs.values() for row in rows))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
-def _scale(axes: "Axes", last: int) -> None:
-    """1 to `last` along x, with round whole numbers; 0 to 100 percent along y."""
+@_styled()
+def draw_runs(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
+    """The loss (above) and top-1 (below) of any number of runs after each epoch: validation solid, training dashed.
+
+    logs: the rows of a run's log.csv, as for `draw_training`, by the run's name. The colors repeat after eight runs.
+    """
+    figure = _figure(7.0, 5.8)
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(logs)}
+    above, below = figure.add_axes((0, 0.53, 1, 0.47)), figure.add_axes((0, 0, 1, 0.47))
+    for axes, quantity in ((above, "loss"), (below, "top1")):
+        _draw_curves(axes, logs, colors, quantity)
+        _scale(axes, max(int(row["epoch"]) + 1 for rows in logs.values() for row in rows), percent=quantity == "top1")
+    above.set(ylabel="loss")
+    below.set(xlabel="epochs", ylabel="top-1, %")
+    above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _draw_curves(axes: "Axes", logs: Mapping[str, Sequence[Mapping[str, float]]], colors: Mapping[str, str],
+                 quantity: str) -> None:
+    """The columns val_* and train_* of each run."""
+    for name, rows in logs.items():
+        for kind, label, dashes in (("val", "validation", "-"), ("train", "training", "--")):
+            points = [(row["epoch"] + 1, row[f"{kind}_{quantity}"]) for row in rows if f"{kind}_{quantity}" in row]
+            marker = "o" if len(points) == 1 else ""
+            axes.plot(*(zip(*points) if points else ((), ())), color=colors[name], linestyle=dashes, linewidth=2,
+                      marker=marker, label=f"{name}, {label}")
+
+
+def _scale(axes: "Axes", last: int, percent: bool = True) -> None:
+    """1 to `last` along x, with round whole numbers; 0 to 100 percent along y, or from 0 on."""
     from matplotlib.ticker import MaxNLocator
-    axes.set(xlim=(1 - 0.02 * last, last * 1.02), ylim=(0, 102))
+    axes.set(xlim=(1 - 0.02 * last, last * 1.02), ylim=(0, 102 if percent else None))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    axes.set_yticks(range(0, 101, 20))
+    if percent:
+        axes.set_yticks(range(0, 101, 20))
     axes.grid(axis="y")
 
 
