@@ -88,3 +88,15 @@ def test_a_wrong_recipe_or_file_is_refused(monkeypatch, capfd):
     assert_refused(run(monkeypatch, capfd, "main", *TRAIN, "--recipe", "old"), "--recipe 'old': choose published or modern")
     done = run(monkeypatch, capfd, "main", *TRAIN, "--config", "gone.yaml")
     assert_refused(done, "cannot read the settings file gone.yaml")
+
+
+def test_class_weights_follow_the_training_list(data, tmp_path, monkeypatch, capfd):
+    """A list with rare classes: the weights of the classes change what is learnt."""
+    whole = (data / "something" / "v2" / "train_videofolder.txt").read_text().splitlines()
+    (tmp_path / "rare.txt").write_text("\n".join([*whole, *(line for line in whole if line.endswith(" 0"))]))
+    learnt = []
+    for name in ("none", "auto"):
+        argv = flags(data, tmp_path / name, "--train_list", tmp_path / "rare.txt", "--class_weights", name, "--debug")
+        assert run(monkeypatch, capfd, "main", *argv).status == 0
+        learnt.append(weights(tmp_path / name)["module.new_fc.weight"])
+    assert not torch.equal(*learnt)

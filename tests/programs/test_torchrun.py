@@ -40,6 +40,17 @@ def test_sync_bn_is_refused_without_gpus(data, tmp_path):
     assert status == 2 and err.strip().endswith("error: --sync_bn works on GPUs only, this run is on cpu: leave it out")
 
 
+def test_two_processes_run_out_of_patience_together(data, tmp_path):
+    """At a learning rate that changes nothing, the first validation stays the best."""
+    more = ("--lr", 1e-12, "--wd", 0, "--eval-freq", 1, "--epochs", 3, "--patience", 1)
+    status, _, err = finish(torchrun(2, "main.py", *flags(data, tmp_path, *more)))
+    assert status == 0 and "stopped early after epoch 1: 1 validations without a better top1" in err, err
+    assert [row["epoch"] for row in rows(tmp_path)] == ["0", "1"]
+    file = tmp_path / "model" / NAME / "ckpt.pth.tar"
+    status, _, err = finish(torchrun(2, "main.py", *flags(data, tmp_path, *more, "--resume", file)))
+    assert status == 0 and "nothing left to do: epoch 2 of 3, stopped early" in err, err
+
+
 def test_another_number_of_processes_needs_the_same_clips_per_step(trained, data):
     file = trained / "model" / NAME / "ckpt.pth.tar"
     status, _, err = finish(start("main.py", *flags(data, trained, "--scale_lr", "--epochs", 4, "--resume", file)))
