@@ -33,7 +33,7 @@ from ops.models import TSN
 from ops.recipes import DEFAULTS
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
-from ops.training.interrupt import StopRequest, stop_on_signals
+from ops.training.interrupt import stop_on_signals
 from ops.training.loop import LoopOptions, fit, validate
 from ops.training.losses import balancing_weights, make_criterion
 from ops.training.precision import Precision, choose_precision
@@ -54,14 +54,14 @@ def main() -> int:
     device, gpus = pick_devices(args.device, args.gpus)
     if len(gpus) > 1 and not distributed.launched():
         return distributed.launch(gpus)
-    with distributed.joined(device, args.dist_timeout), stop_on_signals() as stop:
+    with distributed.joined(device, args.dist_timeout):
         if not distributed.world().is_main:
             logging.getLogger().setLevel(logging.WARNING)
-        train(args, device, stop)
+        train(args, device)
     return 0
 
 
-def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> None:
+def train(args: argparse.Namespace, device: torch.device) -> None:
     """Seed, model, optimizer, data, resume, epochs: the work of each process."""
     check_before_preparing(args)
     resumed = checkpoint.load_checkpoint(Path(args.resume)) if args.resume not in ("", AUTO) else None
@@ -110,9 +110,10 @@ def train(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> 
     steps = StepOptions(partial(model.preprocessing.apply, device=device), criterion, precision=precision,
                         clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix))
     pictures = BatchPictures(model.preprocessing, spec.num_segments, spec.modality, data.class_names)
-    fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
-        directory=model_directory, stop=stop, draw=pictures.sheet, resumed_from=str(resumed.path) if resumed else "",
-        on_validation=report)
+    with stop_on_signals() as stop:
+        fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
+            directory=model_directory, stop=stop, draw=pictures.sheet, resumed_from=str(resumed.path) if resumed else "",
+            on_validation=report)
     if run_log:
         run_log.close()
 
@@ -198,11 +199,11 @@ def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data:
     checkpoint.check_same_spec(found, model.spec)
     check_same_classes(found, data)
     if args.evaluate:
-        load_weights(model, found.weights, f"--resume {found.path}")
+        load_weights(state.validated, found.weights, f"--resume {found.path}")
         return
     check_options(found.content.get("train") or {}, vars(args), found.path)
     state.load_state_dict(found.content, found.path)
-    log.info("resumed %s after epoch %d", found.path, state.epoch)
+    log.info("resumed %s after epoch %d%s", found.path, state.epoch, f", step {state.step}" if state.step else "")
 
 
 # ---- messages -----------------------------------------------------------------------------------------------

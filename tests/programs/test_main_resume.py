@@ -197,3 +197,16 @@ def test_resume_auto_starts_a_run_and_then_continues_it(trained, data, tmp_path,
     done = run(monkeypatch, capfd, "main", *argv)
     assert done.status == 0 and f"resumed {file} after epoch 1" in done.err and "the classifier is" not in done.err
     assert torch.load(file, weights_only=True)["epoch"] == 2
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_evaluated(data, tmp_path, monkeypatch, capfd):
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--ema", 0.5))
+    assert done.status == 0
+    file = tmp_path / "model" / NAME / "ckpt.pth.tar"
+    content = torch.load(file, weights_only=True)
+    assert content["average"] == {"decay": 0.5, "steps": 9}
+    assert not torch.equal(content["state_dict"]["module.base_model.conv1.weight"],
+                           content["model"]["module.base_model.conv1.weight"])
+    for more in ([], ["--ema", 0.5]):
+        again = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--resume", file, "-e", *more))
+        assert again.out.splitlines()[-1] == done.out.splitlines()[-1]
