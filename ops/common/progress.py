@@ -40,6 +40,18 @@ class _ProgressLines(tqdm):
         super().__init__(items, file=io.StringIO(), delay=FIRST_LINE, mininterval=FIRST_LINE, miniters=1, smoothing=0,
                          **options)
 
+    def __iter__(self) -> Iterator[Any]:
+        """Each item, counted when the next one is asked for.
+
+        tqdm's own loop keeps a copy of mininterval: once `display` has raised it, that loop counts items repeatedly.
+        """
+        try:
+            for item in self.iterable:
+                yield item
+                self.update()
+        finally:
+            self.close()
+
     def display(self, msg: Optional[str] = None, pos: Optional[int] = None) -> bool:
         line = str(self) if msg is None else msg
         if line not in ("", self._last_line):

@@ -49,6 +49,16 @@ def test_speed_and_time_left_are_those_of_the_items_so_far(lines, monkeypatch):
     assert lines()[-1] == "packing: 1 of 4 batches, 30.0 s each, 90 s left"
 
 
+def test_items_are_counted_once_between_two_lines(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    now = [time.time()]
+    monkeypatch.setattr(module._ProgressLines, "__init__", _with_clock(lambda: now[0]))
+    for _ in progress(range(12), desc="scoring", unit="video"):
+        now[0] += 6
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "scoring: 1 of 12 videos", "scoring: 6 of 12 videos", "scoring: 11 of 12 videos", "scoring: 12 of 12 videos in 72 s"]
+
+
 def _with_clock(clock):
     original = module._ProgressLines.__init__
 
