@@ -20,7 +20,7 @@ from ops.checkpoints.matching import check_same_classes, tune_from
 from ops.checkpoints.store_name import store_name
 from ops.common import distributed
 from ops.common.config_file import write_config
-from ops.common.device import channels_last, pick_devices, seed_everything, versions
+from ops.common.device import pick_devices, seed_everything, versions
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
@@ -33,6 +33,7 @@ from ops.models import TSN
 from ops.recipes import DEFAULTS
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
+from ops.training.execution import Execution, choose_execution
 from ops.training.interrupt import stop_on_signals
 from ops.training.loop import LoopOptions, fit, validate
 from ops.training.losses import balancing_weights, make_criterion
@@ -89,8 +90,11 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     options = LoopOptions.from_options(vars(args), lr=args.lr * (effective_batch / 64 if args.scale_lr else 1),
                                        max_steps=DEBUG_STEPS if args.debug else None, max_epochs=args.run_epochs)
     precision = choose_precision(args.amp, device)
-    log.info("%d clips per step, learning rate %g, %s (%s)", effective_batch, options.lr, precision.name, precision.reason)
-    state = make_state(args, model, data, device=device, precision=precision, effective_batch=effective_batch)
+    execution = choose_execution(device, precision, channels_last=args.channels_last, compile=args.compile, tf32=args.tf32)
+    log.info("%d clips per step, learning rate %g, %s (%s), %s", effective_batch, options.lr, precision.name,
+             precision.reason, execution)
+    state = make_state(args, model, data, device=device, precision=precision, execution=execution,
+                       effective_batch=effective_batch)
     runtime = TorchClip(state.validated, data.class_names)
     if resumed:
         resume(state, model, resumed, data=data, args=args)
@@ -148,13 +152,12 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
 
 
 def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, *, device: torch.device, precision: Precision,
-               effective_batch: int) -> TrainState:
+               execution: Execution, effective_batch: int) -> TrainState:
     """The model on its device and between its processes, with the optimizer, before the first step."""
-    if args.channels_last:
-        channels_last(model)
+    execution.prepare(model)
     model.to(device)
-    optimizer = torch.optim.SGD(model.get_optim_policies(), args.lr, momentum=args.momentum,
-                                weight_decay=args.weight_decay, nesterov=args.nesterov)
+    optimizer = execution.sgd(model.get_optim_policies(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay,
+                              nesterov=args.nesterov)
     network = distributed.data_parallel(model, device, sync_bn=args.sync_bn)
     return TrainState(network, optimizer, seed=args.seed, epoch=args.start_epoch,
                       metadata=describe_run(model, data, vars(args)), scaler=precision.scaler(), ema=args.ema,

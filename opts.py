@@ -197,7 +197,12 @@ def _add_run_flags(group: Flags) -> None:
     add("--root_log", default="log", metavar="DIR", help="parent directory of the run's logs (default: %(default)s)")
     add("--root_model", default="checkpoint", metavar="DIR",
         help="parent directory of the run's checkpoints (default: %(default)s)")
-    add("--channels_last", action="store_true", help="store weights and activations channels last: faster on most CPUs")
+    add("--channels_last", action=argparse.BooleanOptionalAction, default=None, help="memory format of weights and"
+        " activations (default: channels last on a CPU, and on a GPU with --amp)")
+    add("--compile", action="store_true", help="compile the network with torch.compile: the first steps take minutes, the"
+        " others less time and memory (needs a C++ compiler)")
+    add("--tf32", action=argparse.BooleanOptionalAction, default=None, help="on a GPU, multiply float32 with 10 bits of"
+        " mantissa (default: in convolutions only, as PyTorch does)")
     add("--debug", action="store_true", help="dry run: two steps per phase, and one epoch unless --epochs is given")
 
 

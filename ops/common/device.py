@@ -89,7 +89,8 @@ def channels_last(model: torch.nn.Module) -> None:
     """Store the weights of 2D convolutions channels last, in place; activations follow. No value changes."""
     for parameter in model.parameters():
         if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # Not contiguous(): it keeps the strides of 1x1 kernels, which differ from those of their gradients then.
+            parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last).copy_(parameter.data)
 
 
 def git_commit() -> str:

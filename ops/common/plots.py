@@ -130,6 +130,21 @@ def draw_training(logs: Mapping[str, Sequence[Mapping[str, float]]], colors: Map
 
 
 @_styled()
+def draw_scaling(frames: Sequence[int], seconds: Sequence[float], megabytes: Sequence[float]) -> "Figure":
+    """Time and peak memory of a training step by frames per clip, each beside the straight line that fits it best."""
+    figure = _figure(7.0, 2.4)
+    for left, values, label in ((0.0, seconds, "step, s"), (0.57, [value / 1000 for value in megabytes], "peak memory, GB")):
+        axes = figure.add_axes((left, 0, 0.43, 1))
+        slope, offset = np.polyfit(frames, values, 1)
+        axes.plot([0, max(frames)], [offset, offset + slope * max(frames)], color=GRAY, linewidth=1, label="linear fit")
+        axes.plot(frames, values, "o", color=BLUE, label="measured")
+        axes.set(xlabel="frames per clip", ylabel=label, xticks=frames, xlim=(0, None), ylim=(0, None))
+        axes.grid(axis="y")
+    axes.legend(loc="lower right")
+    return figure
+
+
+@_styled()
 def draw_runs(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
     """The loss (above) and top-1 (below) of any number of runs after each epoch: validation solid, training dashed.
 

@@ -27,7 +27,7 @@ EFFECTS: dict[str, str] = {
                     UNUSED),
     **dict.fromkeys(("root_path", "root_dataset", "dataset_file", "data_format", "inplace", "suffix", "print_freq",
                      "eval_freq", "workers", "resume", "evaluate", "gpus", "device", "root_log", "root_model",
-                     "channels_last", "debug", "save_freq", "amp", "sync_bn", "dist_timeout",
+                     "channels_last", "compile", "tf32", "debug", "save_freq", "amp", "sync_bn", "dist_timeout",
                      "no_norm_decay", "config", "recipe"), FREE),
 }
 _COMPARED_HERE = ("no_partialbn",)  # of SAME

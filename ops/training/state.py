@@ -183,6 +183,8 @@ class TrainState:
         if wrong:
             raise _misfit(path, f"the momentum of {wrong[0]} has another shape than its weight")
         check_finite(buffers, f"resume {path}: its optimizer's momentum", "resume")
+        for name, value in buffers.items():  # fused SGD reads both in the order of their memory, without a check
+            self.optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name].detach()).copy_(value)
 
     def _load_average(self, content: Mapping[str, Any], path: Path) -> None:
         """The average in the checkpoint; one that begins now, from its weights, if it has none."""

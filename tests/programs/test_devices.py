@@ -1,4 +1,4 @@
-"""The device, the GPUs and the convolutions that main.py and test_models.py choose."""
+"""The device, the GPUs, the convolutions and the memory format that main.py and test_models.py choose."""
 import pytest
 import torch
 from torch.backends import cudnn
@@ -44,3 +44,14 @@ def test_a_seed_asks_for_repeatable_convolutions(more, benchmark, data, tmp_path
     monkeypatch.setattr("main.fit", lambda *args, **options: None)
     assert run(monkeypatch, capfd, "main", *flags(data, tmp_path, *more)).status == 0
     assert (cudnn.benchmark, cudnn.deterministic) == (benchmark, not benchmark)
+
+
+def test_main_says_what_it_chose(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("main.fit", lambda *args, **options: None)
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path))
+    assert done.status == 0 and "float32 (asked for), channels last (convolutions on a CPU" in done.err + done.out
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--no-channels_last"))
+    assert "channels first (asked for), fused SGD" in done.err + done.out
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert_refused(run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--compile")),
+                   "--compile needs a C++ compiler", "CXX")

@@ -17,6 +17,7 @@ from ops.data.tsn_dataset import BadVideo, Batch
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.spec import ModelSpec
+from ops.training.execution import Execution
 from ops.training.loop import LoopOptions, fit
 from ops.training.run_log import RunLog, read_log
 from ops.training.schedule import set_learning_rate
@@ -59,7 +60,8 @@ def hand_written_sgd(model, batches, partial_bn):
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
 @pytest.mark.parametrize("partial_bn", [True, False])
-def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
+@pytest.mark.parametrize("execution", [Execution(), Execution(channels_last=True, fused=True)], ids=str)
+def test_training_steps_equal_hand_written_sgd(arch, partial_bn, execution):
     torch.manual_seed(0)
     settings = ModelSpec(5, 2, arch=arch, shift=True, dropout=0, input_size=32)
     # float64: batch norm over so few values would amplify the rounding of float32.
@@ -67,7 +69,8 @@ def test_training_steps_equal_hand_written_sgd(arch, partial_bn):
     theirs = copy.deepcopy(ours)
     batches = [(clip(3, 2, 3, 32, seed=i).double(), torch.tensor([0, 3, 4])) for i in range(2)]
     hand_written_sgd(theirs, batches, partial_bn)
-    optimizer = torch.optim.SGD(ours.get_optim_policies(), LR, momentum=MOMENTUM, weight_decay=DECAY)
+    execution.prepare(ours)
+    optimizer = execution.sgd(ours.get_optim_policies(), LR, momentum=MOMENTUM, weight_decay=DECAY)
     set_learning_rate(optimizer, LR, DECAY)
     state = TrainState(ours, optimizer)
     for frames, labels in batches:

@@ -7,6 +7,8 @@ from ops.common.cli import Flags, NotAllowed, add_device_flag, add_input_size_fl
 from ops.runtimes.registry import BACKENDS
 
 ARCHS = ("mobilenetv2", "resnet18", "resnet50")  # of online
+STEP_MODES = ("published", "float32", "float32_last", "default", "bf16", "bf16_last", "bf16_fused", "bf16_kept", "inplace",
+              "compile")  # of train
 CROP, BATCH = 224, 8  # of data: pixels, clips
 
 
@@ -90,4 +92,48 @@ def add_online_flags(parser: Flags) -> None:
         help="instead, measure the memory of the process over this many steps of a small model (100000: 4 minutes)")
 
 
-FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags}
+# ---- train and scaling ---------------------------------------------------------------------------------------
+
+def add_train_flags(parser: Flags) -> None:
+    """Time and peak memory of a training step in every mode, compared with the published step; TSN beside TSM in each mode.
+
+    The published step is float32 in PyTorch's default memory format, with the shift written into zeros by three copies, and
+    takes normalised clips. Our rows are main.py's own step, which normalises them too. Each step has a process of its own. A
+    row's steps and the published one are made in turns, so that other load on the machine affects all of them alike; the
+    ratios are medians of the ratios within a round.
+    """
+    _add_step_flags(parser, batch_size=2)
+    add = parser.add_argument
+    add("--num_segments", type=number(int, 1, MOST), default=8, metavar="N", help="frames per clip (default: %(default)s)")
+    add("--mode", nargs="+", type=one_of(*STEP_MODES), default=list(STEP_MODES[:-1]), metavar="NAME",
+        help=f"rows: {', '.join(STEP_MODES)} (default: all but compile, which takes minutes and needs a C++ compiler)")
+
+
+def add_scaling_flags(parser: Flags) -> None:
+    """Time and peak memory of a training step by frames per clip, and of the same clips on 1 and on 2 processes.
+
+    The two processes exchange gradients over gloo, and have half of the threads each.
+    """
+    _add_step_flags(parser, batch_size=1)
+    add = parser.add_argument
+    add("--frames", type=number(int, 1, MOST), nargs="+", default=[4, 8, 16, 32], metavar="N",
+        help="frames per clip (default: 4 8 16 32)")
+    add("--amp", type=one_of("off", "bf16"), default="off", metavar="NAME", help="off or bf16 (default: %(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw time and memory by frames per clip as a PNG file")
+
+
+def _add_step_flags(parser: Flags, batch_size: int) -> None:
+    add = parser.add_argument
+    add("--arch", type=one_of("resnet18", "resnet34", "resnet50"), default="resnet50", metavar="ARCH",
+        help="resnet18, resnet34 or resnet50 (default: %(default)s)")
+    add("--batch_size", type=number(int, 1), default=batch_size, metavar="N", help="clips per step (default: %(default)s)")
+    add_input_size_flag(parser)
+    add("--rounds", type=number(int, 1), default=7, metavar="N", help="timed steps of each kind (default: %(default)s)")
+    add("--warm_up", type=number(int, 1), default=2, metavar="N", help="untimed steps before them (default: %(default)s)")
+    add("--threads", type=number(int, 1, 1024), default=None, metavar="N", help="threads of a step (default: PyTorch's)")
+    add("--json", type=Path, metavar="FILE", help="write the measurements here too")
+    add_device_flag(parser)
+
+
+FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags,
+         "train": add_train_flags, "scaling": add_scaling_flags}

@@ -1,11 +1,17 @@
 """The machine that a measurement ran on, and the timing of several jobs side by side."""
+import argparse
+import json
 import os
 import platform
 import statistics
 import time
-from typing import Callable
+from pathlib import Path
+from typing import Any, Callable
 
 import torch
+
+from ops.common.device import git_commit
+from ops.common.files import atomic_write
 
 # Instruction sets that determine how fast a network runs on a CPU.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
@@ -40,3 +46,19 @@ def interleaved_medians(jobs: dict[str, Callable[[], object]], rounds: int) -> d
             if round_number:
                 seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def describe_load() -> str:
+    """How busy the machine is: its average number of running processes, over the last minute and 5 minutes."""
+    one, five, _ = os.getloadavg()
+    return f"load: {one:.1f} over 1 minute, {five:.1f} over 5 minutes, on {os.cpu_count()} cores"
+
+
+def write_json(path: Path, args: argparse.Namespace, rows: Any) -> None:
+    """Write a benchmark's rows with the machine, its load, and the flags. Raises CannotWrite."""
+    options = {name: value for name, value in vars(args).items() if name != "json"}
+    content = {"machine": describe_machine().removeprefix("machine: "), "load": os.getloadavg(),
+               "python": platform.python_version(), "commit": git_commit(), "options": options, "rows": rows}
+    with atomic_write(path) as f:
+        json.dump(content, f, indent=1, default=str)  # str: paths among the options
+        f.write("\n")
