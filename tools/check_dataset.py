@@ -205,7 +205,8 @@ def text_report(report: DatasetReport, examples: int = 3) -> list[str]:
         lines += [shown(f"    {f.list}:{f.line} {f.path}: {f.detail}") for f in found[:examples]]
         lines += [f"    ... and {len(found) - examples} more (all of them: --json)"] if len(found) > examples else []
     total = len({(finding.list, finding.line) for finding in report.findings})
-    return [*lines, f"{len(report.findings)} findings in {total} of {len(report.entries)} lines" if total else
+    findings = "1 finding" if len(report.findings) == 1 else f"{len(report.findings)} findings"
+    return [*lines, f"{findings} in {total} of {len(report.entries)} lines" if total else
             f"clean: {len(report.entries)} videos"]
 
 

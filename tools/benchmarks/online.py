@@ -84,7 +84,7 @@ def measure(online: OnlineTSM, args: argparse.Namespace) -> None:
     models = open_all(online, args)
     rows = [row for streams in sorted({1, *args.streams})
             for row in make_rows(models, streams, args.input_size) if streams in args.streams or row.name == EAGER]
-    for _ in progress(range(args.rounds), desc=online.spec.arch, leave=False):
+    for _ in progress(range(args.rounds), desc=online.spec.arch, unit="round", leave=False):
         for row in rows:
             sample(row)
     for row in rows:

@@ -39,7 +39,7 @@ def soak_each(backends: Sequence[str], online: OnlineTSM, steps: int, marks: Seq
     for backend in backends:
         stream = Stream(open_runtime(backend, online, device="cpu"))
         resident = []
-        for step in progress(range(1, steps + 1), desc=backend, leave=False):
+        for step in progress(range(1, steps + 1), desc=backend, unit="step", leave=False):
             stream.push(frames[step % len(frames)])
             if step in marks:
                 resident.append(resident_megabytes())
