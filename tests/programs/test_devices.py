@@ -14,6 +14,7 @@ from tests.helpers.small_run import NAME, flags
 def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
 
     def sent(model, device):
         raise UserError(f"sent to {device}")

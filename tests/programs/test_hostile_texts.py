@@ -1,4 +1,6 @@
 """Lists, csv files, yaml files and links that nobody would write: a result, or one line; never a traceback or an escape."""
+import sys
+
 import pytest
 
 from ops import dataset_config
@@ -90,7 +92,8 @@ def test_csv_files_with_null_bytes_and_escapes(tmp_path, monkeypatch, capfd):
         return run(monkeypatch, capfd, "tools.make_dataset", tmp_path / "v", "mine", "--csv", tmp_path / "t.csv",
                    "--split-by", "file", "--dataset_file", tmp_path / "own.yaml")
 
-    assert_refused(make("x\0y"), "cannot be written to a list")
+    # Before 3.11, Python's csv reader refuses the byte itself.
+    assert_refused(make("x\0y"), "cannot be written to a list" if sys.version_info >= (3, 11) else "line contains NUL")
     done = make("x\x1b[31my")
     assert done.status == 0 and "\x1b" not in done.out + done.err and "x\\x1b[31my" in done.out
 

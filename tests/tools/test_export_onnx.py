@@ -33,7 +33,7 @@ def test_the_runtime_finds_the_int8_step(monkeypatch, capfd, tmp_path):
     done = programs.run(monkeypatch, capfd, "tools.export_onnx", weights, "--int8", real_video("bikes.mp4"),
                         "--int8_frames", 4)
     assert done.status == 0
-    assumed, made = done.err.splitlines()
+    assumed, *_, made = done.err.splitlines()  # between: the quantizer warns of what torch 2.6 exports
     assert "assuming 12 per second" in assumed and "resnet18, int8, 8 state tensors" in made
     runtime = open_runtime("openvino", online, weights=weights, precision="int8")
     frames = video_frames(online, 0, 4)
