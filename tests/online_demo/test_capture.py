@@ -99,7 +99,7 @@ def test_a_live_address_that_changes_size_and_ends(tmp_path, play):
     output = tmp_path / "out.mp4"
     images = [coded_image(255, *size) for size in [(96, 64)] * 8 + [(64, 96)] * 8]  # white
     with served(cam=camera(lambda: images, 0.1)) as url:
-        done, decisions = play(f"{url.replace('//', '//user:secret@')}/cam", "--output", output, "--rate", 1000)
+        done, decisions = play(f"{url.replace('//', '//user:secret@')}/cam", "--output", output, "--rate", 10000)
     assert_refused(done, "/cam", "cannot be read" if "cannot" in done.err else "the stream ended")
     assert "secret" not in done.err
     times, shown = decoded(output)

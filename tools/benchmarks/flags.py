@@ -102,8 +102,7 @@ def add_train_flags(parser: Flags) -> None:
     row's steps and the published one are made in turns, so that other load on the machine affects all of them alike; the
     ratios are medians of the ratios within a round.
     """
-    _add_step_flags(parser, batch_size=2)
-    add = parser.add_argument
+    add = _add_step_flags(parser, batch_size=2).add_argument
     add("--num_segments", type=number(int, 1, MOST), default=8, metavar="N", help="frames per clip (default: %(default)s)")
     add("--mode", nargs="+", type=one_of(*STEP_MODES), default=list(STEP_MODES[:-1]), metavar="NAME",
         help=f"rows: {', '.join(STEP_MODES)} (default: all but compile, which takes minutes and needs a C++ compiler)")
@@ -114,25 +113,28 @@ def add_scaling_flags(parser: Flags) -> None:
 
     The two processes exchange gradients over gloo, and have half of the threads each.
     """
-    _add_step_flags(parser, batch_size=1)
-    add = parser.add_argument
+    add = _add_step_flags(parser, batch_size=1).add_argument
     add("--frames", type=number(int, 1, MOST), nargs="+", default=[4, 8, 16, 32], metavar="N",
         help="frames per clip (default: 4 8 16 32)")
     add("--amp", type=one_of("off", "bf16"), default="off", metavar="NAME", help="off or bf16 (default: %(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw time and memory by frames per clip as a PNG file")
 
 
-def _add_step_flags(parser: Flags, batch_size: int) -> None:
-    add = parser.add_argument
+def _add_step_flags(parser: Flags, batch_size: int) -> Flags:
+    """The flags of both; the group of what is measured, for more."""
+    measured, how = (parser.add_argument_group(title) for title in ("what is measured", "how"))
+    add = measured.add_argument
     add("--arch", type=one_of("resnet18", "resnet34", "resnet50"), default="resnet50", metavar="ARCH",
         help="resnet18, resnet34 or resnet50 (default: %(default)s)")
     add("--batch_size", type=number(int, 1), default=batch_size, metavar="N", help="clips per step (default: %(default)s)")
-    add_input_size_flag(parser)
+    add_input_size_flag(measured)
+    add = how.add_argument
     add("--rounds", type=number(int, 1), default=7, metavar="N", help="timed steps of each kind (default: %(default)s)")
     add("--warm_up", type=number(int, 1), default=2, metavar="N", help="untimed steps before them (default: %(default)s)")
     add("--threads", type=number(int, 1, 1024), default=None, metavar="N", help="threads of a step (default: PyTorch's)")
     add("--json", type=Path, metavar="FILE", help="write the measurements here too")
-    add_device_flag(parser)
+    add_device_flag(how)
+    return measured
 
 
 FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags,
