@@ -5,6 +5,7 @@ python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops
 import argparse
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -22,20 +23,20 @@ from ops.checkpoints.store_name import parse_name
 from ops.common import distributed
 from ops.common.device import pick_devices
 from ops.common.errors import UserError
-from ops.common.files import atomic_write, check_not_an_input, check_writable
+from ops.common.files import atomic_write, check_not_inputs, check_writable
 from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
-from ops.dataset_config import DatasetPaths, mirror_labels, resolve_dataset
+from ops.dataset_config import DATASET_FILE, DatasetPaths, mirror_labels, resolve_dataset
 from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.ensemble import ScoredList, check_same_videos, combine
 from ops.evaluation.evaluate import evaluate
-from ops.evaluation.metrics import Predictions, names_or_numbers, write_report
+from ops.evaluation.metrics import REPORT, Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
-from ops.streaming.online_scoring import count_frames, score_online, trained_stride, write_online_report
+from ops.streaming.online_scoring import ONLINE_REPORT, count_frames, score_online, trained_stride, write_online_report
 
 log = logging.getLogger("test_models")
 
@@ -71,10 +72,7 @@ def test(args: argparse.Namespace, device: torch.device) -> None:
     members = [build(args, i, device) for i in range(len(args.weights))]
     log_members(members)
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
-    for output in filter(None, (directory / "results.json", args.csv_file)):
-        check_writable(Path(output))
-        check_not_an_input(output, [path for m in members for path in (m.found.path, m.data.val_list)],
-                           "csv_file" if output == args.csv_file else "out")
+    check_outputs(args, members, directory)
     if args.online:
         warn_no_effect(args)
         stream(members[0], args, device=device, directory=directory)
@@ -91,6 +89,18 @@ def test(args: argparse.Namespace, device: torch.device) -> None:
     if args.csv_file:
         write_csv(Path(args.csv_file), members[0], scores)
     print_results(scores, names, directory)
+
+
+def check_outputs(args: argparse.Namespace, members: Sequence[Member], directory: Path) -> None:
+    """Refuse, before any video is read, outputs that cannot be written or would replace what the test reads."""
+    outputs = {directory / name: "out" for name in (*REPORT, *(ONLINE_REPORT if args.online else ()))}
+    if args.csv_file:
+        outputs[Path(args.csv_file)] = "csv_file"
+    for output in outputs:
+        check_writable(output)
+    data = {(m.data.val_list, m.data.frames): m.data for m in members}  # members of an ensemble often share theirs
+    check_not_inputs(outputs, chain((m.found.path for m in members), [args.dataset_file or DATASET_FILE],
+                                    *(paths.inputs() for paths in data.values())))
 
 
 # ---- build ----------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ import shlex
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Sequence, Union
+from typing import Callable, Iterator, Optional, Sequence, Union
 
 from ops.common.choices import find_choice, suggestion
 from ops.common.errors import UserError, shown
+from ops.data.inputs import listed_inputs
 from ops.data.list_files import read_list
 from ops.prepare.user_file import UserDataSet, read_dataset_file
 from ops.recipes import RECIPES, Recipe
@@ -139,7 +140,7 @@ class DatasetPaths:
     """A data set on this machine: what `ops.data.tsn_dataset.TSNDataSet` needs of it.
 
     class_names: None where no file has them. frames: the directory that the lists' paths are relative to. template: file
-    name of a frame. entry: its row of the table.
+    name of a frame. entry: its row of the table. categories: the file of class names, if the table has one.
     """
     name: str
     num_class: int
@@ -149,6 +150,13 @@ class DatasetPaths:
     frames: Path
     template: str
     entry: DataSet
+    categories: Optional[Path] = None
+
+    def inputs(self) -> Iterator[Path]:
+        """Every file and directory that the data set may be read from, with all that its lists name. Some may not exist."""
+        if self.categories is not None:
+            yield self.categories
+        yield from listed_inputs(filter(os.path.exists, (self.train_list, self.val_list)), self.frames)
 
 
 def dataset_root(root: Optional[str] = None) -> Path:
@@ -183,9 +191,11 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
             if entry.setup and key not in [name for name, path in replaced.items() if path]:
                 raise _no_data(entry, entry.setup, lists[key], modality=modality, root=root)
             read_list(lists[key])  # raises the loader's error, but before anything is built
-    names = read_categories(base / entry.categories) if entry.categories else None
+    categories = base / entry.categories if entry.categories else None
+    names = read_categories(categories) if categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
-                        frames=Path(root_path or base / files.frames), template=files.template, entry=entry)
+                        frames=Path(root_path or base / files.frames), template=files.template, entry=entry,
+                        categories=categories)
 
 
 def find_dataset(name: str, dataset_file: Optional[str] = None) -> tuple[str, Optional[UserDataSet]]:

@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,11 @@ if __name__ == "__main__":
     check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
 
 from ops.common.errors import UserError, shown
-from ops.common.files import check_not_an_input, check_writable
+from ops.common.files import check_not_inputs, check_writable
 from ops.common.part import WHOLE, Part
 from ops.common.pool import cores
-from ops.dataset_config import DATASETS, read_categories, resolve_dataset, user_datasets
+from ops.data.inputs import listed_inputs
+from ops.dataset_config import DATASET_FILE, DATASETS, read_categories, resolve_dataset, user_datasets
 from ops.prepare.check import (
     DatasetReport,
     Rules,
@@ -117,10 +119,8 @@ def main() -> int:
     if args.data_format == "shards" or is_sharded(rules.root):
         raise UserError(f"shards in {rules.root}: only the frame directories they were made from can be checked: set"
                         " --root_path to those")
-    for name in files if args.fix else ():
-        clean = clean_list(args.fix, name, len(files))
-        check_writable(clean)
-        check_not_an_input(clean, [*files.values(), args.categories, args.dataset_file], "fix")
+    if args.fix:
+        check_fix(args, files, rules)
     report, missing = check(args, files, rules)
     report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
     if missing:
@@ -135,6 +135,15 @@ def main() -> int:
         for name, (file, count) in write_clean(report, args.fix).items():
             print(f"{file}: {count} videos of {name}", file=sys.stderr)
     return 2 if report.findings else 0
+
+
+def check_fix(args: Namespace, files: dict[str, Path], rules: Rules) -> None:
+    """Refuse, before any video is inspected, clean lists that cannot be written or would replace what the check reads."""
+    outputs = {clean_list(args.fix, name, len(files)): "fix" for name in files}
+    for clean in outputs:
+        check_writable(clean)
+    check_not_inputs(outputs, chain([args.categories, args.dataset_file or DATASET_FILE],
+                                    listed_inputs(files.values(), rules.root)))
 
 
 def check(args: Namespace, files: dict[str, Path], rules: Rules) -> tuple[DatasetReport, list[Part]]:

@@ -8,7 +8,6 @@ One row per clip, its frames from left to right; a .gif shows the clips as movie
 import argparse
 import logging
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import Optional
 
@@ -74,8 +73,7 @@ def main() -> Optional[int]:
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    frames = (data.frames / video.path for video in videos.video_list)
-    check_not_an_input(own.out, chain([data.train_list, data.val_list], frames), "out")
+    check_not_an_input(own.out, data.inputs(), "out")
     loader = make_loader(videos, min(own.clips, len(videos)), workers=args.workers, train=True, seed=args.seed)
     set_epoch(loader, own.epoch)
     batch = next(iter(loader))

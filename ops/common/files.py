@@ -13,7 +13,7 @@ import uuid
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Iterable, Iterator, Mapping, Union
+from typing import IO, Any, Iterable, Iterator, Mapping, Optional, Union
 
 from ops.common.errors import UserError
 
@@ -162,19 +162,33 @@ def check_not_an_input(output: Union[str, Path], inputs: Iterable[Union[str, Pat
     """UserError when writing `output` would replace one of `inputs`, or a file inside an input that is a directory.
 
     Compares files, not names: links, hard links and, where the file system ignores case, other spellings are found.
-    option: the option that names the output. Inputs that are None or do not exist are skipped.
+    option: the option that names the output. Inputs that are None or do not exist are skipped; if there is no file `output`
+    yet, none is looked at.
     """
-    if not os.path.exists(output):  # then nothing can be replaced
-        return
-    above = Path(os.path.realpath(output)).parents
-    for path in inputs:
-        if path is None or not os.path.exists(path):
-            continue
-        inside = os.path.isdir(path) and any(os.path.samefile(path, directory) for directory in above)
-        if inside or os.path.samefile(path, output):
-            what = f"a file in the input directory {path}" if inside else f"the input {path}"
-            raise UserError(f"{option} {output} would overwrite {what}: choose another file".lstrip(),
-                            *filter(None, [option]))
+    check_not_inputs({Path(output): option}, inputs)
+
+
+def check_not_inputs(outputs: Mapping[Path, str], inputs: Iterable[Union[str, Path, None]]) -> None:
+    """`check_not_an_input` for several outputs, in one pass over the inputs. outputs: file -> the option that names it."""
+    existing = [(output, _identity(output), {*map(_identity, Path(os.path.realpath(output)).parents)})
+                for output in outputs if os.path.exists(output)]  # writing the others replaces nothing
+    for path in inputs if existing else ():
+        found = None if path is None else _identity(path)
+        for output, identity, directories in existing if found else ():
+            if found != identity and found not in directories:
+                continue
+            what = f"the input {path}" if found == identity else f"a file in the input directory {path}"
+            raise UserError(f"{outputs[output]} {output} would overwrite {what}: choose another file".lstrip(),
+                            *filter(None, [outputs[output]]))
+
+
+def _identity(path: Union[str, Path]) -> Optional[tuple[int, int]]:
+    """What is the same for all names of a file or directory; None if it does not exist or cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name with a null byte
+        return None
+    return found.st_dev, found.st_ino
 
 
 # ---- settings ------------------------------------------------------------------------------------------------------

@@ -75,9 +75,12 @@ def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
     return list(names) if names else [str(i) for i in range(count)]
 
 
+REPORT = ("results.json", "per_class.csv", "scores.npy", "confusion.npy", "confusion.png")
+
+
 def write_report(scores: Predictions, directory: Path, *, names: Optional[Sequence[str]],
                  extra: dict[str, Any]) -> None:
-    """Write results.json, per_class.csv, scores.npy (the logits), confusion.npy and confusion.png into `directory`.
+    """Write the files of REPORT into `directory`; scores.npy has the logits.
 
     names: of the classes. extra: more entries for results.json.
     """

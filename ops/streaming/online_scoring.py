@@ -154,12 +154,16 @@ def _summarise(means: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineSc
 
 # ---- report -------------------------------------------------------------------------------------------------
 
+ONLINE_REPORT = ("accuracy_over_time.csv", "accuracy_over_time.png")
+
+
 def write_online_report(result: OnlineScores, directory: Path) -> None:
-    """Write accuracy_over_time.csv and accuracy_over_time.png."""
-    with atomic_write(directory / "accuracy_over_time.csv") as f:
+    """Write the files of ONLINE_REPORT into `directory`."""
+    table, picture = (directory / name for name in ONLINE_REPORT)
+    with atomic_write(table) as f:
         writer = csv.writer(f)
         writer.writerow(["frames", "source_frame", "top1", "videos_running"])
         for n, row in enumerate(zip(result.source_frames, result.top1, result.running), 1):
             writer.writerow([n, row[0], f"{row[1]:.2f}", row[2]])
     chart = draw_accuracy(result.top1, result.running, videos=len(result.scores.labels), stride=result.stride)
-    save_png(chart, directory / "accuracy_over_time.png")
+    save_png(chart, picture)

@@ -43,6 +43,11 @@ def is_sharded(root: Path) -> bool:
     return os.path.isfile(Path(root) / INDEX)
 
 
+def shard_files(root: Path) -> list[Path]:
+    """The index and the shards in this directory; none if `pack` was not completed in it."""
+    return [Path(root) / INDEX, *Path(root).glob(SHARD.replace("{:06d}", "*"))] if is_sharded(root) else []
+
+
 class Shards:
     """Reads images from a directory of shards. One object may be copied to any number of processes.
 

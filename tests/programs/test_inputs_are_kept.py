@@ -61,6 +61,8 @@ STORE = "c/TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment2_e1"
     ("tools.extract_flow", [".", "flow", "--list", "rgb.txt", "a.txt", "--list", "v.txt", "x/../rgb.txt"], ["--list"]),
     ("tools.extract_flow", [".", "flow", "--list", "rgb.txt", "v.mp4"], ["--list"]),
     ("tools.check_dataset", ["rgb.txt", "--fix", "rgb.txt"], ["--fix"]),
+    ("tools.check_dataset", ["rgb.txt", "--fix", "v.mp4"], ["--fix", "input v.mp4"]),  # listed without its extension
+    ("tools.check_dataset", ["somethingv2", "--fix", f"{V2}/clean.txt"], ["--fix", "a file in the input directory"]),
     ("tools.check_dataset", ["rgb.txt", f"{V2}/train_videofolder.txt", "--fix", f"{V2}/.txt", "--categories",
                              f"{V2}/.txt_rgb"], ["--fix"]),
     ("tools.make_dataset", [".", "mine", "--csv", f"{V2}/category.txt", "--out", V2], ["--out"]),
@@ -74,17 +76,29 @@ STORE = "c/TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment2_e1"
 def test_each_program_refuses_before_it_works(files, monkeypatch, capfd, program, argv, words):
     (files / V2 / ".txt_rgb").write_text("one\ntwo\n")
     (files / "frame.png").symlink_to(files / FRAME)
+    (files / V2 / "clean_val.txt").symlink_to(files / FRAME)
     (files / STORE).mkdir(parents=True)
     (files / STORE / "ckpt.pth.tar").write_bytes(b"weights")
     assert_kept(monkeypatch, capfd, files, program, argv, *words)
 
 
-def test_the_predictions_of_a_test_do_not_replace_its_list(files, monkeypatch, capfd):
+def test_the_results_of_a_test_do_not_replace_what_it_reads(files, monkeypatch, capfd):
     model = TSN.from_spec(ModelSpec(4, 2, arch="resnet18"))
     save_checkpoint({"settings": model.spec.to_dict(), "state_dict": model.state_dict()}, files / "good.pth.tar")
-    for output in ("good.pth.tar", f"{V2}/val_videofolder.txt"):
-        argv = ["somethingv2", "--weights", "good.pth.tar", "--device", "cpu", "--csv_file", output]
-        assert_kept(monkeypatch, capfd, files, "test_models", argv, "--csv_file")
+    (files / "own").mkdir()
+    (files / "own.yaml").write_text("mine: {root: own, train_list: l.txt, val_list: l.txt, num_class: 4}\n")
+    clip(files / "own" / "clip.webm", 9)
+    write_list(files / "l.txt", {"clip": (9, 0)})
+    os.link(files / "own" / "clip.webm", files / "x" / "confusion.png")
+    test = ["--weights", "good.pth.tar", "--device", "cpu"]
+    frame = f"{V2}/20bn-something-something-v2-frames/clip 5/000001.jpg"
+    for output in ("good.pth.tar", f"{V2}/val_videofolder.txt", f"{V2}/category.txt", frame):
+        assert_kept(monkeypatch, capfd, files, "test_models", ["somethingv2", *test, "--csv_file", output], "--csv_file")
+    mine = ["mine", "--dataset_file", "own.yaml", "--data_format", "video", *test]
+    for output in ("own/clip.webm", "own.yaml"):
+        argv = [*mine, "--csv_file", output]
+        assert_kept(monkeypatch, capfd, files, "test_models", argv, "--csv_file", f"{output}: choose")
+    assert_kept(monkeypatch, capfd, files, "test_models", [*mine, "--out", "x"], "--out x/confusion.png", "clip.webm")
 
 
 def test_two_flow_lists_cannot_share_a_file(files, monkeypatch, capfd):
