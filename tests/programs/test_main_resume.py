@@ -1,4 +1,6 @@
 """main.py starting from other weights: resumed, published and bare checkpoints, fine-tuning, evaluation alone."""
+import shutil
+
 import pytest
 import torch
 
@@ -95,8 +97,23 @@ def resumed(trained, data, tmp_path_factory):
         done = run(monkeypatch, capfd, "main",
                    *flags(data, out, "--resume", file, "--epochs", 4, "--debug", "--seed", 0, *more))
         found = list(out.glob("model/*/ckpt.pth.tar"))
-        return done, torch.load(found[0], weights_only=True) if found else None
+        content = torch.load(found[0], weights_only=True) if found else None
+        shutil.rmtree(out)  # two checkpoints of 90 MB, for each of some thirty runs
+        return done, content
     return resume
+
+
+@pytest.fixture(scope="module")
+def unchanged(resumed):
+    """unchanged(monkeypatch, capfd): the checkpoint after resuming with no other option, trained once for all tests."""
+    content = {}
+
+    def get(monkeypatch, capfd):
+        if not content:
+            _, found = resumed(monkeypatch, capfd)
+            content.update(found)
+        return content
+    return get
 
 
 @pytest.mark.parametrize("option, value, flag", [
@@ -105,9 +122,9 @@ def resumed(trained, data, tmp_path_factory):
     ("mixup", 0.5, "--mixup"), ("random_erasing", 1.0, "--random_erasing"), ("flip", "none", "--flip"),
     ("augment", "randaug", "--augment"), ("nesterov", True, "--nesterov"), ("loss_type", "smooth", "--loss_type"),
     ("sampler", "balanced", "--sampler"), ("dense_sample", True, "--dense_sample")])
-def test_an_option_of_a_resumed_run_takes_effect_and_is_said(option, value, flag, resumed, monkeypatch, capfd):
+def test_an_option_of_a_resumed_run_takes_effect_and_is_said(option, value, flag, resumed, unchanged, monkeypatch, capfd):
     values = [] if value is True else value if isinstance(value, list) else [value]
-    _, same = resumed(monkeypatch, capfd)
+    same = unchanged(monkeypatch, capfd)
     done, other = resumed(monkeypatch, capfd, flag, *values)
     assert done.status == 0 and f"{option} {value} (was " in done.err
     assert same["train"][option] != other["train"][option] == value

@@ -21,6 +21,8 @@ def logs(tmp_path_factory):
                                    "--root_model", str(base / name), *map(str, more)])
         import main
         assert main.main() == 0
+        for checkpoint in base.glob(f"{name}/*/*.pth.tar"):
+            checkpoint.unlink()  # 90 MB each; the tests read the logs
     patch.undo()
     return base / "slow" / NAME, base / "fast" / NAME
 
