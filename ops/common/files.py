@@ -11,7 +11,7 @@ import re
 import shutil
 import uuid
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, Mapping, Optional, Union
 
@@ -83,6 +83,17 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file line by line, whole or not at all. Raises CannotWrite."""
     with atomic_write(path) as f:
         f.writelines(line + "\n" for line in lines)
+
+
+def write_together(files: Mapping[Path, Iterable[str]]) -> None:
+    """Write several text files line by line: all of them, or none when one cannot be written. Raises CannotWrite."""
+    with ExitStack() as stack:
+        for path, lines in files.items():
+            temporary = stack.enter_context(whole_file(path))
+            with open(temporary, "w", encoding="utf-8", newline="") as f:
+                f.writelines(line + "\n" for line in lines)
+                f.flush()
+                os.fsync(f.fileno())  # some file systems notice only now that the disk is full
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Iterable, Mapping, Optional, Sequence
 from unicodedata import normalize
 
 from ops.common.errors import UserError
-from ops.common.files import write_lines
+from ops.common.files import write_together
 from ops.common.progress import progress
 from ops.data.list_files import LINE_FORM, format_line, parse_line, read_lines
 from ops.prepare.findings import KINDS
@@ -267,9 +267,9 @@ def write_clean(report: DatasetReport, out: Path) -> dict[str, tuple[Path, int]]
         if not kept[name]:
             raise UserError(f"fix: every video of {file} has a finding: correct the list or the videos first", "fix")
     targets = {name: clean_list(out, name, len(kept)) for name in kept}
-    for name, entries in kept.items():
-        counts = [report.video(entry).count * report.rules.files_per_frame for entry in entries]
-        write_lines(targets[name], [format_line(entry.path, count, entry.label) for entry, count in zip(entries, counts)])
+    files_per_frame = report.rules.files_per_frame
+    write_together({targets[name]: [format_line(entry.path, report.video(entry).count * files_per_frame, entry.label)
+                                    for entry in entries] for name, entries in kept.items()})
     return {name: (targets[name], len(entries)) for name, entries in kept.items()}
 
 

@@ -9,7 +9,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from ops.common.errors import UserError
-from ops.common.files import write_lines
+from ops.common.files import write_together
 from ops.common.progress import progress
 from ops.data.list_files import count_frames, format_line
 from ops.prepare.annotations import Annotation, Annotations, Split
@@ -29,6 +29,7 @@ class ListSummary:
 def write_lists(annotations: Annotations, frames: Path, out: Path, *, template: str, workers: int = 8) -> ListSummary:
     """Count the frames of all videos and write the lists, with `category.txt` where the annotations have classes.
 
+    All files or none are written.
     frames: the frame root. template: file name of frame n, such as `{:06d}.jpg`. workers: threads that count frames.
     Raises UserError when no video at all has frames, or when the lists cannot be written.
     """
@@ -38,12 +39,13 @@ def write_lists(annotations: Annotations, frames: Path, out: Path, *, template: 
         raise UserError(f"none of the {len(counted)} videos has frames in {frames} ({directory}: {reason}):"
                         " extract them first, or name the directory they are in")
     summary = ListSummary(out, len(annotations.classes or ()))
+    files: dict[Path, list[str]] = {} if annotations.classes is None else {out / "category.txt": annotations.classes}
+    for split in annotations.splits:
+        files.update(_files_of_split(split, counted, summary))
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if annotations.classes is not None:
-            write_lines(out / "category.txt", annotations.classes)
-        for split in annotations.splits:
-            _write_split(split, counted, summary)
+        write_together(files)
+        for file in {out / split.missing_file for split in annotations.splits} - set(files):
+            file.unlink(missing_ok=True)  # of an earlier run
     except OSError as error:
         raise UserError(f"cannot write the lists to {out}: {error}") from None
     return summary
@@ -71,13 +73,14 @@ def _count(video: Annotation, frames: Path, template: str) -> Counted:
     return video.directories[0], 0, f"no directory of frames{reason}"
 
 
-def _write_split(split: Split, counted: dict[Annotation, Counted], summary: ListSummary) -> None:
+def _files_of_split(split: Split, counted: dict[Annotation, Counted], summary: ListSummary) -> dict[Path, list[str]]:
+    """file -> its lines; also counts them in `summary`."""
     found = [(*counted[video], video.label) for video in split.videos]
     lines = [format_line(directory, count, label) for directory, count, reason, label in found if not reason]
     missing = [(directory, reason) for directory, _, reason, _ in found if reason]
-    write_lines(summary.out / split.file, lines)
     summary.listed[split.file] = len(lines)
-    (summary.out / split.missing_file).unlink(missing_ok=True)
+    files = {summary.out / split.file: lines}
     if missing:
-        write_lines(summary.out / split.missing_file, [f"{directory}\t{reason}" for directory, reason in missing])
         summary.missing[split.missing_file] = missing
+        files[summary.out / split.missing_file] = [f"{directory}\t{reason}" for directory, reason in missing]
+    return files

@@ -5,10 +5,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
-from typing import Callable, Optional, Sequence
+from typing import Callable, Iterable, Optional, Sequence
 
 from ops.common.errors import UserError, shown
-from ops.common.files import write_lines
+from ops.common.files import write_together
 from ops.common.progress import progress
 from ops.data.list_files import can_be_listed, format_line
 from ops.prepare.extract import extract_jobs
@@ -21,6 +21,7 @@ from ops.prepare.user_file import UserDataSet
 from ops.video.discovery import TEMPLATE, frame_names, without_extension
 
 CATEGORIES, UNREADABLE = "category.txt", "unreadable.txt"
+_UNLISTABLE = "cannot be written to a list: rename it without line breaks or spaces at its ends"
 
 
 @dataclass
@@ -39,12 +40,19 @@ class UsableVideos:
 # ---- checking and extracting --------------------------------------------------------------------------------
 
 def check_videos(root: Path, videos: Sequence[LabeledVideo], workers: int) -> UsableVideos:
-    """Count every video's frames and decode the first, middle and last one. workers: threads."""
-    templates = {video: _find_template(root / video.path) for video in videos if os.path.isdir(root / video.path)}
+    """Count every video's frames and decode the first, middle and last one. workers: threads.
+
+    UserError, before any work, for a class name that cannot be listed.
+    """
+    _check_labels(video.label for video in videos)
+    templates = {video: _find_template(root / video.path) for video in videos
+                 if can_be_listed(video.path) and os.path.isdir(root / video.path)}
     usual = Counter(name for name, _ in templates.values() if name).most_common(1)
     usable = UsableVideos(root, usual[0][0] if usual else TEMPLATE)
 
     def check(video: LabeledVideo) -> tuple[int, str]:
+        if not can_be_listed(video.path):
+            return 0, f"its name {_UNLISTABLE}"
         name, reason = templates.get(video, (usable.template, ""))
         if reason or name != usable.template:
             return 0, reason or f"its frames are named {name}, those of other videos {usable.template}"
@@ -72,16 +80,20 @@ def _find_template(directory: Path) -> tuple[str, str]:
 def extract_videos(root: Path, videos: Sequence[LabeledVideo], target: Path, *, height: int, workers: int) -> UsableVideos:
     """Write every frame of every video to `target/<path without extension>/`; existing directories are kept.
 
-    workers: processes. UserError when the frames cannot be written; that is never a video's fault.
+    workers: processes. UserError, before any work, for a class name that cannot be listed; and when the frames cannot be
+    written, which is never a video's fault.
     """
+    _check_labels(video.label for video in videos)
     directories = _frame_directories([video.path for video in videos])
     jobs = [Job(root / video.path, target / directories[video.path], video.path) for video in videos
-            if can_be_listed(video.path)]
+            if can_be_listed(directories[video.path])]
     # Earlier versions kept no record of the settings, but wrote to a directory per height, too.
     failures = dict(extract_jobs(jobs, target, TEMPLATE, height=height, workers=workers, ours=True).failures)
     usable = UsableVideos(target)
 
     def count(video: LabeledVideo) -> tuple[int, str]:
+        if not can_be_listed(directories[video.path]):
+            return 0, f"its name {_UNLISTABLE}"
         if reason := failures.get(video.path, ""):
             return 0, reason
         return _inspect(usable, directories[video.path])
@@ -104,8 +116,6 @@ def _collect(usable: UsableVideos, videos: Sequence[LabeledVideo], work: Callabl
     """work: video -> (number of frames, why it cannot be used: "" if it can)."""
     with ThreadPool(workers) as pool, progress(total=len(videos), desc=description, unit="video") as bar:
         for video, (count, reason) in zip(videos, pool.imap(work, videos)):
-            if not reason and not can_be_listed(video.path):
-                reason = "its name cannot be written to a list: rename it without line breaks or spaces at its ends"
             if reason:
                 usable.bad.append((shown(video.path), shown(reason)))
             else:
@@ -120,6 +130,13 @@ def class_order(labels: Sequence[str]) -> list[str]:
     classes = set(labels)
     numeric = all(label.isascii() and label.isdigit() and len(label) < 10 for label in classes)
     return sorted(classes, key=(lambda label: (int(label), label)) if numeric else None)  # type: ignore[arg-type]
+
+
+def _check_labels(labels: Iterable[str]) -> None:
+    """UserError for a class name that cannot be a line of category.txt."""
+    for label in sorted(set(labels)):
+        if not can_be_listed(label):
+            raise UserError(f"the class {label!r} {_UNLISTABLE}")
 
 
 def class_table(splits: dict[str, list[LabeledVideo]], pattern: Optional[re.Pattern] = None, most: int = 60) -> list[str]:
@@ -151,26 +168,21 @@ def _class_sources(videos: Sequence[LabeledVideo], pattern: Optional[re.Pattern]
 # ---- writing ------------------------------------------------------------------------------------------------
 
 def write_dataset(name: str, usable: UsableVideos, splits: dict[str, list[LabeledVideo]], *, out: Path) -> UserDataSet:
-    """Write category.txt, a list per split that has videos, and unreadable.txt if there are unreadable videos.
+    """Write category.txt, a list per split that has videos, and unreadable.txt if there are unreadable videos: all or none.
 
     Returns the entry to register in datasets.yaml. UserError for a class name that cannot be listed, CannotWrite.
     """
     classes = class_order([video.label for video in usable.counts])
-    for label in classes:
-        if not can_be_listed(label):
-            raise UserError(f"the class {shown(label)!r} cannot be written to a list: rename it without line breaks or"
-                            " spaces at its ends")
+    _check_labels(classes)
     numbers = {label: number for number, label in enumerate(classes)}
     counts = {video.path: count for video, count in usable.counts.items()}
     files = {out / CATEGORIES: classes, out / UNREADABLE: [f"{path}\t{reason}" for path, reason in usable.bad]}
     for split, videos in splits.items():
         files[list_path(out, split)] = [format_line(video.path, counts[video.path], numbers[video.label])
                                         for video in videos]
-    for file, lines in files.items():
-        if lines:
-            write_lines(file, lines)
-        else:
-            file.unlink(missing_ok=True)
+    write_together({file: lines for file, lines in files.items() if lines})
+    for file in (file for file, lines in files.items() if not lines):
+        file.unlink(missing_ok=True)  # of an earlier run
     return UserDataSet(name, Path(os.path.abspath(usable.root)), list_path(out, "train"), list_path(out, "val"),
                        Path(os.path.abspath(out), CATEGORIES), template=usable.template,
                        test_list=list_path(out, "test") if splits["test"] else None)

@@ -5,6 +5,7 @@ Also which transport streams are whole although their packet counters jump: reco
 import mmap
 import stat
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
@@ -165,9 +166,15 @@ def is_joined_whole(video: Path, stream: int) -> bool:
 
     FFmpeg marks the last packet of each as damaged, because the packet counters start again.
     """
+    status = video.stat()
+    return _is_joined_whole(video.absolute(), stream, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)  # every read of frames meets the marked packets again, and this reads the whole file
+def _is_joined_whole(video: Path, stream: int, file_size: int, mtime: int) -> bool:
     with video.open("rb") as file:
         size = _packet_size(file) if file.read(1)[0] == _SYNC else None
-        if size is None or video.stat().st_size < size:
+        if size is None or file_size < size:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             packets = np.frombuffer(content, np.uint8, len(content) // size * size).reshape(-1, size)

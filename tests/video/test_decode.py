@@ -9,6 +9,7 @@ from PIL import Image
 
 from ops.prepare.extract import extract_video
 from ops.streaming.sources import VideoFile
+from ops.video import container_ends
 from ops.video.container_ends import BrokenVideo, missing_bytes
 from ops.video.decode import decoded_frames, frame_image, upright_size
 from ops.video.video_files import VideoFiles
@@ -178,6 +179,22 @@ def test_joined_transport_streams_are_whole(tmp_path):
     times = VideoFiles(tmp_path).times("v.ts")
     assert np.diff(times) == pytest.approx(np.full(38, 0.04), abs=1e-3)
     assert np.diff([frame.time for frame in VideoFile(path).frames()]) == pytest.approx(np.full(37, 0.04), abs=1e-3)
+
+
+def test_joined_transport_streams_are_examined_once(tmp_path, monkeypatch):
+    """Each read of frames meets the packets that FFmpeg marks; a file that has changed is examined again."""
+    path, first = joined_streams(tmp_path / "v.ts")
+    examined, examine = [], container_ends._jumps_are_joints
+    monkeypatch.setattr(container_ends, "_jumps_are_joints",
+                        lambda packets, stream: examined.append(stream) or examine(packets, stream))
+    for _ in range(3):
+        assert [number_of(frame.to_image()) for frame in decoded_frames(path)] == [*range(21), *range(17)]
+    assert len(examined) == 1
+    content = path.read_bytes()
+    path.write_bytes(content[:188 * (first + 20)] + content[188 * (first + 25):])
+    with pytest.raises(BrokenVideo, match="damaged"):
+        list(decoded_frames(path))
+    assert len(examined) == 2
 
 
 def test_a_hole_in_joined_transport_streams_is_noticed(tmp_path):
