@@ -148,6 +148,9 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
         model.fc_lr5 = not kept  # published behaviour: only a new classifier learns faster
     if resumed:
         model.fc_lr5 = head_learns_faster(resumed.content)
+    if args.freeze:
+        model.freeze(args.freeze)
+        log.info("frozen: %s", args.freeze)
     return model
 
 

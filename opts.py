@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence
 
-from ops.backbones import BACKBONES
+from ops.backbones import BACKBONES, find_backbone
 from ops.checkpoints.store_name import check_suffix
 from ops.common import cli
 from ops.common.choices import (
@@ -147,6 +147,8 @@ def _add_learning_flags(group: Flags) -> None:
     add("--precise_bn", type=number(int, 0, words="0 (off) or more batches"), default=0, metavar="N", help="estimate the"
         " BatchNorm statistics on N training batches before each validation; needs --no_partialbn (default: off)")
     add("--no_partialbn", "--npb", action="store_true", help="train every BatchNorm layer (default: only the first)")
+    add("--freeze", default="", metavar="STAGES", help="freeze the first stages of the backbone, their weights and"
+        " BatchNorm statistics: how many, or their names (stem,layer1) (default: none)")
     cli.add_seed_flag(group, None, "random seed: on one machine, runs with the same seed have the same losses; on a GPU it"
                       " selects repeatable convolutions, which are slower (default: 0 with the fastest convolutions)")
 
@@ -250,6 +252,9 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_learning(args: argparse.Namespace) -> None:
+    args.freeze = ",".join(find_backbone(args.arch).first_stages(args.freeze))
+    if args.freeze and args.pretrain == "none" and not (args.tune_from or args.resume):
+        log.warning("warning: --freeze %s keeps random weights: name others with --pretrain or --tune_from", args.freeze)
     if args.nesterov and not args.momentum:
         raise UserError("--nesterov needs a --momentum above 0: choose one, or leave it out")
     if args.precise_bn and not args.no_partialbn:

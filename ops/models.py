@@ -93,6 +93,7 @@ class TSN(nn.Module):
         spec.check()
         self.spec, self.pretrain, self.fc_lr5 = spec, pretrain, fc_lr5
         self._frozen: set[str] = set()  # keys in base_model of what partialBN froze
+        self.frozen_stages: list[str] = []
         backbone = find_backbone(spec.arch)
         self.input_mean, self.input_std = self._input_statistics(backbone)
         self.base_model = build_backbone(spec.arch, pretrain)
@@ -167,21 +168,45 @@ class TSN(nn.Module):
         if self._enable_pbn:
             for _, norm in self._partial_norms():
                 norm.eval()
+        for module in self._frozen_modules():
+            module.eval()
         return self
+
+    # ---- frozen stages ------------------------------------------------------------------------------------
+
+    def freeze(self, stages: str) -> None:
+        """Freeze the first stages of the backbone for good: neither their weights nor their running statistics change.
+
+        stages: see `ops.backbones.Backbone.first_stages`. Non-local blocks belong to their stage. To be called before
+        `get_optim_policies`, and before DistributedDataParallel wraps the model.
+        """
+        self.frozen_stages = find_backbone(self.spec.arch).first_stages(stages)
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        self._frozen = {key for key in self._frozen if not self._in_frozen_stage(key)}  # partialBN must not thaw them
+        self.train(self.training)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        return [module for name, module in self.base_model.named_modules() if self._in_frozen_stage(name)]
+
+    def _in_frozen_stage(self, name: str) -> bool:
+        return find_backbone(self.spec.arch).in_stages(name, self.frozen_stages)
 
     def get_optim_policies(self) -> list[dict[str, Any]]:
         """The published optimizer groups: `params`, `name`, and factors of the learning rate and the weight decay."""
         groups: dict[str, list] = {name: [] for name in _GROUPS}
         convs = norms = 0
+        frozen = set(self._frozen_modules())
         for module in self.modules():
-            own = list(module.parameters(recurse=False))
+            # Frozen layers are left out, but count, so that no other one becomes the first.
+            own = [] if module in frozen else list(module.parameters(recurse=False))
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 convs += 1
                 kind = "first_conv" if convs == 1 else "normal"
-                groups[f"{kind}_weight"].append(own[0])
+                groups[f"{kind}_weight"].extend(own[:1])
                 groups[f"{kind}_bias"].extend(own[1:])
             elif isinstance(module, nn.Linear):
-                groups["lr5_weight" if self.fc_lr5 else "normal_weight"].append(own[0])
+                groups["lr5_weight" if self.fc_lr5 else "normal_weight"].extend(own[:1])
                 groups["lr10_bias" if self.fc_lr5 else "normal_bias"].extend(own[1:])
             elif isinstance(module, nn.BatchNorm2d):
                 norms += 1

@@ -117,7 +117,7 @@ class ModelSpec:
         if self.shift:
             backbone.shift.check(self.place)
         for option in ("temporal_pool", "non_local"):
-            if getattr(self, option) and not backbone.stages:
+            if getattr(self, option) and not backbone.resnet:
                 raise UserError(f"{option} works on ResNets, not on {self.arch}: leave it out", option)
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout}: choose 0 (none) to below 1", "dropout")

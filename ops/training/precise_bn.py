@@ -1,6 +1,8 @@
 """Precise BatchNorm statistics: means over training batches with the weights to validate, not moving averages."""
+import contextlib
+from typing import Iterator, Sequence
+
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
@@ -20,16 +22,30 @@ def update_statistics(state: TrainState, loader: DataLoader, options: StepOption
     set_epoch(loader, state.epoch)
     state.seed_step()
     inputs = (options.prepare(batch.clips) for batch in first_batches(loader, batches) if batch.clips is not None)
-    with options.precision.autocast():
+    state.validated.train()
+    norms = [module for module in state.validated.modules() if isinstance(module, _BatchNorm)]
+    with options.precision.autocast(), _kept([norm for norm in norms if not norm.training]):
         update_bn(inputs, state.validated)
     if distributed.world().size > 1:
-        _average(state.validated)
+        _average([norm for norm in norms if norm.training])
 
 
-def _average(network: nn.Module) -> None:
+@contextlib.contextmanager
+def _kept(frozen: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Inside, frozen norms do not let `update_bn` reset their statistics, and normalize with them as before."""
+    for norm in frozen:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in frozen:
+            norm.track_running_stats = True
+
+
+def _average(norms: Sequence[_BatchNorm]) -> None:
     """Replace the statistics by their mean over all processes."""
-    for module in network.modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+    for module in norms:
+        if module.running_mean is not None and module.running_var is not None:
             for statistic in (module.running_mean, module.running_var):
                 sums = distributed.total(statistic.tolist())
                 statistic.copy_(torch.tensor(sums, dtype=torch.float64) / distributed.world().size)

@@ -17,7 +17,7 @@ FREE = "free"  # where and how the run is computed, stored or shown
 EFFECTS: dict[str, str] = {
     **dict.fromkeys(("modality", "arch", "num_segments", "consensus_type", "dropout", "shift", "shift_div", "shift_place",
                      "shift_direction", "temporal_pool", "non_local", "non_local_type", "input_size", "dataset",
-                     "no_partialbn"), SAME),
+                     "no_partialbn", "freeze"), SAME),
     **dict.fromkeys(("train_list", "val_list", "dense_sample", "skip_bad", "epochs", "batch_size", "lr", "lr_type",
                      "lr_steps", "lr_update", "warmup_epochs", "scale_lr", "grad_accum", "ema", "momentum", "weight_decay",
                      "clip_gradient", "loss_type", "label_smoothing", "nesterov",
@@ -30,9 +30,10 @@ EFFECTS: dict[str, str] = {
                      "channels_last", "compile", "tf32", "debug", "save_freq", "amp", "sync_bn", "dist_timeout",
                      "no_norm_decay", "config", "recipe"), FREE),
 }
-_COMPARED_HERE = ("no_partialbn",)  # of SAME
+_COMPARED_HERE = ("no_partialbn", "freeze")  # of SAME
 _SAID_BY_THE_COMMAND_LINE = ("tune_from", "start_epoch", "img_feature_dim", "k", "snapshot_pref", "flow_prefix")
-_UNSET = ("clip_gradient",)  # None by default, which checkpoints leave out
+# What an option that the checkpoint lacks was: None, which is left out, or a default from before the option existed.
+_UNSET = {"clip_gradient": None, "freeze": ""}
 
 
 def check_options(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
@@ -41,16 +42,20 @@ def check_options(before: Mapping[str, Any], now: Mapping[str, Any], path: Path)
     before: the entry `train` of the checkpoint, {} where it has none, as published ones; an option that it lacks is not
     compared. now: the options of this run. Raises UserError for a difference that resuming cannot make.
     """
-    known = {**dict.fromkeys(_UNSET), **before} if before else {}
+    known = {**_UNSET, **before} if before else {}
     changed = [name for name in EFFECTS if name in known and name in now and known[name] != now[name]]
     for name in changed:
         if EFFECTS[name] == SAME and name in _COMPARED_HERE:
-            raise UserError(f"resume {path}: {name} was {known[name]}, is {now[name]}, and the optimizer depends on it:"
-                            f" resume with the {name} of before, or start a new run with tune_from", "resume", name,
-                            "tune_from")
+            raise UserError(f"resume {path}: {name} was {_shown(known[name])}, is {_shown(now[name])}, and the optimizer"
+                            f" depends on it: resume with the {name} of before, or start a new run with tune_from",
+                            "resume", name, "tune_from")
     applied = [f"{name} {now[name]} (was {known[name]})" for name in changed if EFFECTS[name] == APPLIED]
     if applied:
         log.info("resumed with other options than before: %s", ", ".join(applied))
     unused = [name for name in changed if EFFECTS[name] == UNUSED and name not in _SAID_BY_THE_COMMAND_LINE]
     if unused:
         log.warning("warning: %s has no effect: the checkpoint holds what it decides", ", ".join(unused))
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value == "" else str(value)

@@ -127,6 +127,9 @@ class TrainState:
         """Take the weights after a step into their average."""
         if self.average is not None:
             self.average.update_parameters(self.network)
+            for own, trained in zip(self.average.module.buffers(), self.network.buffers()):
+                if not own.is_floating_point():  # a mean of counters, rounded down, would count backwards
+                    own.copy_(trained)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -289,8 +292,8 @@ def _optimizer_groups(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _misfit(path: Path, reason: str) -> UserError:
-    return UserError(f"resume {path}: its optimizer does not fit: {reason}: use the options it was trained with (npb)",
-                     "resume", "npb")
+    return UserError(f"resume {path}: its optimizer does not fit: {reason}: use the options it was trained with (npb,"
+                     " freeze)", "resume", "npb", "freeze")
 
 
 def _check_optimizer(content: Mapping[str, Any], path: Path) -> None:

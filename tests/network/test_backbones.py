@@ -20,7 +20,7 @@ from tests.helpers.programs import make_somethingv2, run
 
 T = 3
 # One ResNet represents all five.
-ARCHS = ["resnet18", *(arch for arch, backbone in BACKBONES.items() if not backbone.stages)]
+ARCHS = ["resnet18", *(arch for arch, backbone in BACKBONES.items() if not backbone.resnet)]
 PLACES = [(arch, place) for arch in ARCHS for place in ("blockres", "block") if (arch, place) != ("BNInception", "blockres")]
 
 

@@ -145,6 +145,41 @@ def test_resuming_cannot_change_what_its_optimizer_holds(resumed, monkeypatch, c
     assert done.status == 0 and "pretrain has no effect" in done.err
 
 
+def entries(file, *stages):
+    """The stored entries of these stages of a ResNet, and the others."""
+    weights = torch.load(file, weights_only=True)["state_dict"]
+    parts = {"stem": ("conv1", "bn1")}
+    inside = {key for key in weights for stage in stages for part in parts.get(stage, (stage,))
+              if key.startswith(f"module.base_model.{part}.")}
+    return {key: weights[key] for key in inside}, {key: weights[key] for key in weights.keys() - inside}
+
+
+def test_frozen_stages_stay_as_they_were_in_a_resumed_run_too(trained, data, tmp_path, monkeypatch, capfd):
+    first = trained / "model" / NAME / "ckpt.pth.tar"
+
+    def tuned(epochs, *more):
+        done = run(monkeypatch, capfd, "main",
+                   *flags(data, tmp_path, "--tune_from", first, "--freeze", 2, "--npb", "--precise_bn", 1, "--ema", 0.7,
+                          "--inplace", "--wd", 0.1, "--eval-freq", 1, "--epochs", epochs, *more))
+        return tmp_path / "model" / NAME.replace("_e3_", f"_e{epochs}_") / "ckpt.pth.tar", done
+
+    half, done = tuned(1)
+    assert done.status == 0 and "frozen: stem,layer1" in done.err and "keeps random weights" not in done.err
+    assert torch.load(half, weights_only=True)["train"]["freeze"] == "stem,layer1"
+    assert "freeze: stem,layer1" in (tmp_path / "log" / half.parent.name / "settings.yaml").read_text()
+    for given, words in (("3", "is stem,layer1,layer2"), ("", "is not given")):
+        assert_refused(tuned(2, "--resume", half, "--freeze", given)[1], "--freeze was stem,layer1", words)
+    assert_refused(tuned(2, "--freeze", "layer9")[1], "--freeze 'layer9': choose the first stages of stem, layer1")
+    whole = torch.load(tuned(2)[0], weights_only=True)
+    again, done = tuned(2, "--resume", half)
+    assert done.status == 0 and "after epoch 1" in done.err
+    assert all(torch.equal(value, whole["state_dict"][key])
+               for key, value in torch.load(again, weights_only=True)["state_dict"].items())
+    (frozen, others), (begun, changed) = (entries(file, "stem", "layer1") for file in (again, first))
+    assert len(frozen) > 20 and all(torch.equal(value, begun[key]) for key, value in frozen.items())
+    assert not any(torch.equal(value, changed[key]) for key, value in others.items())
+
+
 def test_a_run_is_not_resumed_on_other_classes(trained, data, tmp_path, monkeypatch, capfd):
     """Neither in training nor in evaluation; other names of as many classes are other classes."""
     content = torch.load(trained / "model" / NAME / "ckpt.pth.tar", weights_only=True)

@@ -35,6 +35,17 @@ def test_two_processes_write_one_log_and_one_checkpoint(trained):
     assert (content["epoch"], content["effective_batch"]) == (3, 8)
 
 
+def test_frozen_stages_do_not_change_in_two_processes(trained, data, tmp_path):
+    first, out = trained / "model" / NAME / "ckpt.pth.tar", tmp_path / "tuned"
+    more = ("--tune_from", first, "--freeze", "stem,layer1", "--npb", "--epochs", 1)
+    status, _, err = finish(torchrun(2, "main.py", *flags(data, out, *more)))
+    assert status == 0, err
+    before = torch.load(first, weights_only=True)["state_dict"]
+    after = torch.load(out / "model" / NAME.replace("_e3_", "_e1_") / "ckpt.pth.tar", weights_only=True)["state_dict"]
+    frozen = {key for key in after if key.removeprefix("module.base_model.").startswith(("conv1.", "bn1.", "layer1."))}
+    assert len(frozen) > 20 and {key for key in after if torch.equal(after[key], before[key])} == frozen
+
+
 def test_sync_bn_is_refused_without_gpus(data, tmp_path):
     status, _, err = finish(start("main.py", *flags(data, tmp_path, "--sync_bn")))
     assert status == 2 and err.strip().endswith("error: --sync_bn works on GPUs only, this run is on cpu: leave it out")

@@ -1,13 +1,18 @@
 """BatchNorm statistics for validation: the means over training batches, with the weights that are validated."""
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from ops.data.loader import make_loader
+from ops.models import TSN
+from ops.spec import ModelSpec
 from ops.training.loop import LoopOptions, fit
 from ops.training.precise_bn import update_statistics
 from ops.training.state import TrainState
 from ops.training.step import StepOptions
+from tests.training.parallel_run import Noise
 from tests.training.test_loop import Clips
 
 STEPS = StepOptions(prepare=lambda clips: clips.float() / 255)
@@ -34,6 +39,31 @@ def test_the_statistics_are_means_over_batches(batches):
         wanted = torch.stack([statistic(batch) for batch in clips]).mean(0)
         assert torch.allclose(getattr(state.model[1], name), wanted, atol=1e-6)
     assert state.model[1].momentum == 0.1
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_frozen_norms_keep_their_statistics_and_pass_them_on(ema):
+    torch.manual_seed(0)
+    model = TSN.from_spec(ModelSpec(3, 2, arch="resnet18", dropout=0, input_size=32))
+    model.base_model.bn1.running_mean.normal_()
+    free, frozen = copy.deepcopy(model), model
+    frozen.freeze("stem")
+    kept, first = copy.deepcopy(frozen.base_model.bn1.state_dict()), {}
+    for name, network in (("frozen", frozen), ("free", free)):
+        optimizer = torch.optim.SGD(network.get_optim_policies(), 0.1)
+        state = TrainState(network, optimizer, seed=5, ema=ema)
+        data = make_loader(Noise(8), 4, workers=0, train=True, seed=5)
+        update_statistics(state, data, STEPS, 2)
+        first[name] = state.validated.base_model.layer1[0].bn1
+        norm = state.validated.base_model.bn1
+        assert norm.track_running_stats
+        if name == "frozen":
+            assert all(torch.equal(norm.state_dict()[key], value) for key, value in kept.items())
+        else:
+            assert not torch.equal(norm.running_mean, kept["running_mean"])
+    # The frozen norm normalizes with its own statistics, not those of the batches, so the next norm sees other values.
+    assert first["frozen"].num_batches_tracked == 2
+    assert not torch.allclose(first["frozen"].running_mean, first["free"].running_mean, rtol=0.1)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

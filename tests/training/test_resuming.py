@@ -51,11 +51,15 @@ def test_a_limit_of_the_gradient_that_is_left_out_is_logged(caplog):
     assert caplog.messages == ["resumed with other options than before: clip_gradient None (was 20.0)"]
 
 
-@pytest.mark.parametrize("name", ["no_partialbn"])
-def test_an_option_that_resuming_cannot_change_is_refused(name):
-    with pytest.raises(UserError) as info:
-        check_options(before(), options(**{name: "other"}), FILE)
-    assert info.value.for_command_line().startswith(f"--resume x.pth: --{name} was {options()[name]}, is other, ")
+@pytest.mark.parametrize("name, value", [("no_partialbn", "False"), ("freeze", "not given")])
+def test_an_option_that_resuming_cannot_change_is_refused(name, value):
+    older = before()
+    older.pop("freeze")  # a checkpoint from before this option
+    for first in [before(), older]:
+        with pytest.raises(UserError) as info:
+            check_options(first, options(**{name: "other"}), FILE)
+        assert info.value.for_command_line().startswith(f"--resume x.pth: --{name} was {value}, is other, ")
+    check_options(older, options(), FILE)
 
 
 def test_an_option_without_effect_is_a_warning(caplog):
@@ -63,7 +67,7 @@ def test_an_option_without_effect_is_a_warning(caplog):
     assert caplog.messages == ["warning: pretrain has no effect: the checkpoint holds what it decides"]
 
 
-@pytest.mark.parametrize("name", sorted({*names(FREE, UNUSED, SAME)} - {"no_partialbn", "pretrain"}))
+@pytest.mark.parametrize("name", sorted({*names(FREE, UNUSED, SAME)} - {"no_partialbn", "freeze", "pretrain"}))
 def test_other_options_are_free_or_checked_elsewhere(name, caplog):
     caplog.set_level("INFO")
     check_options(before(), options(**{name: "other"}), FILE)
