@@ -141,9 +141,9 @@ def predict_part(args: argparse.Namespace, predictor: Predictor, items: Sequence
     with part_results(args.results, args.part, settings) as stored:
         own = answer_together(args, predictor, args.part.take(items))
         everything = stored.store(own)
-        if everything is not None:
-            return report(args, interleave(everything))
         missing = stored.missing()
+    if everything is not None:
+        return report(args, interleave(everything))
     show(own, failures_only=True)
     print(f"part {args.part}: {len(own)} videos; without results in {args.results}:"
           f" {', '.join(map(str, missing[:5]))}{', ...' * (len(missing) > 5)}")

@@ -3,7 +3,7 @@
 A directory of results belongs to one division of one piece of work; a part that is run again replaces its own result.
 """
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
@@ -28,7 +28,7 @@ class PartResults:
         Of parts that end at the same time, one gets all results. UserError for a damaged file of another part.
         """
         files = [self._file(number) for number in range(1, self.part.count + 1)]
-        with one_at_a_time(self.directory, self.part):
+        with _writing(self.directory), one_at_a_time(self.directory, self.part):
             with atomic_write(self._file(self.part.number)) as f:
                 json.dump(result, f)
             return [_read(file) for file in files] if all(file.exists() for file in files) else None
@@ -47,16 +47,25 @@ def part_results(directory: Path, part: Part, settings: Mapping[str, Any]) -> It
     """Hold a part's place in a directory of results while it works.
 
     settings: what decides the results, so that all parts do the same work.
-    UserError when another process does this part, or the directory has results of other settings; CannotWrite.
+    UserError when another process does this part, or the directory has results of other settings; CannotWrite. Errors of the
+    work are not changed.
     """
     results = PartResults(directory, part)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with only_run(directory, part):
+    with ExitStack() as held:
+        with _writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_run(directory, part))
             with one_at_a_time(directory, part):
                 remove_leftovers_of([directory / SETTINGS, results._file(part.number)])
                 agree_on_settings(directory / SETTINGS, {"parts": part.count, **settings}, content="results")
-            yield results
+        yield results
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """OSErrors become CannotWrite for this directory."""
+    try:
+        yield
     except CannotWrite:
         raise
     except OSError as error:

@@ -12,8 +12,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def start(*argv, **options) -> subprocess.Popen:
     """`python argv...` in the repository, in a process group of its own, with SIGINT as a terminal's child has it."""
     return subprocess.Popen([sys.executable, *map(str, argv)], cwd=ROOT, env=ENVIRONMENT, text=True, start_new_session=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options)
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
 
 
 def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:

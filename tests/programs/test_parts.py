@@ -233,6 +233,19 @@ def test_processes_of_torchrun_answer_together(processes, more, predicted):
     assert failures[0] == failures[1] and len(failures[0]) == 2
 
 
+def test_an_answer_that_cannot_be_printed_is_no_fault_of_the_results(predicted, checked, tmp_path):
+    for name, argv in {"predict": predicted, "check": ["tools/check_dataset.py", checked / "val.txt", "-j", 1]}.items():
+        argv = [*argv, "--results", tmp_path / name, "--part"]
+        finish(start(*argv, "2/2"))
+        with open("/dev/full", "w") as full:
+            status, _, err = finish(start(*argv, "1/2", stdout=full))
+        assert status == 2 and err.splitlines()[-1].endswith(
+            "error: cannot write standard output: No space left on device"), err
+        process = start(*argv, "1/2")
+        process.stdout.close()  # as `| head` does
+        assert "cannot write" not in process.stderr.read() and process.wait(240) == 0
+
+
 def test_parts_need_a_directory_for_their_results(predicted, checked):
     for argv in (predicted, ["tools/check_dataset.py", checked / "val.txt"]):
         status, _, err = finish(start(*argv, "--part", "1/2"))
