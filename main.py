@@ -55,7 +55,7 @@ def main() -> int:
     device, gpus = pick_devices(args.device, args.gpus)
     if len(gpus) > 1 and not distributed.launched():
         return distributed.launch(gpus)
-    with distributed.joined(device, args.dist_timeout):
+    with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
         if not distributed.world().is_main:
             logging.getLogger().setLevel(logging.WARNING)
         train(args, device)
@@ -83,7 +83,8 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     seed_everything(args.seed)
     if resumed and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
         log.info("--tune_from %s is not loaded again: the run resumes from %s", args.tune_from, resumed.path)
-    model = build(args, spec, data, resumed)
+    with distributed.main_process_first():  # the first use of ImageNet weights downloads them
+        model = build(args, spec, data, resumed)
     announce(args, name, device, model, data)
 
     effective_batch = args.batch_size * args.grad_accum * distributed.world().size
@@ -98,6 +99,9 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     runtime = TorchClip(state.validated, data.class_names)
     if resumed:
         resume(state, model, resumed, data=data, args=args)
+    resumed_at = (state.epoch, state.step, state.best_prec1, state.stale)
+    distributed.check_equal(resumed_at, "the processes resume different states:"
+                            " put root_model on a disk that all machines share", "root_model")
     val_loader = validation_loader(args, model, data)
     if args.evaluate:
         report(validate(runtime, val_loader, options))

@@ -32,6 +32,7 @@ from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import CROPS, PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS, find_dataset
 from ops.recipes import DEFAULTS
+from ops.training.saving import SaveSchedule
 from ops.training.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
@@ -215,7 +216,10 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     """
     parser = train_parser(program)
     argv = sys.argv[1:] if argv is None else argv
-    args = cli.parse_with(parser, argv, _settings_beside(parser, argv))
+    beside = _settings_beside(parser, argv)
+    args = cli.parse_with(parser, argv, beside)
+    if (args.config, args.recipe) != (beside["config"], beside["recipe"]):
+        raise UserError("--config and --recipe are read before the other flags: write their names in full")
     args.dataset, _ = find_dataset(args.dataset, args.dataset_file)
     check_suffix(args.suffix)
     args.run_epochs = None if args.epochs is not None or not args.debug else 1
@@ -226,6 +230,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
                        cutmix=args.cutmix)
     _check_learning(args)
+    SaveSchedule(args.save_freq)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
     _warn_of_dead_flags(args)
@@ -234,11 +239,11 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
 
 
 def _settings_beside(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """The options that --config and --recipe set, those of the file over those of the recipe."""
+    """--config and --recipe, and the options that they set, those of the file over those of the recipe."""
     file = cli.given(argv, "--config")
     settings = read_config(Path(file), parser, ["config"]) if file else {}
     recipe = find_choice(cli.given(argv, "--recipe") or settings.get("recipe", ""), DEFAULTS) or "published"
-    return {**DEFAULTS[recipe], **settings}
+    return {**DEFAULTS[recipe], **settings, "config": file, "recipe": recipe}
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -283,7 +288,7 @@ def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace
         warn_unused(parser, args, "it needs --loss_type smooth", "label_smoothing")
     if args.no_norm_decay:
         log.info("--no_norm_decay changes nothing: normalization layers and biases have no weight decay, as published")
-    if args.resume and args.start_epoch:
+    if args.resume not in ("", "auto") and args.start_epoch:
         log.warning("warning: --start-epoch has no effect: --resume continues after the checkpoint's own epoch")
 
 

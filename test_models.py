@@ -69,7 +69,8 @@ def main() -> int:
 
 def test(args: argparse.Namespace, device: torch.device) -> None:
     """Build the members, score each on its list, report: the work of each process."""
-    members = [build(args, i, device) for i in range(len(args.weights))]
+    with distributed.main_process_first():  # the gestures data are made at their first use
+        members = [build(args, i, device) for i in range(len(args.weights))]
     log_members(members)
     directory = Path(args.out) if args.out else Path("log") / f"test_{run_name(members[0].found.path)}"
     check_outputs(args, members, directory)

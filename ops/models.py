@@ -108,6 +108,8 @@ class TSN(nn.Module):
             make_temporal_pool(self.base_model, spec.num_segments)
         self._replace_head(backbone.head)
         self.consensus = ConsensusModule(spec.consensus_type)
+        # By name, because SyncBatchNorm may take their place, and that of the BatchNorm3d in non-local blocks.
+        self._norm_names = [name for name, module in self.base_model.named_modules() if isinstance(module, nn.BatchNorm2d)]
         self.partialBN(partial_bn)
         if print_spec:
             log.info("TSN: %s, %s, %d segments, %s consensus, dropout %g", spec.arch, spec.modality, spec.num_segments,
@@ -159,9 +161,8 @@ class TSN(nn.Module):
                     self._frozen.remove(key)
                     parameter.requires_grad_(True)
 
-    def _partial_norms(self) -> list[tuple[str, nn.BatchNorm2d]]:
-        norms = [(name, module) for name, module in self.base_model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-        return norms[1:]
+    def _partial_norms(self) -> list[tuple[str, nn.Module]]:
+        return [(name, self.base_model.get_submodule(name)) for name in self._norm_names[1:]]
 
     def train(self, mode: bool = True) -> "TSN":
         super().train(mode)

@@ -24,19 +24,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ops.common import cli
 from ops.common.choices import DATA_FORMATS, MODALITIES
-from ops.common.cli import (
-    NotAllowed,
-    Parser,
-    add_dataset_flags,
-    add_part_flag,
-    add_workers_flag,
-    check_usage,
-    number,
-    one_of,
-    run,
-    warn_unused,
-)
+from ops.common.cli import NotAllowed, Parser, number, one_of
 from ops.prepare.findings import KINDS
 from ops.video.discovery import TEMPLATE, is_template
 
@@ -54,8 +44,8 @@ def build_parser() -> Parser:
         help="videos with fewer frames are too short (default: %(default)s, the frames of a clip)")
     add("--ignore", type=kinds, default=frozenset(), metavar="KIND,...",
         help=f"findings to leave out: {', '.join(KINDS)} (default: none)")
-    add_workers_flag(group, what="videos at a time")
-    add_part_flag(group, "; needs --results")
+    cli.add_workers_flag(group, what="videos at a time")
+    cli.add_part_flag(group, "; needs --results")
     add("--results", type=Path, metavar="DIR", help="directory where the parts put their results, the same for all")
     group = parser.add_argument_group("a data set")
     add = group.add_argument
@@ -63,7 +53,7 @@ def build_parser() -> Parser:
         help="directory of the videos or frame directories (default: the data set's, or the first list's)")
     add("--modality", type=one_of(*MODALITIES), default="RGB", metavar="NAME",
         help="RGB or Flow (default: %(default)s)")
-    add_dataset_flags(group, DATA_FORMATS)
+    cli.add_dataset_flags(group, DATA_FORMATS)
     add = parser.add_argument_group("list files").add_argument
     add("--template", type=template, help="file name of a frame, as in img_{:05d}.jpg (default: as in the first frame"
         " directory)")
@@ -86,7 +76,7 @@ def template(text: str) -> str:
 
 
 if __name__ == "__main__":
-    check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
+    cli.check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
 
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_inputs, check_writable
@@ -162,16 +152,16 @@ def is_dataset_name(args: Namespace) -> bool:
 
 def warn_without_effect(parser: Parser, args: Namespace, by_name: bool) -> None:
     if args.part == WHOLE:
-        warn_unused(parser, args, "without --part there is one report", "results")
+        cli.warn_unused(parser, args, "without --part there is one report", "results")
     if by_name:
-        warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
+        cli.warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
         if args.modality == "Flow":
-            warn_unused(parser, args, "flow is always in directories of images", "data_format")
+            cli.warn_unused(parser, args, "flow is always in directories of images", "data_format")
         return
-    warn_unused(parser, args, "it applies to a data set's name, not to list files", "modality", "root_dataset",
-                "dataset_file")
+    cli.warn_unused(parser, args, "it applies to a data set's name, not to list files", "modality", "root_dataset",
+                    "dataset_file")
     if args.categories:
-        warn_unused(parser, args, "--categories determines it", "num_class")
+        cli.warn_unused(parser, args, "--categories determines it", "num_class")
 
 
 # ---- what to check ------------------------------------------------------------------------------------------
@@ -233,4 +223,4 @@ def summary_line(name: str, numbers: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -26,18 +26,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ops.common import cli
 from ops.common.choices import MOST
-from ops.common.cli import (
-    NotAllowed,
-    Parser,
-    add_seed_flag,
-    add_workers_flag,
-    check_usage,
-    number,
-    one_of,
-    run,
-    warn_unused,
-)
+from ops.common.cli import NotAllowed, Parser, number, one_of
 from ops.dataset_config import DATASET_FILE, DATASETS
 from ops.prepare.splitting import WAYS, shared_sources, source_of, split_videos
 
@@ -55,7 +46,7 @@ def build_parser() -> Parser:
     add("--split-by", "--split_by", type=one_of(*WAYS), default="source", help=f"{', '.join(WAYS)} (default: %(default)s)")
     add("--source-pattern", "--source_pattern", type=regular_expression, metavar="REGEX",
         help="how a path names its source")
-    add_seed_flag(group, help="seed of the split (default: %(default)s)")
+    cli.add_seed_flag(group, help="seed of the split (default: %(default)s)")
     group = parser.add_argument_group("output")
     add = group.add_argument
     add("--extract", action="store_true", help="write the frames as images: faster to train from, larger on disk")
@@ -66,7 +57,7 @@ def build_parser() -> Parser:
         help="yaml file to register the data set in (default: datasets.yaml beside main.py)")
     add("--replace", action="store_true", help="replace a data set of this name that has other lists")
     add("--allow_missing", action="store_true", help="exit with status 0 even if videos cannot be read")
-    add_workers_flag(group, what="videos at a time")
+    cli.add_workers_flag(group, what="videos at a time")
     return parser
 
 
@@ -78,7 +69,7 @@ def regular_expression(text: str) -> re.Pattern:
 
 
 if __name__ == "__main__":
-    check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
+    cli.check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
 
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
@@ -139,10 +130,10 @@ def check_arguments(args: Namespace, out: Path) -> None:
 
 def warn_without_effect(parser: Parser, args: Namespace, videos: list[LabeledVideo]) -> None:
     if any(video.split == "val" for video in videos):
-        warn_unused(parser, args, f"{'the csv file' if args.csv else 'a directory'} decides which videos are for validation",
-                    "val", "split_by", "seed")
+        decider = "the csv file" if args.csv else "a directory"
+        cli.warn_unused(parser, args, f"{decider} decides which videos are for validation", "val", "split_by", "seed")
     if not args.extract:
-        warn_unused(parser, args, "no frames are written without --extract", "height")
+        cli.warn_unused(parser, args, "no frames are written without --extract", "height")
 
 
 def read_videos(args: Namespace, videos: list[LabeledVideo], out: Path) -> UsableVideos:
@@ -203,4 +194,4 @@ def warn_of_recordings(args: Namespace, splits: dict[str, list[LabeledVideo]], m
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -25,20 +25,9 @@ from typing import Any, Iterable, Iterator, Optional, Sequence, Union
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import opts
+from ops.common import cli
 from ops.common.choices import MOST
-from ops.common.cli import (
-    Parser,
-    add_device_flag,
-    add_dist_timeout_flag,
-    add_part_flag,
-    add_root_dataset_flag,
-    add_workers_flag,
-    check_usage,
-    number,
-    one_of,
-    run,
-    warn_unused,
-)
+from ops.common.cli import Parser, number, one_of
 from ops.data.test_protocol import PROTOCOLS
 
 
@@ -63,21 +52,21 @@ def build_parser() -> Parser:
         help="; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()) + " (default: %(default)s)")
     add("--test_segments", "--num_segments", type=opts.FRAMES, metavar="T", help="frames per clip (default: as trained)")
     add("--categories", type=Path, metavar="FILE", help="class names, one a line (default: the checkpoint's)")
-    add_root_dataset_flag(group)
+    cli.add_root_dataset_flag(group)
     group = parser.add_argument_group("machine")
     add = group.add_argument
     add("--batch_size", type=number(int, 1), default=1, metavar="N", help="windows at a time (default: %(default)s)")
-    add_workers_flag(group, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
-    add_device_flag(group)
-    add_dist_timeout_flag(group)
-    add_part_flag(group, "; needs --results")
+    cli.add_workers_flag(group, default=2, what="processes that read windows, or several whole videos; 0: none", minimum=0)
+    cli.add_device_flag(group)
+    cli.add_dist_timeout_flag(group)
+    cli.add_part_flag(group, "; needs --results")
     add("--results", type=Path, metavar="DIR", help="directory where the parts put their answers, the same for all")
     opts.add_override_flags(parser.add_argument_group("model", opts.OVERRIDES_TITLE))
     return parser
 
 
 if __name__ == "__main__":
-    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+    cli.check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
 
 import torch
 
@@ -211,14 +200,14 @@ def default_weights() -> Path:
 
 def warn_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) -> None:
     if args.part == WHOLE:
-        warn_unused(parser, args, "without --part all answers are printed", "results")
+        cli.warn_unused(parser, args, "without --part all answers are printed", "results")
     if args.window is None:
-        warn_unused(parser, args, "without --window a video is one clip", "batch_size")
+        cli.warn_unused(parser, args, "without --window a video is one clip", "batch_size")
         if len(paths) == 1:
-            warn_unused(parser, args, "one whole video is one clip", "workers")
+            cli.warn_unused(parser, args, "one whole video is one clip", "workers")
     if args.fps is not None and all(map(holds_times, paths)):
-        warn_unused(parser, args, "it is for frame directories, these video files tell when their frames are shown",
-                    "fps")
+        cli.warn_unused(parser, args, "it is for frame directories, these video files tell when their frames are shown",
+                        "fps")
 
 
 def find_videos(name: str) -> list[Item]:
@@ -280,4 +269,4 @@ def duration(seconds: Optional[float]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -20,7 +20,7 @@ def read_config(path: Path, parser: argparse.ArgumentParser, not_allowed: Sequen
     UserError, with file and line, for an unknown name, a value that the option does not allow, and yaml that is none.
     """
     actions = {_plain(name): action for action in parser._actions for name in action.option_strings or [action.dest]
-               if action.dest not in ("help", *not_allowed) and not isinstance(action, argparse._StoreFalseAction)}
+               if action.dest not in ("help", *not_allowed) and not _switches_off(action, name)}
     found: dict[str, Any] = {}
     for key, node, line in yaml_pairs(compose_yaml(read_yaml_text(path, "settings file"), path), path):
         place = f"{path}:{line}"
@@ -42,6 +42,12 @@ def write_config(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _plain(name: str) -> str:
     return name.lstrip("-").replace("-", "_")
+
+
+def _switches_off(action: argparse.Action, name: str) -> bool:
+    """Whether this spelling is the `--no-NAME` of a switch."""
+    return isinstance(action, argparse._StoreFalseAction) or (
+        isinstance(action, argparse.BooleanOptionalAction) and _plain(name).startswith("no_"))
 
 
 def _value(action: argparse.Action, node: yaml.Node, place: str) -> Any:

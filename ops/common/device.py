@@ -1,7 +1,9 @@
 """The device that a run uses, its random seeds, memory format and peak memory, and the versions of its code."""
 import contextlib
+import functools
 import platform
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +59,8 @@ def pick_gpus(gpus: Optional[list[int]], device: torch.device) -> list[int]:
                         " leave gpus out, or choose numbers below that count", "gpus")
     if len(set(gpus)) < len(gpus):
         raise UserError(f"{given}: name each GPU once", "gpus")
+    if len(gpus) > 1 and device.index is not None:
+        raise UserError(f"{given} name several GPUs and device {device} one: choose cuda", "gpus", "device")
     if device.index not in (None, gpus[0]):
         raise UserError(f"{given} begins with another GPU than device {device}: leave one of them out", "gpus", "device")
     return gpus
@@ -93,6 +97,7 @@ def channels_last(model: torch.nn.Module) -> None:
             parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last).copy_(parameter.data)
 
 
+@functools.cache
 def git_commit() -> str:
     """The commit of this code, or "unknown" outside a checkout."""
     try:
@@ -110,14 +115,18 @@ def versions(device: torch.device) -> dict[str, str]:
 
 
 def _model_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()[0]
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, list[str]]:
+    """The name of this machine's processor and its flags, such as avx2; no flags where the system does not show them."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    rows = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = rows.get("model name") or platform.processor() or platform.machine()
+    return name, rows.get("flags", rows.get("Features", "")).split()
 
 
 def peak_memory(device: torch.device) -> Optional[float]:
@@ -127,7 +136,10 @@ def peak_memory(device: torch.device) -> Optional[float]:
     """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    try:
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return 1024.0 * int(found[1])
+    try:  # begins with what the process that started this one held
         import resource
     except ImportError:
         return None

@@ -21,6 +21,7 @@ from ops.common.errors import UserError
 log = logging.getLogger(__name__)
 
 _store: Optional[dist.Store] = None  # of the joined group; each rank writes its last step there
+_blocks = 0  # of `main_process_first` so far
 _on_its_own = False
 
 
@@ -113,28 +114,50 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def check_equal(value: Any, problem: str, *options: str) -> None:
+    """UserError with the text `problem` unless all processes have the same value. Every process must call it."""
+    if any(other != value for other in gather(value)):
+        raise UserError(problem, *options)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give the module's buffers (statistics of BatchNorm) those of rank 0, which writes the checkpoints."""
+    if world().size > 1 and dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
 @contextlib.contextmanager
 def main_process_first() -> Iterator[None]:
-    """Rank 0 runs the block (download, preparation) while the others wait; then the others run it."""
+    """Rank 0 runs the block (download, preparation), then the first process of every other machine, then the others.
+
+    Machines may share a disk, which then holds everything already, or have disks of their own. Every process must reach
+    the block.
+    """
+    global _blocks
     here = world()
     if here.size == 1 or not dist.is_initialized():
         yield
         return
-    if not here.is_main:
-        _wait_for_main()
+    _blocks += 1
+    main, machine = (f"ready/{_blocks}/{rank}" for rank in (0, here.rank - here.local_rank))
+    if here.local_rank:
+        _wait_for(machine)
+    elif not here.is_main:
+        _wait_for(main)
     try:
         yield
     finally:
-        if here.is_main and _store is not None:
-            _store.set("main_is_ready", "yes")
+        if not here.local_rank and _store is not None:
+            _store.set(machine, "yes")
 
 
-def _wait_for_main() -> None:
+def _wait_for(key: str) -> None:
     """Wait without a time limit: preparing a data set may take longer than any collective operation."""
     assert _store is not None
     while True:
         with contextlib.suppress(dist.DistStoreError):
-            _store.wait(["main_is_ready"], datetime.timedelta(seconds=60))
+            _store.wait([key], datetime.timedelta(seconds=60))
             return
 
 
@@ -161,7 +184,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 # ---- lost processes -------------------------------------------------------------------------------------------------
 
 def mark_progress(step: int) -> None:
-    """Record that this process has begun training step `step`, so that the others can name it if it is lost."""
+    """Record that this process has begun step `step` of the run, so that the others can name it if it is lost."""
     if _store is not None:
         _store.set(f"step/{world().rank}", str(step))
 
@@ -171,7 +194,7 @@ def naming_lost_processes() -> Iterator[None]:
     """Turn the error of a collective operation that another process left or did not reach in time into a LostProcess."""
     try:
         yield
-    except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError, RuntimeError) as error:
+    except RuntimeError as error:  # PyTorch's own errors are RuntimeErrors too
         if world().size == 1 or isinstance(error, UserError) or not _is_connection_error(error):
             raise
         raise LostProcess(f"{_slowest_rank()}: {_reason(error)}", "dist_timeout") from None
@@ -190,7 +213,7 @@ def _reason(error: Exception) -> str:
 
 
 def _slowest_rank() -> str:
-    """`rank 1 (last seen at step 12)`: of the other processes, the one that is furthest behind."""
+    """`rank 1 (last seen at step 12 of the run)`: of the other processes, the one that is furthest behind."""
     here = world()
     steps = {}
     try:
@@ -201,7 +224,8 @@ def _slowest_rank() -> str:
         return "rank 0, which connects the others, is lost"
     steps.pop(here.rank, None)
     rank = min(steps, key=lambda rank: (steps[rank], rank))
-    return f"rank {rank} is lost (last seen at step {steps[rank]})" if steps[rank] >= 0 else f"rank {rank} is lost"
+    seen = f" (last seen at step {steps[rank]} of the run)" if steps[rank] >= 0 else ""
+    return f"rank {rank} is lost{seen}"
 
 
 # ---- launching ------------------------------------------------------------------------------------------------------
@@ -209,18 +233,23 @@ def _slowest_rank() -> str:
 def launch(gpus: Sequence[int]) -> int:
     """Run this command again as one process per GPU of this machine, as torchrun would; the status of the run.
 
-    A process that fails ends the others; its status is returned.
+    A process that fails ends the others; its status is returned. gpus: as this process numbers them, which may see a part
+    of the machine's.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[gpu] if visible else str(gpu) for gpu in gpus)
     config = LaunchConfig(1, 1, len(gpus), logs_specs=DefaultLogsSpecs(), run_id="main", rdzv_backend="c10d",
                           rdzv_endpoint="localhost:0", max_restarts=0)
     logging.disable(logging.CRITICAL)  # the processes report their own errors; PyTorch adds forty lines about each
     try:
         elastic_launch(config, sys.executable)(*sys.argv)
+    except SignalException as stop:  # of this process, which has ended the others by the same signal
+        return 128 + stop.sigval
     except ChildFailedError as error:
-        return next(iter(error.failures.values())).exitcode % 256
+        status = next(iter(error.failures.values())).exitcode
+        return status if status >= 0 else 128 - status
     return 0

@@ -1,6 +1,7 @@
 """Progress of long steps: a bar on a terminal; otherwise log lines with the count, the speed and the time left."""
 import io
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Optional
@@ -19,6 +20,7 @@ def progress(items: Optional[Iterable] = None, *, lines: bool = True, disable: b
     lines: False where the step logs its own lines, so that only a terminal shows anything. disable: show nothing.
     options: of tqdm, such as total, desc, unit ("video"), initial, unit_scale and leave.
     """
+    disable = disable or os.environ.get("RANK", "0") != "0"  # of torchrun's processes, one shows it
     if sys.stderr.isatty():
         return tqdm(items, dynamic_ncols=True, disable=disable, **options)
     return _ProgressLines(items, disable=disable or not lines, **options)

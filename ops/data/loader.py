@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ops.common import distributed
 from ops.common.device import mix_seeds
 from ops.common.errors import UserError, worker_died
+from ops.common.part import Part
 from ops.common.pool import without_interrupts
 from ops.data.tsn_dataset import Batch, collate
 
@@ -77,7 +78,7 @@ class RankSampler(Sampler):
 
     def __init__(self, data: Sized) -> None:
         here = distributed.world()
-        self.indices = range(here.rank, len(data), here.size)
+        self.indices = Part(here.rank + 1, here.size).take(range(len(data)))
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -1,10 +1,12 @@
 """The evaluation loop: a network's predictions for a list of videos."""
+from itertools import chain
 from typing import Iterator, Optional, Protocol, Sequence
 
 import torch
 from torch import Tensor
 
 from ops.common import distributed
+from ops.common.part import interleave
 from ops.common.progress import progress
 from ops.data.loader import first_batches
 from ops.data.tsn_dataset import Batch
@@ -48,9 +50,6 @@ def evaluate(runtime: ClipRuntime, loader: Batches, *, mirrored: Sequence[bool] 
 
 
 def _in_list_order(parts: Sequence[tuple[list[Tensor], list[Tensor]]], softmax: bool) -> Predictions:
-    """The predictions of all processes; the i-th of rank r belongs to item r + i * processes of the list."""
-    position = torch.cat([rank + len(parts) * torch.arange(sum(map(len, labels)))
-                          for rank, (_, labels) in enumerate(parts)])
-    logits, labels = (torch.cat([value for part in parts for value in part[i]]) for i in (0, 1))
-    order = position.argsort()
-    return Predictions(logits[order], labels[order], probabilities=softmax)
+    """The predictions of all processes, each given as its batches' logits and labels."""
+    logits, labels = (torch.stack(interleave(chain.from_iterable(part[i]) for part in parts)) for i in (0, 1))
+    return Predictions(logits, labels, probabilities=softmax)

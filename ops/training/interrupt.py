@@ -21,9 +21,10 @@ class StopRequest:
             raise Interrupted("stopped", self.signal)
 
     def receive(self, number: int, frame: Optional[FrameType]) -> None:
-        """The signal handler. The second signal ends the program at once, as it would have without this class."""
+        """The signal handler. A second Ctrl-C ends the program at once; a scheduler and torchrun each send a SIGTERM."""
         self.signal = number
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -200,6 +200,7 @@ class _Run:
         started = time.perf_counter()
         try:
             with distributed.naming_lost_processes():
+                distributed.share_buffers(self.state.validated)
                 scores = validate(runtime, _Stoppable(loader, self.stop), self.options)
         except (Interrupted, distributed.LostProcess):
             if not self.stop.signal:
@@ -240,7 +241,8 @@ class _Stoppable:
 
 def forget_best_elsewhere(state: TrainState, directory: Path) -> None:
     """Start the best accuracy afresh in a directory without a best checkpoint (a run resumed with other `epochs`)."""
-    if (state.best_prec1 or state.best is not None) and not (directory / BEST).exists():
+    exists = distributed.gather((directory / BEST).exists())[0]  # rank 0 writes it, perhaps on a disk of its own
+    if (state.best_prec1 or state.best is not None) and not exists:
         log.info("%s has no %s: the best epoch from here on becomes it (best prec@1 so far: %.3f)", directory, BEST,
                  state.best_prec1)
         state.best_prec1, state.best, state.stale = 0.0, None, 0
@@ -270,7 +272,7 @@ def train_one_epoch(run: "_Run", loader: DataLoader) -> None:
                       desc=f"epoch {state.epoch}", unit="step")
     for batches in groups:
         data_seconds = time.perf_counter() - end
-        distributed.mark_progress(state.step)
+        distributed.mark_progress(state.epoch * whole + state.step)
         run.show_first_batch(batches)
         state.seed_step()
         rate = options.rate(state.epoch + state.step / whole)

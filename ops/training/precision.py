@@ -1,12 +1,12 @@
 """Mixed precision: the number format of activations and gradients, chosen by name or for the device."""
 import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ContextManager, Optional
 
 import torch
 
 from ops.common.choices import AMP
+from ops.common.device import processor
 from ops.common.errors import UserError
 
 _DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,10 +52,7 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
     return Precision(device, None, f"this {device.type} has no bf16 units")
 
 
-def bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def bf16_units() -> str:
     """The CPU's instructions for bf16, `amx_bf16` or `avx512_bf16`; "" if it has none, or does not show them."""
-    try:
-        flags = cpuinfo.read_text().split()
-    except OSError:
-        return ""
+    flags = processor()[1]
     return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "")

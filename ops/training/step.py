@@ -113,6 +113,8 @@ def _optimizer_step(state: TrainState, clip_gradient: Optional[float]) -> float:
     limit = math.inf if clip_gradient is None else clip_gradient
     trained = [parameter for parameter in state.network.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+    if state.scaler is None and not math.isfinite(norm):  # a scaler leaves such a step out
+        raise not_finite(f"the gradient is not finite in epoch {state.epoch}, step {state.step}")
     if norm > limit:
         nn.utils.clip_grads_with_norm_(trained, limit, norm)
     if state.scaler is None:

@@ -99,15 +99,19 @@ def test_devices_with_gpus(monkeypatch):
         pick_gpus([0], torch.device("cpu"))
     with pytest.raises(UserError, match="gpus 1 1: name each GPU once"):
         pick_gpus([1, 1], cuda)
+    with pytest.raises(UserError, match="gpus 0 1 name several GPUs and device cuda:0 one: choose cuda"):
+        pick_gpus([0, 1], torch.device("cuda:0"))
     with pytest.raises(UserError) as info:
-        pick_gpus([0, 1], torch.device("cuda:1"))
-    assert info.value.for_command_line() == "--gpus 0 1 begins with another GPU than --device cuda:1: leave one of them out"
+        pick_gpus([0], torch.device("cuda:1"))
+    assert info.value.for_command_line() == "--gpus 0 begins with another GPU than --device cuda:1: leave one of them out"
 
 
 def test_git_commit_is_one_word(monkeypatch):
     assert git_commit() and len(git_commit().split()) == 1
+    git_commit.cache_clear()
     monkeypatch.setenv("PATH", "")
     assert git_commit() == "unknown"
+    git_commit.cache_clear()
 
 
 def test_peak_memory_grows_with_what_is_held():

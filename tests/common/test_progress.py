@@ -88,6 +88,13 @@ def test_a_step_with_its_own_lines_has_none_of_these(lines):
     assert not lines()
 
 
+def test_one_of_several_processes_shows_progress(lines, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert list(progress(range(3), desc="x")) == [0, 1, 2] and not lines()
+    monkeypatch.setenv("RANK", "0")
+    assert list(progress(range(3), desc="x")) == [0, 1, 2] and lines()
+
+
 @pytest.mark.parametrize("seconds, words", [
     (0.2, "0 s"), (89.4, "89 s"), (99.6, "2 min"), (754, "13 min"), (5940, "99 min"), (6000, "1 h 40 min"),
     (47 * 3600, "47 h 0 min"), (200_000, "2 d 7 h")])

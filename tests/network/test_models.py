@@ -135,6 +135,17 @@ def test_partial_bn_freezes_all_but_the_first_and_thaws():
     assert not any(norm.training for norm in later) and not any(learns(later))
 
 
+def test_partial_bn_survives_the_conversion_to_sync_bn():
+    model = make(base_model="resnet18", partial_bn=True).train()
+    frozen = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d) and not module.training]
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.eval().train()
+    assert [name for name, module in model.named_modules()
+            if isinstance(module, nn.SyncBatchNorm) and not module.training] == frozen and len(frozen) == 19
+    model.partialBN(False)
+    assert all(module.train(True).training for module in model.modules() if isinstance(module, nn.SyncBatchNorm))
+
+
 @pytest.mark.parametrize("partial_bn", [True, False])
 def test_norms_that_the_caller_froze_stay_frozen(partial_bn):
     model = make(base_model="resnet18", partial_bn=False)

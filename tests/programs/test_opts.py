@@ -80,6 +80,17 @@ def test_a_run_without_a_seed_has_seed_0_and_fast_convolutions():
     assert (args.seed, args.repeatable) == (0, True)
 
 
+@pytest.mark.parametrize("flags", [["--conf", "x.yaml"], ["--conf=x.yaml"], ["--rec", "modern"]])
+def test_flags_that_are_read_first_are_not_abbreviated(flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text("lr: 0.5\n")
+    assert refusal(opts.parse_train, [*TRAIN, *flags]).endswith("write their names in full")
+
+
+def test_the_save_frequency_is_checked_at_once():
+    assert refusal(opts.parse_train, [*TRAIN, "--save_freq", "10h"]).startswith("save_freq '10h': choose a number of steps")
+
+
 def test_debug_stops_after_one_epoch_unless_epochs_are_given():
     assert opts.parse_train([*TRAIN, "--debug"]).run_epochs == 1
     assert opts.parse_train([*TRAIN, "--debug"]).epochs == 120
@@ -95,6 +106,9 @@ def test_flags_without_effect_are_warned_about(caplog):
         "warning: --non_local_type has no effect: it needs --non_local",
         "warning: --lr_steps has no effect: --lr_type cos has no steps",
         "warning: --start-epoch has no effect: --resume continues after the checkpoint's own epoch"]
+    caplog.clear()
+    opts.parse_train([*TRAIN, "--resume", "auto", "--start-epoch", "2"])  # auto may find nothing to resume
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("more, words", [

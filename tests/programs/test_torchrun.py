@@ -1,4 +1,5 @@
 """main.py and test_models.py as several processes: equal results, and an end when one of them is lost."""
+import contextlib
 import os
 import signal
 import time
@@ -27,6 +28,14 @@ def trained(data, tmp_path_factory):
     assert text.count("storing name") == text.count("Testing Results") - 1 == 1
     assert "8 clips per step, learning rate 0.00125" in err
     return out
+
+
+def wait_for(file, process):
+    """Until `process` has written `file`."""
+    until = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_two_processes_write_one_log_and_one_checkpoint(trained):
@@ -88,14 +97,26 @@ def test_each_video_is_scored_once(trained, data, tmp_path):
 def test_a_lost_process_ends_the_run(lost, words, data, tmp_path):
     process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000, "--dist_timeout", 5))
     file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
-    until = time.monotonic() + 120
-    while not file.exists():
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(file, process)
     os.kill(children(process)[1], lost)
     status, _, err = finish(process, timeout=90)
     lines = [line for line in err.splitlines() if words in line]
     assert status != 0 and len(lines) == 1 and f"last good checkpoint: {file}" in lines[0], err
+    torch.load(file, weights_only=True)
+
+
+def test_torchrun_and_a_scheduler_both_send_sigterm(data, tmp_path):
+    """A scheduler signals every process of a job, and torchrun, which is one of them, signals its own again."""
+    process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000))
+    file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
+    wait_for(file, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    for rank in children(process).values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGTERM)
+    status, _, err = finish(process, timeout=90)
+    assert status != 0, err
+    assert len([line for line in err.splitlines() if line.startswith("main.py: interrupted in epoch")]) == 1, err
     torch.load(file, weights_only=True)
 
 

@@ -271,6 +271,16 @@ def test_fit_stops_at_a_loss_that_is_not_finite(tmp_path):
     assert "lower --lr, or limit the gradient with --clip-gradient" in info.value.for_command_line()
 
 
+def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path):
+    """The loss may be finite, and the gradient too large for its format."""
+    state = new_state()
+    before = {key: value.clone() for key, value in state.model.state_dict().items()}
+    state.model[2].weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(UserError, match="the gradient is not finite in epoch 0, step 0: .*last good checkpoint: none yet$"):
+        run_fit(tmp_path, state)
+    assert all(torch.equal(value, before[key]) for key, value in state.model.state_dict().items())
+
+
 def test_options_of_the_loop():
     options = LoopOptions.from_options({"epochs": 9, "lr": 0.1, "print_freq": 7, "arch": "resnet18"}, max_epochs=2)
     assert (options.print_freq, options.lr_type, options.max_steps) == (7, "step", None)

@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from ops.common.device import processor
 from ops.common.errors import UserError
 from ops.data.tsn_dataset import Batch
 from ops.models import TSN
@@ -32,10 +33,15 @@ def test_what_a_cpu_cannot_do_is_refused(amp, words):
         choose_precision(amp, CPU)
 
 
-def test_the_units_are_read_from_the_processors_flags(tmp_path):
-    (tmp_path / "a").write_text("flags : fpu avx512_bf16 amx_bf16\n")
+def test_the_units_are_read_from_the_processors_flags(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("model name\t: X 1\nflags\t\t: fpu avx512_bf16 amx_bf16\n")
     (tmp_path / "b").write_text("flags : fpu avx512f\n")
-    assert [bf16_units(tmp_path / name) for name in ("a", "b", "absent")] == ["amx_bf16", "", ""]
+    assert processor(tmp_path / "a") == ("X 1", ["fpu", "avx512_bf16", "amx_bf16"])
+    units = []
+    for name in ("a", "b", "absent"):
+        monkeypatch.setattr(precision, "processor", lambda name=name: processor(tmp_path / name))
+        units.append(bf16_units())
+    assert units == ["amx_bf16", "", ""]
 
 
 def test_bf16_computes_in_bf16_and_learns_like_float32():

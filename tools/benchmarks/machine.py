@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import torch
 
-from ops.common.device import git_commit
+from ops.common.device import git_commit, processor
 from ops.common.files import atomic_write
 
 # Instruction sets that determine how fast a network runs on a CPU.
@@ -19,21 +19,11 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16"
 
 def describe_machine() -> str:
     """One line: the processor, those of FLAGS that it has, cores, GPU, and torch's version."""
-    name, flags = _processor()
+    name, present = processor()
+    flags = [flag for flag in FLAGS if flag in present]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (f"machine: {name} ({' '.join(flags) or 'flags unknown'}), {len(os.sched_getaffinity(0))} cores, {gpu};"
             f" torch {torch.__version__}, {torch.get_num_threads()} threads")
-
-
-def _processor() -> tuple[str, list[str]]:
-    """Its name, and those of FLAGS that it has."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as f:
-            rows = dict(line.strip().split("\t", 1)[0:1] + [line.split(":", 1)[1].strip()] for line in f if ":" in line)
-    except OSError:
-        return platform.processor() or platform.machine(), []
-    present = rows.get("flags", rows.get("Features", "")).split()
-    return rows.get("model name", platform.machine()), [flag for flag in FLAGS if flag in present]
 
 
 def interleaved_medians(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

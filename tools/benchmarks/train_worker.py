@@ -1,13 +1,9 @@
 """One way to make a training step, in a process of its own; the published step is written out here."""
 import os
-import re
-import resource
-import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Callable
 
 import torch
@@ -16,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ops.common import distributed
+from ops.common.device import peak_memory
 from ops.common.meters import accuracy
 from ops.data.tsn_dataset import Batch
 from ops.models import TSN
@@ -78,7 +75,7 @@ def serve(job: Job, pipe: Connection) -> None:
     if job.size > 1:
         os.environ.update(RANK=str(job.rank), WORLD_SIZE=str(job.size), LOCAL_RANK=str(job.rank),
                           MASTER_ADDR="127.0.0.1", MASTER_PORT=str(job.port))
-    before = resident_peak()
+    before = int(peak_memory(torch.device("cpu")) or 0)
     with distributed.joined(device, 600):
         step = make_step(job, device)
         while (request := pipe.recv()) != "end":
@@ -96,17 +93,7 @@ def seconds(step: Step, device: torch.device) -> float:
 
 def peak_bytes(device: torch.device, before: int) -> int:
     """The most that this process has held so far: of the GPU's memory, or of the machine's beyond `before`."""
-    return torch.cuda.max_memory_allocated() if device.type == "cuda" else resident_peak() - before
-
-
-def resident_peak() -> int:
-    """The most memory that this process has held so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage begins with what the process that started this one held
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return 1024 * int(found[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(peak_memory(device) or 0) - (0 if device.type == "cuda" else before)
 
 
 # ---- steps ---------------------------------------------------------------------------------------------------
