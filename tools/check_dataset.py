@@ -95,7 +95,7 @@ from ops.prepare.check import (
     write_clean,
 )
 from ops.prepare.check_parts import check_part
-from ops.video.shards import is_sharded
+from ops.video.shards import holds_shards
 
 
 def main() -> int:
@@ -106,7 +106,7 @@ def main() -> int:
     by_name = is_dataset_name(args)
     files, rules = dataset_lists(args) if by_name else list_files(args)
     warn_without_effect(parser, args, by_name)
-    if args.data_format == "shards" or is_sharded(rules.root):
+    if args.data_format == "shards" or holds_shards(rules.root):
         raise UserError(f"shards in {rules.root}: only the frame directories they were made from can be checked: set"
                         " --root_path to those")
     if args.fix:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Optional
 
@@ -60,13 +61,13 @@ def try_inputs(kind: str, numbers: range, seed: int, *, directory: Path, verbose
     """
     started = time.monotonic()
     counts: Counter[str] = Counter()
-    outcomes = run_inputs(kind, numbers, seed, directory=directory)
-    for outcome in progress(outcomes, total=len(numbers), desc=kind, unit="input"):
-        counts[outcome.kind] += 1
-        if outcome.kind == "fault":
-            print(f"fault: {kind} {outcome.number}: {outcome.message}", file=sys.stderr, flush=True)
-        elif verbose:
-            print(f"{outcome.kind}: {outcome.message}", file=sys.stderr)
+    with closing(run_inputs(kind, numbers, seed, directory=directory)) as outcomes:
+        for outcome in progress(outcomes, total=len(numbers), desc=kind, unit="input"):
+            counts[outcome.kind] += 1
+            if outcome.kind == "fault":
+                print(f"fault: {kind} {outcome.number}: {outcome.message}", file=sys.stderr, flush=True)
+            elif verbose:
+                print(f"{outcome.kind}: {outcome.message}", file=sys.stderr)
     print(f"| {KINDS[kind]} | {len(numbers)} | {counts['loaded']} | {counts['refused']} | {counts['fault']} |"
           f" {time.monotonic() - started:.0f} |", flush=True)
     return counts["fault"]

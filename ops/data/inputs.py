@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from ops.data.list_files import parse_line, read_lines
-from ops.video.discovery import VIDEO_SUFFIXES, is_video_name
+from ops.video.discovery import VIDEO_SUFFIXES, is_video_name, numbered_directory, video_number
 from ops.video.shards import shard_files
 
 
@@ -28,5 +28,6 @@ def _places(root: Path, video: str) -> Iterator[Path]:
     yield path
     if not is_video_name(video) and not os.path.exists(path):
         yield from (path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES)
-    if video.isdigit():  # published behaviour: one layout of flow names its directories so, whatever the list has
-        yield root / f"{int(video):06d}"
+    number = video_number(video)
+    if number is not None:  # published behaviour: one layout of flow names its directories so, whatever the list has
+        yield root / numbered_directory(number)

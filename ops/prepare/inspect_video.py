@@ -15,7 +15,7 @@ from ops.common.errors import UserError
 from ops.prepare.shared_frames import Look, look_of
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
-from ops.video.discovery import is_image_name, is_video_name
+from ops.video.discovery import is_image_name, is_video_name, numbered_directory, video_number
 from ops.video.frame_index import frame_index
 from ops.video.frames import IMAGE_ERRORS, open_image
 from ops.video.video_files import VideoFiles, read_frames
@@ -137,9 +137,10 @@ def frame_files(root: Path, video: str, template: str) -> tuple[Path, Callable[[
     if fields < 3:
         return root / video, lambda index: (
             [template.format(index)] if fields == 1 else [template.format(axis, index) for axis in "xy"])
-    if not video.isdigit():
+    number = video_number(video)
+    if number is None:
         raise UserError(f"this data set's flow directories have numbers as names, {video!r} is not a number")
-    return root / f"{int(video):06d}", lambda index: [template.format(int(video), axis, index) for axis in "xy"]
+    return root / numbered_directory(number), lambda index: [template.format(number, axis, index) for axis in "xy"]
 
 
 def _report_absence(report: VideoReport, names: set[str], wanted: str) -> None:

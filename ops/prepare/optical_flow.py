@@ -23,6 +23,7 @@ from ops.prepare.extraction import save_jpeg
 from ops.prepare.flow_options import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
+from ops.video.discovery import numbered_directory, video_number
 from ops.video.frames import IMAGE_ERRORS, open_image
 
 TEMPLATES = ("img_{:05d}.jpg", "{:06d}.jpg", "{:05d}.jpg", "image_{:05d}.jpg")  # usual file names of frames
@@ -70,10 +71,11 @@ def directory_name(layout: str, video: str) -> str:
         raise UserError(f"layout {layout!r}: choose {', '.join(LAYOUTS)}", "layout")
     if layout != "something_v1":
         return video
-    if not (video.isascii() and video.isdecimal()):
+    number = video_number(video)
+    if number is None:
         raise UserError(f"layout something_v1 names its files by the video's number, but {video!r} is not a number: choose"
                         " ucf or rgb", "layout")
-    return f"{int(video):06d}"
+    return numbered_directory(number)
 
 
 # ---- one video -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Optional
 
 from ops.common.errors import UserError
 
@@ -31,6 +31,16 @@ def is_video_name(name: str) -> bool:
 def without_extension(path: str) -> str:
     """The path of a video file without its extension; any other path unchanged."""
     return path.rsplit(".", 1)[0] if is_video_name(path) else path
+
+
+def video_number(video: str) -> Optional[int]:
+    """The number that a list names a video by, whatever its leading zeros; None if its name is not a number."""
+    return int(video) if video.isascii() and video.isdecimal() and len(video) < 20 else None
+
+
+def numbered_directory(number: int) -> str:
+    """The flow directory of a video with this number, in the published layout whose files are named by it, too."""
+    return f"{number:06d}"
 
 
 def holds_frames(directory: Path) -> bool:

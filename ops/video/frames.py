@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ops.common.choices import DATA_FORMATS
-from ops.common.errors import UserError
-from ops.video.discovery import is_video_name
-from ops.video.shards import Shards, is_sharded
+from ops.common.errors import UserError, shown
+from ops.video.discovery import is_video_name, numbered_directory, video_number
+from ops.video.shards import Shards, holds_shards
 from ops.video.video_files import VideoFiles
 
 _SCAN, _ONE_SCAN_FRAMES = 0xDA, (0xC0, 0xC1)  # JPEG markers: start of the data; headers of images in one scan
@@ -128,8 +128,11 @@ class FlowDirectory(FrameDirectory):
         if fields == 2:
             return self._read(indices, lambda index: [self.root / video / self.template.format(axis, index)
                                                       for axis in "xy"], "L")
-        number = _video_number(video)
-        directory = self.root / f"{number:06d}"
+        number = video_number(video)
+        if number is None:
+            raise UserError(f"flow video {shown(video)[:80]!r}: this data set's flow directories are numbers: the list must"
+                            " name them so")
+        directory = self.root / numbered_directory(number)
         return self._read(indices, lambda index: [directory / self.template.format(number, axis, index)
                                                   for axis in "xy"], "L")
 
@@ -156,10 +159,12 @@ class FramesOrVideos:
 def make_source(root: Path, template: str, *, modality: str, data_format: str) -> Any:
     """The source of a data set's frames. data_format: frames, video, shards, or auto: shards if the root holds them, else
     whatever each path names.
+
+    UserError for an unknown data_format, shards that are not complete, and Flow from video files.
     """
     if data_format not in DATA_FORMATS:
         raise UserError(f"data_format {data_format!r}: choose {' or '.join(DATA_FORMATS)}", "data_format")
-    if data_format == "shards" or data_format == "auto" and is_sharded(root):
+    if data_format == "shards" or data_format == "auto" and holds_shards(root):
         return (FlowDirectory if modality == "Flow" else FrameDirectory)(root, template, Shards(root).read)
     if modality == "Flow":
         if data_format == "video":
@@ -168,9 +173,3 @@ def make_source(root: Path, template: str, *, modality: str, data_format: str) -
         return FlowDirectory(root, template)
     return (VideoFiles(root) if data_format == "video" else FrameDirectory(root, template) if data_format == "frames"
             else FramesOrVideos(root, template))
-
-
-def _video_number(video: str) -> int:
-    if not video.isdigit():
-        raise UserError(f"flow video {video!r}: this data set's flow directories are numbers: the list must name them so")
-    return int(video)

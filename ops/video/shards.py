@@ -32,7 +32,7 @@ from ops.common.locks import one_at_a_time, only_run
 from ops.common.part import WHOLE, Part
 from ops.common.pool import Stopped, interrupted, run_jobs
 from ops.common.progress import progress
-from ops.video.discovery import is_image_name
+from ops.video.discovery import is_image_name, numbered_directory, video_number
 
 INDEX, PLAN, SHARD = "index.sqlite", "shards.json", "shard-{:06d}.tar"
 PER_SHARD = 500  # videos; some 200 MB of Something-Something's frames
@@ -41,6 +41,11 @@ PER_SHARD = 500  # videos; some 200 MB of Something-Something's frames
 def is_sharded(root: Path) -> bool:
     """Whether `pack` was completed in this directory."""
     return os.path.isfile(Path(root) / INDEX)
+
+
+def holds_shards(root: Path) -> bool:
+    """Whether `pack` was started in this directory, or shards were copied into it; they may be incomplete."""
+    return any(os.path.isfile(Path(root) / name) for name in (INDEX, PLAN, SHARD.format(0)))
 
 
 def shard_files(root: Path) -> list[Path]:
@@ -57,8 +62,8 @@ class Shards:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         if not is_sharded(self.root):
-            raise UserError(f"no {INDEX} in {self.root}: make the shards with tools/make_shards.py, or choose another"
-                            " data_format", "data_format")
+            raise UserError(f"no {INDEX} in {self.root}: start tools/make_shards.py to make the shards, or to complete them,"
+                            " or choose another data_format", "data_format")
         self._process = -1
         self._check_shards()
 
@@ -146,16 +151,16 @@ def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_sh
          workers: Optional[int] = None, part: Part = WHOLE) -> PackSummary:
     """Pack the frame directories below `src` into shards in `dst`; run again, it resumes an interrupted run.
 
-    videos: only these, as paths relative to src (default: every directory that contains images). workers: processes
-    (default: one per core). Videos without images are left out and listed as failures. part: of the shards; parts may run at
-    the same time, and the one that ends last writes the index.
+    videos: only these, as lists name them, relative to src (default: every directory that contains images).
+    workers: processes (default: one per core). Videos without images are left out and listed as failures. part: of the
+    shards; parts may run at the same time, and the one that ends last writes the index.
     UserError if there is nothing to pack, a path leads out of src, dst contains other shards or cannot be written.
     """
     if per_shard < 1:
         raise UserError(f"videos_per_shard {per_shard}: choose 1 or more", "videos_per_shard")
     if workers is not None and workers < 1:
         raise UserError(f"workers {workers}: choose 1 or more", "workers")
-    names = sorted(set(map(_member_path, videos))) if videos is not None else find_directories(src)
+    names = sorted({_directory_of(src, video) for video in videos}) if videos is not None else find_directories(src)
     unlisted = [name for name in names if not _is_utf8(name)]
     names = [name for name in names if _is_utf8(name)]
     if not names:
@@ -214,6 +219,15 @@ def _member_path(video: str) -> str:
         raise UserError(f"the list's path {shown(video)[:80]!r} is not below the root: choose a root that contains all"
                         " videos, and lists with paths relative to it")
     return path.as_posix()
+
+
+def _directory_of(src: Path, video: str) -> str:
+    """The directory of a list's video, relative to src: for a number it may have the name that flow is looked up by."""
+    path = _member_path(video)
+    number = video_number(path)
+    if number is not None and not os.path.isdir(src / path) and os.path.isdir(src / numbered_directory(number)):
+        return numbered_directory(number)
+    return path
 
 
 def _is_utf8(name: str) -> bool:

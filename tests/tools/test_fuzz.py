@@ -11,6 +11,7 @@ from ops.common.errors import UserError
 from ops.video import frames as frame_sources
 from ops.video.opencv_log import SILENT, set_log_level
 from tests.helpers import programs
+from tools import fuzz
 from tools.fuzzing import KINDS, process
 from tools.fuzzing.damage import DAMAGES, Texts, damage
 from tools.fuzzing.material import FRAMES, TEMPLATE, make_frame_directory, make_image, read_code
@@ -89,6 +90,19 @@ def test_another_process_has_the_same_outcomes(tmp_path):
     assert list(run_inputs("labels", range(10), 1, directory=tmp_path)) == here
 
 
+def test_an_interruption_ends_the_process_at_once(tmp_path, monkeypatch):
+    def interrupted(outcomes, **words):
+        yield next(outcomes)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(fuzz, "progress", interrupted)
+    try:
+        fuzz.try_inputs("labels", range(10), 1, directory=tmp_path, verbose=False)
+    except KeyboardInterrupt:  # its traceback still refers to the generator
+        assert multiprocessing.active_children() == []
+    else:
+        pytest.fail("not interrupted")
+
+
 def test_damage_depends_on_the_seed_alone():
     content = bytes(range(256)) * 20
     made = [[damage(content, np.random.default_rng((seed, i))) for i in range(50)] for seed in (0, 0, 1)]
@@ -117,7 +131,7 @@ def test_wrong_flags(flags, words, monkeypatch, capfd):
 
 def test_the_program_prints_the_message_of_one_input(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("tools.fuzz.run_inputs",
-                        lambda kind, numbers, seed, *, directory: outcomes(kind, directory, seed)[4:5])
+                        lambda kind, numbers, seed, *, directory: (each for each in outcomes(kind, directory, seed)[4:5]))
     done = programs.run(monkeypatch, capfd, "tools.fuzz", "--kinds", "labels", "--only", 4, "--seed", 1,
                         "--directory", tmp_path)
     assert done.status == 0 and done.out.splitlines()[-1].startswith("| label files of six data sets")

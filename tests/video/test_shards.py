@@ -19,6 +19,7 @@ from ops.data.clip_transforms import GroupMultiScaleCrop, Stack, ToTorchFormatTe
 from ops.data.loader import make_loader
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
+from ops.video.frames import make_source
 from ops.video.shards import INDEX, SHARD, Shards, find_directories, pack
 from tests.conftest import ROOT
 from tests.helpers.datasets import refused
@@ -85,6 +86,25 @@ def test_flow_in_shards(tmp_path):
     clips = [TSNDataSet(root, lists, 2, 2, "Flow", "flow_{}_{:05d}.jpg", Stack(), random_shift=False)[0][0]
              for root in (tmp_path / "flow", tmp_path / "shards")]
     assert clips[0].shape[2] == 8 and (clips[0] == clips[1]).all()
+
+
+def test_flow_of_numbered_videos_in_shards(tmp_path):
+    """The published lists name video 78687 of this layout 78687, its directory is 078687."""
+    template = "{:06d}-{}_{:05d}.jpg"
+    make_frames(tmp_path / "flow", {"078687": (2, 0), "000004": (2, 0)})
+    for directory in (tmp_path / "flow").iterdir():
+        for i in (1, 2):
+            for axis in "xy":
+                shutil.copy(directory / f"{i:06d}.jpg", directory / template.format(int(directory.name), axis, i))
+    lists = write_list(tmp_path / "list.txt", {"78687": (4, 0), "0004": (4, 0)})
+    summary = pack(tmp_path / "flow", tmp_path / "shards", videos=["78687", "0004"])
+    assert (summary.videos, summary.failures) == (2, [])
+    for i in range(2):
+        clips = [TSNDataSet(root, lists, 1, 2, "Flow", template, Stack(), random_shift=False)[i][0]
+                 for root in (tmp_path / "flow", tmp_path / "shards")]
+        assert clips[0].shape[2] == 4 and (clips[0] == clips[1]).all()
+    with pytest.raises(UserError, match="flow video '²'.*the list must name them so"):
+        make_source(tmp_path / "flow", template, modality="Flow", data_format="auto").load("²", [1])
 
 
 def test_shards_are_ordinary_tar_files(directories, shards):
@@ -239,6 +259,21 @@ def test_a_disk_that_is_full_when_the_index_is_written(tmp_path, monkeypatch, ca
         assert content_of(disk) == before  # no journal or half an index
         enlarge(disk, "100m")
         assert run(monkeypatch, capfd, "tools.make_shards", tmp_path / "frames", disk, *arguments).status == 0
+
+
+@pytest.mark.parametrize("left", ["shards.json", SHARD.format(0)])
+def test_incomplete_shards_are_not_taken_for_frames(directories, tmp_path, left, monkeypatch, capfd):
+    lists = write_list(tmp_path / "list.txt", VIDEOS)
+    pack(directories, tmp_path / "shards", workers=1)
+    for file in (tmp_path / "shards").iterdir():
+        if file.name != left:
+            file.unlink()
+    with pytest.raises(UserError, match="no index.sqlite in .*: start tools/make_shards.py to make .* or to complete them"):
+        data_set(tmp_path / "shards", lists)[0]
+    with pytest.raises(UserError, match="missing frame"):
+        data_set(tmp_path / "shards", lists, data_format="frames")[0]
+    done = run(monkeypatch, capfd, "tools.check_dataset", lists, "--root_path", tmp_path / "shards")
+    assert_refused(done, "shards in", "--root_path")
 
 
 def test_missing_shards_are_said_before_and_during_training(directories, tmp_path):

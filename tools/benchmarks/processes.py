@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Optional, Sequence
 
 from ops.common.errors import UserError
+from ops.common.pool import without_interrupts
 from ops.common.progress import progress
 from tools.benchmarks.train_worker import Job, serve
 
@@ -38,7 +39,8 @@ class Worker:
         for rank in range(job.size):
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(job.changed(rank=rank, port=port), theirs), daemon=True)
-            process.start()
+            with without_interrupts():  # else Ctrl-C reaches the process, too, which then prints a traceback
+                process.start()
             theirs.close()
             self.pipes.append(ours)
             self.processes.append(process)

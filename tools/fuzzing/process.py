@@ -5,7 +5,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Protocol
+from typing import Any, Generator, NamedTuple, Protocol
 
 from ops.common.errors import UserError
 from ops.common.pool import without_interrupts
@@ -48,8 +48,11 @@ def try_input(inputs: Inputs, number: int) -> Outcome:
         return Outcome(number, "fault", f"{type(error).__name__}: {error}")
 
 
-def run_inputs(kind: str, numbers: range, seed: int, *, directory: Path) -> Iterator[Outcome]:
-    """The outcomes of these inputs of a kind, in order. After a dead process, a new one continues with the next input."""
+def run_inputs(kind: str, numbers: range, seed: int, *, directory: Path) -> Generator[Outcome, None, None]:
+    """The outcomes of these inputs of a kind, in order. After a dead process, a new one continues with the next input.
+
+    Close the generator (`contextlib.closing`) to stop early: it then ends its process.
+    """
     context = multiprocessing.get_context("spawn")
     number = numbers.start
     while number < numbers.stop:

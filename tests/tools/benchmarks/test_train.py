@@ -1,5 +1,7 @@
 """The benchmarks of training: their tables and files, and that the published step is the same training as ours."""
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from ops.spec import ModelSpec
 from tests.helpers import programs
 from tools.benchmarks import train
 from tools.benchmarks.flags import STEP_MODES
-from tools.benchmarks.train_worker import CLASSES, insert_published_shift, our_step, published_step
+from tools.benchmarks.processes import Worker
+from tools.benchmarks.train_worker import CLASSES, Job, insert_published_shift, our_step, published_step
 
 CPU = torch.device("cpu")
 SMALL = ["--arch", "resnet18", "--input_size", "32", "--rounds", "2", "--warm_up", "1", "--threads", "1",
@@ -50,6 +53,16 @@ def test_the_tables_of_scaling(monkeypatch, capfd, tmp_path):
     assert set(content["frames"]) == {"2", "4"} and set(content["processes"]) == {"1", "2"}
     with Image.open(tmp_path / "x.png") as image:
         assert image.format == "PNG"
+
+
+def test_an_interrupt_is_the_parents_alone():
+    """A terminal sends Ctrl-C to every process; the measuring one must not print a traceback of its own."""
+    worker = Worker(Job(train.DEFAULT, True, "resnet18", 1, 2, 32, "cpu", 1))
+    try:
+        os.kill(worker.processes[0].pid, signal.SIGINT)
+        assert worker.ask("step") > 0 and worker.ask("peak") > 0
+    finally:
+        worker.end()
 
 
 def vector(model):
