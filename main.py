@@ -26,11 +26,12 @@ from ops.common.files import check_not_an_input, check_writable
 from ops.data.augment import make_mix
 from ops.data.batch_pictures import BatchPictures
 from ops.data.loader import make_loader
-from ops.dataset_config import DATASETS, DatasetPaths, resolve_dataset
+from ops.dataset_config import DATASETS, DatasetPaths, dataset_root, resolve_dataset
 from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.recipes import DEFAULTS
+from ops.remote.data import fetch_data
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.execution import Execution, choose_execution
@@ -65,6 +66,9 @@ def main() -> int:
 def train(args: argparse.Namespace, device: torch.device) -> None:
     """Seed, model, optimizer, data, resume, epochs: the work of each process."""
     check_before_preparing(args)
+    with distributed.one_per_machine_first():
+        if args.data_url:
+            fetch_data(args.data_url, dataset_root(args.root_dataset))
     resumed = checkpoint.load_checkpoint(Path(args.resume)) if args.resume not in ("", AUTO) else None
     with distributed.main_process_first():
         data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,

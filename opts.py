@@ -68,6 +68,7 @@ def _add_data_flags(group: Flags) -> None:
     add("--root_path", default="", metavar="DIR",
         help="directory that contains the frame directories or videos (default: the data set's own)")
     cli.add_dataset_flags(group, DATA_FORMATS)
+    cli.add_data_url_flag(group)
     add("--dense_sample", action="store_true", help="sample clips from 64 neighbouring frames, not from the whole video")
     add("--skip_bad", action="store_true", help="leave unreadable videos out of training; skipped_videos.txt lists them")
     cli.add_input_size_flag(group)
@@ -388,6 +389,7 @@ def _add_test_data_flags(group: Flags) -> None:
     add("--root_path", type=per_checkpoint(), default=None, metavar="DIR[,DIR]",
         help="directory that contains the frame directories or videos (default: the data set's own)")
     cli.add_dataset_flags(group, DATA_FORMATS)
+    cli.add_data_url_flag(group)
     add("--max_num", type=video_limit, default=-1, metavar="N", help="stop after this many videos (default: all)")
 
 

@@ -27,13 +27,14 @@ from ops.common.files import atomic_write, check_not_inputs, check_writable
 from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
-from ops.dataset_config import DATASET_FILE, DatasetPaths, mirror_labels, resolve_dataset
+from ops.dataset_config import DATASET_FILE, DatasetPaths, dataset_root, mirror_labels, resolve_dataset
 from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.ensemble import ScoredList, check_same_videos, combine
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import REPORT, Predictions, names_or_numbers, write_report
 from ops.flops import gflops_per_view
 from ops.models import TSN
+from ops.remote.data import fetch_data
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import ONLINE_REPORT, count_frames, score_online, trained_stride, write_online_report
@@ -69,6 +70,9 @@ def main() -> int:
 
 def test(args: argparse.Namespace, device: torch.device) -> None:
     """Build the members, score each on its list, report: the work of each process."""
+    with distributed.one_per_machine_first():
+        if args.data_url:
+            fetch_data(args.data_url, dataset_root(args.root_dataset))
     with distributed.main_process_first():  # the gestures data are made at their first use
         members = [build(args, i, device) for i in range(len(args.weights))]
     log_members(members)

@@ -13,7 +13,7 @@ python=.venv-lowest/bin/python
 [ -x "$python" ] || "$base" -m venv .venv-lowest
 
 # `name>=1.2` becomes `name==1.2`. The linters stay behind: they check the code once, with current versions.
-lowest=$(sed -nE 's/^([A-Za-z0-9_-]+)>=([^ ,]+).*/\1==\2/p' requirements*.txt | grep -vE '^(flake8|isort|mypy)==' | sort -u)
+lowest=$(sed -nE 's/^([][A-Za-z0-9_-]+)>=([^ ,]+).*/\1==\2/p' requirements*.txt | grep -vE '^(flake8|isort|mypy)==' | sort -u)
 printf '%s\n' "$lowest" >&2
 # shellcheck disable=SC2086
 "$python" -m pip install --quiet --disable-pip-version-check $lowest >&2

@@ -39,3 +39,19 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TSM_CACHE", str(directory))
     frame_index._frame_index.cache_clear()
     return directory
+
+
+@pytest.fixture(scope="session")
+def s3_address():
+    """The address of an S3 server on this machine."""
+    from tests.helpers.s3 import s3_server
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address, monkeypatch):
+    """The address of a new bucket, `s3://...`, on the S3 server of this machine."""
+    from tests.helpers.s3 import new_bucket, use_server
+    use_server(monkeypatch, s3_address)
+    return new_bucket()

@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import ROOT
 
 # A room may import from rooms on lower floors; rooms on one floor do not know each other.
-FLOORS = (("common",), ("video",), ("data",), ("network", "prepare", "recipes"), ("dataset_config",), ("checkpoints",),
-          ("evaluation",), ("training", "streaming"), ("runtimes",))
+FLOORS = (("common",), ("video", "remote"), ("data",), ("network", "prepare", "recipes"), ("dataset_config",),
+          ("checkpoints",), ("evaluation",), ("training", "streaming"), ("runtimes",))
 NETWORK = ("models", "temporal_shift", "non_local", "basic_ops", "backbones", "shift_places",
            "pretrained", "spec", "weights", "flops")
 FACES = {"dataset": "data", "transforms": "data", "utils": "common"}  # published import paths, a few lines each
@@ -78,7 +78,7 @@ def test_the_library_imports_no_program():
             assert not {name.split(".")[0] for name in names} & programs, f"{path} imports a program"
 
 
-@pytest.mark.parametrize("room", ["common", "video", "prepare"])
+@pytest.mark.parametrize("room", ["common", "video", "remote", "prepare"])
 def test_rooms_without_torch(room):
     """What reads and prepares files starts in a moment, and its worker processes stay small."""
     allowed = {"ops.common.device", "ops.common.distributed", "ops.common.meters"}

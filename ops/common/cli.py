@@ -19,6 +19,7 @@ import time
 from contextlib import nullcontext
 from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, TypeVar, Union
 
+from ops.common.addresses import without_secret
 from ops.common.choices import MOST, find_choice, suggestion
 from ops.common.errors import Interrupted, UserError, worker_died
 from ops.common.part import WHOLE, Part
@@ -112,6 +113,15 @@ def one_of(*names: str, hidden: Sequence[str] = ()) -> Callable[[str], str]:
     return parse
 
 
+def address(text: str) -> str:
+    """An argparse type: an address such as s3://bucket/name, or a path. Passwords and signatures in it are refused."""
+    hidden = without_secret(text)
+    if hidden:
+        raise NotAllowed(f"{hidden}: choose an address without a password or signature: the log would keep it; the libraries"
+                         " find credentials in their own usual places")
+    return text
+
+
 def part(text: str) -> Part:
     """An argparse type: `2/8`, the second of 8 parts."""
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
@@ -174,6 +184,12 @@ def add_root_dataset_flag(parser: Flags) -> None:
     """--root_dataset, for `ops.dataset_config`."""
     parser.add_argument("--root_dataset", default=None, metavar="DIR",
                         help="directory of the data sets (default: $TSM_ROOT, else data)")
+
+
+def add_data_url_flag(parser: Flags) -> None:
+    """--data_url, for `ops.remote.data.fetch_data`."""
+    parser.add_argument("--data_url", type=address, default="", metavar="ADDRESS", help="archive (tar, zip) or directory to"
+                        " fetch and unpack into --root_dataset first: s3://bucket/name.tar, gs://..., or a path")
 
 
 def add_dataset_flags(parser: Flags, formats: Sequence[str]) -> None:

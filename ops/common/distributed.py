@@ -8,8 +8,10 @@ import datetime
 import logging
 import os
 import sys
+import threading
+import time
 from dataclasses import dataclass
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import torch
 from torch import distributed as dist
@@ -22,7 +24,10 @@ log = logging.getLogger(__name__)
 
 _store: Optional[dist.Store] = None  # of the joined group; each rank writes its last step there
 _blocks = 0  # of `main_process_first` so far
+_limit = 600.0  # seconds, of the joined group
+_rounds = 0  # of one_per_machine_first
 _on_its_own = False
+BEAT, POLL = 5.0, 0.5  # seconds between two signs of life, and between two looks at those of others
 
 
 class LostProcess(UserError):
@@ -66,11 +71,11 @@ def joined(device: torch.device, timeout: float) -> Iterator[World]:
     device: this process's; gradients on CUDA devices travel over NCCL. timeout: seconds that a collective operation
     waits for the slowest process.
     """
-    global _store
+    global _store, _limit
     if not launched():
         yield World()
         return
-    limit = datetime.timedelta(seconds=timeout)
+    limit, _limit = datetime.timedelta(seconds=timeout), timeout
     here = world()
     _store = next(iter(dist.rendezvous("env://", here.rank, here.size, timeout=limit)))[0]
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", store=_store, rank=here.rank,
@@ -159,6 +164,73 @@ def _wait_for(key: str) -> None:
         with contextlib.suppress(dist.DistStoreError):
             _store.wait([key], datetime.timedelta(seconds=60))
             return
+
+
+@contextlib.contextmanager
+def one_per_machine_first() -> Iterator[None]:
+    """On each machine, local rank 0 runs the block (a download) while the machine's others wait; then these run it.
+
+    Unlike with `main_process_first`, all machines work at the same time. Nobody leaves before all have finished, however
+    long that takes. LostProcess when a process that others wait for has failed, or has given no sign of life for the time
+    limit of `joined`.
+    """
+    if world().size == 1 or not dist.is_initialized():
+        yield
+        return
+    global _rounds
+    _rounds += 1
+    first = [rank for rank, local_rank in enumerate(gather(world().local_rank)) if local_rank == 0]
+    here, mark = world(), f"round/{_rounds}"
+    with _reporting(f"{mark}/{here.rank}"):
+        if here.rank not in first:
+            _wait_for_ranks(mark, [max(rank for rank in first if rank <= here.rank)])
+        yield
+    _wait_for_ranks(mark, range(here.size))
+
+
+@contextlib.contextmanager
+def _reporting(key: str) -> Iterator[None]:
+    """Tell the others that this process is at work, and then that it has finished or failed."""
+    assert _store is not None
+    store, ended = _store, threading.Event()
+
+    def beat() -> None:
+        count = 0
+        while not ended.wait(BEAT):
+            count += 1
+            store.set(f"{key}/alive", str(count))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(dist.DistError):  # nobody is left to be told
+            store.set(key, outcome)
+
+
+def _wait_for_ranks(mark: str, ranks: Iterable[int]) -> None:
+    """Wait until these processes have reported the end of their work. LostProcess if one cannot."""
+    assert _store is not None
+    for rank in ranks:
+        key, seen, since = f"{mark}/{rank}", "", time.monotonic()
+        while True:
+            with naming_lost_processes():
+                if _store.check([key]):
+                    break
+                alive = _store.get(f"{key}/alive").decode() if _store.check([f"{key}/alive"]) else ""
+            if alive != seen:
+                seen, since = alive, time.monotonic()
+            if time.monotonic() - since > _limit:
+                raise LostProcess(f"rank {rank} is lost: it gave no sign of life for {_limit:g} seconds (dist_timeout)",
+                                  "dist_timeout")
+            time.sleep(POLL)
+        if _store.get(key) != b"done":
+            raise LostProcess(f"rank {rank} could not do its part: its own message gives the reason")
 
 
 def data_parallel(model: nn.Module, device: torch.device, sync_bn: bool = False) -> nn.Module:

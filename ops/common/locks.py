@@ -4,6 +4,7 @@ Locks end with their process, whatever ends it. Lock files are hidden, exist onl
 run are removed by the next one.
 """
 import errno
+import logging
 import os
 import re
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import IO, Iterator, Union
 from ops.common.errors import UserError
 from ops.common.part import WHOLE, Part
 
+log = logging.getLogger(__name__)
 _PART_LOCK = re.compile(r"\.part-[0-9]+-of-([0-9]+)\.lock")
 _TURN_LOCK = ".parts.lock"
 
@@ -69,6 +71,19 @@ def one_at_a_time(directory: Path, part: Part) -> Iterator[None]:
         yield
         return
     with _lock_file(directory / _TURN_LOCK, wait=True):
+        yield
+
+
+@contextmanager
+def in_turn(file: Path, waiting: str = "") -> Iterator[None]:
+    """Wait until no other process is in this context for the same lock file. waiting: logged if that takes time."""
+    with _lock_file(file) as held:
+        if held:
+            yield
+            return
+    if waiting:
+        log.info("%s", waiting)
+    with _lock_file(file, wait=True):
         yield
 
 

@@ -6,12 +6,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def environment() -> dict[str, str]:
+    """This process's variables, as they are now, with one thread per process."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def start(*argv, **options) -> subprocess.Popen:
     """`python argv...` in the repository, in a process group of its own, with SIGINT as a terminal's child has it."""
-    return subprocess.Popen([sys.executable, *map(str, argv)], cwd=ROOT, env=ENVIRONMENT, text=True, start_new_session=True,
+    return subprocess.Popen([sys.executable, *map(str, argv)], cwd=ROOT, env=environment(), text=True,
+                            start_new_session=True,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
                             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
 

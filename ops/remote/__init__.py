@@ -1,0 +1,4 @@
+"""Data, weights and copies of runs at addresses such as s3://bucket/name, through fsspec."""
+from ops.common.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, {"fetch_data": "data"})
