@@ -9,6 +9,7 @@ Numbers and choices are checked by the parser, through `type=`:
 `add_*_flags` define flags that several programs share; each takes a parser or one of its groups.
 """
 import argparse
+import io
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ import signal
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, TypeVar, Union
 
 from ops.common.addresses import without_secret
@@ -128,6 +130,16 @@ def part(text: str) -> Part:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise NotAllowed(f"{text!r}: choose I/N with I from 1 to N, as in 2/8")
     return Part(int(match[1]), int(match[2]))
+
+
+def image_file(*suffixes: str) -> Callable[[str], Path]:
+    """An argparse type: the name of an image to write, which ends in one of these, such as ".png"."""
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() not in suffixes:
+            raise NotAllowed(f"{text}: choose a name that ends in {alternatives(suffixes)}")
+        return Path(text)
+
+    return parse
 
 
 def alternatives(names: Sequence[str]) -> str:
@@ -266,6 +278,9 @@ _is_program = False  # whether this process is a program of ours, and not a test
 
 def _call(function: Callable[[], Result]) -> Result:
     """function(), whose result is returned; a user's errors, Ctrl-C and a broken standard output end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold bytes that are no text in its encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return function()

@@ -124,7 +124,7 @@ class Shards:
 
 def _connect(index: Path) -> sqlite3.Connection:
     """Open an index that nobody writes to, so that no locks are needed."""
-    return sqlite3.connect(f"file:{quote(str(index))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    return sqlite3.connect(f"file:{quote(os.fsencode(index))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 # ---- packing ------------------------------------------------------------------------------------------------

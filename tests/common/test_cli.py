@@ -238,3 +238,16 @@ def test_a_closed_pipe_is_not_an_error(program):
     assert process.stdout.readline() == "0\n"
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_standard_output_cannot_encode_are_escaped(program, encoding):
+    printing = """
+def main():
+    print("caf\\udce9 手")
+    return 5
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(program(printing), capture_output=True, timeout=60, env=environment)
+    hand = "手".encode() if encoding == "utf-8" else rb"\u624b"
+    assert (done.returncode, done.stdout, done.stderr) == (5, rb"caf\udce9 " + hand + b"\n", b"")
