@@ -10,20 +10,13 @@ from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ops.common.cli import NotAllowed, Parser, check_usage, run
-
-
-def png_path(text: str) -> Path:
-    """An argparse type: the name of a .png file."""
-    if not text.lower().endswith(".png"):
-        raise NotAllowed(f"{text}: choose a name that ends in .png")
-    return Path(text)
+from ops.common.cli import Parser, check_usage, image_file, run
 
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a run's directory (log/<name>), or its log.csv")
-    parser.add_argument("--out", type=png_path, default=Path("runs", "plot_log.png"), metavar="FILE.png",
+    parser.add_argument("--out", type=image_file(".png"), default=Path("runs", "plot_log.png"), metavar="FILE.png",
                         help="the picture (default: %(default)s)")
     return parser
 
@@ -33,12 +26,12 @@ if __name__ == "__main__":
 
 from ops.common.files import check_not_an_input
 from ops.common.plots import draw_runs, save_png
-from ops.training.past_runs import read_runs
+from ops.training.past_runs import files_of_runs, read_runs
 
 
 def main() -> None:
     args = build_parser().parse_args()
-    check_not_an_input(args.out, args.logs, "out")
+    check_not_an_input(args.out, files_of_runs(args.logs), "out")
     runs = read_runs(args.logs)
     save_png(draw_runs({found.name: found.rows for found in runs}), args.out)
     print(f"{args.out}: {len(runs)} runs, {max(len(found.rows) for found in runs)} epochs")

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import opts
 from ops.common import cli
 from ops.common.choices import MOST
-from ops.common.cli import Parser, number, one_of
+from ops.common.cli import Parser, image_file, number, one_of
 from ops.data.test_protocol import PROTOCOLS
 
 
@@ -43,7 +43,7 @@ def build_parser() -> Parser:
     add = parser.add_argument_group("windows in time").add_argument
     add("--window", type=seconds, metavar="SECONDS", help="classify a part of the video at a time (default: the whole)")
     add("--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)")
-    add("--plot", type=Path, metavar="OUT.png", help="draw the timelines of --window")
+    add("--plot", type=image_file(".png"), metavar="OUT.png", help="draw the timelines of --window")
     add("--fps", type=number(float, above=0, maximum=MOST), metavar="RATE",
         help="frames per second of frame directories, for --window")
     group = parser.add_argument_group("clips and classes")
@@ -105,10 +105,10 @@ def predict(parser: Parser, args: argparse.Namespace, device: torch.device) -> i
     weights = args.weights or default_weights()
     items = [item for name in args.video for item in find_videos(name)]
     paths = [item for item in items if isinstance(item, Path)]
-    if args.plot is not None:
-        check_not_an_input(args.plot, [Path(weights), args.categories, *paths], "plot")
     with distributed.main_process_first():
         weights = find_weights(weights)
+    if args.plot is not None:
+        check_not_an_input(args.plot, [weights, args.categories, *paths], "plot")
     predictor = Predictor(weights, protocol=args.protocol, device=device, categories=args.categories,
                           root=args.root_dataset, num_segments=args.test_segments, **opts.overrides(args))
     if predictor.class_names is None and distributed.world().is_main:

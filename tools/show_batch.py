@@ -13,7 +13,7 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import opts
-from ops.common.cli import NotAllowed, Parser, check_usage, number, run
+from ops.common.cli import Parser, check_usage, image_file, number, run
 
 log = logging.getLogger("show_batch")
 DIRECTORY = Path("runs", "show_batch")  # of the images, unless told otherwise
@@ -23,7 +23,7 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
     """(this program's flags, main.py's flags)"""
     parser = Parser(prog="show_batch.py", description="Draw a training batch as the network sees it.",
                     epilog="All other arguments are main.py's: DATASET MODALITY [flags].", allow_abbrev=False)
-    parser.add_argument("--out", type=image_path, default=None, metavar="FILE",
+    parser.add_argument("--out", type=image_file(".png", ".gif"), default=None, metavar="FILE",
                         help="the image: .png, or .gif for moving clips (default: runs/show_batch/DATASET_MODALITY.png)")
     parser.add_argument("--clips", type=number(int, 1), default=8, metavar="N",
                         help="number of clips (default: %(default)s)")
@@ -35,13 +35,6 @@ def parse() -> tuple[argparse.Namespace, argparse.Namespace]:
         log.warning("warning: --batch-size has no effect: --clips determines the number of clips")
     own.out = own.out or DIRECTORY / f"{args.dataset}_{args.modality}.png"
     return own, args
-
-
-def image_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in (".png", ".gif"):
-        raise NotAllowed(f"{text}: choose a name that ends in .png or .gif")
-    return path
 
 
 if __name__ == "__main__":

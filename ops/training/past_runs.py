@@ -7,6 +7,7 @@ from typing import Sequence
 from ops.common.errors import UserError
 from ops.training.run_log import read_log
 
+LOG, SETTINGS = "log.csv", "args.txt"
 _NOT_COMPARED = {"command"}  # it repeats the other settings
 
 
@@ -36,13 +37,17 @@ def read_runs(paths: Sequence[Path]) -> list[PastRun]:
     Runs are called by their directory's name, or by its whole path where two have the same name. Raises UserError for a path
     that is no run's, or that is given twice.
     """
-    directories = [path.parent if path.name == "log.csv" else path for path in paths]
+    directories = [_directory(path) for path in paths]
     repeated = [path for i, path in enumerate(directories) if path.resolve() in [p.resolve() for p in directories[:i]]]
     if repeated:
         raise UserError(f"{repeated[0]} is given twice: name each run once")
     names = [path.resolve().name for path in directories]
-    return [PastRun(name if names.count(name) == 1 else str(directory), _rows(directory / "log.csv"),
-                    _settings(directory / "args.txt")) for name, directory in zip(names, directories)]
+    return [PastRun(name if names.count(name) == 1 else str(path), *_read(path)) for name, path in zip(names, directories)]
+
+
+def files_of_runs(paths: Sequence[Path]) -> list[Path]:
+    """The files that `read_runs` reads; some may not exist."""
+    return [_directory(path) / name for path in paths for name in (LOG, SETTINGS)]
 
 
 def differing_settings(runs: Sequence[PastRun]) -> dict[str, list[str]]:
@@ -50,6 +55,14 @@ def differing_settings(runs: Sequence[PastRun]) -> dict[str, list[str]]:
     names = sorted({name for run in runs for name in run.settings} - _NOT_COMPARED)
     values = {name: [run.settings.get(name, "") for run in runs] for name in names}
     return {name: row for name, row in values.items() if len(set(row)) > 1}
+
+
+def _directory(path: Path) -> Path:
+    return path.parent if path.name == LOG else path
+
+
+def _read(directory: Path) -> tuple[list[dict[str, float]], dict[str, str]]:
+    return _rows(directory / LOG), _settings(directory / SETTINGS)
 
 
 def _rows(path: Path) -> list[dict[str, float]]:

@@ -2,7 +2,10 @@
 import os
 
 import pytest
+import torch
 
+from ops.checkpoints.download import check_hash
+from ops.checkpoints.model_zoo import MODEL_ZOO
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.weights import save_checkpoint
@@ -35,19 +38,43 @@ def assert_kept(monkeypatch, capfd, files, program, argv, *words):
     assert tree(files) == before
 
 
-PREDICT = ["v.mp4", "--weights", "w.pth.tar", "--window", 1, "--plot"]
+PREDICT = ["v.png", "--weights", "w.png", "--window", 1, "--plot"]
 
 
 @pytest.mark.parametrize("same", SAME)
-@pytest.mark.parametrize("name", ["v.mp4", "w.pth.tar"])
+@pytest.mark.parametrize("name", ["v.png", "w.png"])
 def test_a_plot_does_not_replace_the_video_or_the_checkpoint(files, monkeypatch, capfd, name, same):
+    for kind, input in {"v.png": "v.mp4", "w.png": "w.pth.tar"}.items():  # whose names say nothing about their content
+        (files / input).rename(files / kind)
     output = SAME[same](files / name, files / "other.png")
     assert_kept(monkeypatch, capfd, files, "tools.predict", [*PREDICT, output], "--plot", f"input {name}")
 
 
+def test_a_plot_does_not_replace_a_released_model(files, monkeypatch, capfd):
+    name = MODEL_ZOO[0].name
+    monkeypatch.setenv("TSM_CACHE", str(files / "cache"))
+    (files / "cache").mkdir()
+    torch.save({"state_dict": {}}, files / "cache" / name)
+    check_hash(files / "cache" / name)
+    (files / "plot.png").symlink_to(files / "cache" / name)
+    argv = ["v.mp4", "--weights", name, "--window", 1, "--plot", "plot.png"]
+    assert_kept(monkeypatch, capfd, files, "tools.predict", argv, "--plot", f"cache/{name}")
+
+
+@pytest.mark.parametrize("program, argv, flag", [
+    ("tools.predict", ["v.mp4", "--window", 1], "plot"), ("tools.plot_log", ["log"], "out"),
+    ("tools.show_batch", ["somethingv2", "RGB"], "out"), ("tools.benchmark", ["scaling"], "plot"),
+    ("tools.showcase.report", [], "image")])
+def test_a_picture_has_the_name_of_one(files, monkeypatch, capfd, program, argv, flag):
+    for name in ("w.pth.tar", "png", ".png"):
+        done = run(monkeypatch, capfd, program, *argv, f"--{flag}", name)
+        assert_refused(done, f"--{flag} {name}: choose a name that ends in .png")
+
+
 def test_a_plot_does_not_replace_a_frame(files, monkeypatch, capfd):
     frames = files / "root/something/v2/20bn-something-something-v2-frames/clip 0"
-    argv = [frames, *PREDICT, frames / "000001.jpg"]
+    (files / "plot.png").symlink_to(frames / "000001.jpg")
+    argv = [frames, "--weights", "w.pth.tar", "--window", 1, "--plot", "plot.png"]
     assert_kept(monkeypatch, capfd, files, "tools.predict", argv, "a file in the input directory")
 
 

@@ -1,5 +1,6 @@
 """tools/plot_log.py and tools/compare_runs.py on the logs of real runs."""
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -39,6 +40,19 @@ def test_the_picture_shows_the_numbers_of_the_logs(logs, tmp_path, monkeypatch, 
                 assert shown[f"{directory}, {label}"] == [(int(row["epoch"]) + 1, float(row[f"{kind}_{column}"]))
                                                           for row in rows if row[f"{kind}_{column}"]]
     assert Image.open(tmp_path / "p.png").format == "PNG"
+
+
+def test_a_picture_in_the_directory_of_a_run_is_drawn_again_but_replaces_nothing_else(logs, tmp_path, monkeypatch, capfd):
+    run_directory = tmp_path / "run"
+    shutil.copytree(logs[0], run_directory)
+    picture = run_directory / "p.png"
+    for _ in range(2):
+        assert run(monkeypatch, capfd, "tools.plot_log", run_directory, "--out", picture).status == 0
+    for name in ("log.csv", "args.txt"):
+        picture.unlink()
+        picture.symlink_to(run_directory / name)
+        done = run(monkeypatch, capfd, "tools.plot_log", run_directory / "log.csv", "--out", picture)
+        assert_refused(done, "--out", f"would overwrite the input {run_directory / name}")
 
 
 def test_the_table_has_what_differs_and_the_results(logs, monkeypatch, capfd):

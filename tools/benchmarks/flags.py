@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ops.backbones import BACKBONES
 from ops.common.choices import MOST, PRECISIONS
-from ops.common.cli import Flags, NotAllowed, add_device_flag, add_input_size_flag, number, one_of
+from ops.common.cli import Flags, NotAllowed, add_device_flag, add_input_size_flag, image_file, number, one_of
 from ops.runtimes.registry import BACKENDS
 
 ARCHS = ("mobilenetv2", "resnet18", "resnet50")  # of online
@@ -117,7 +117,7 @@ def add_scaling_flags(parser: Flags) -> None:
     add("--frames", type=number(int, 1, MOST), nargs="+", default=[4, 8, 16, 32], metavar="N",
         help="frames per clip (default: 4 8 16 32)")
     add("--amp", type=one_of("off", "bf16"), default="off", metavar="NAME", help="off or bf16 (default: %(default)s)")
-    add("--plot", type=Path, metavar="FILE", help="draw time and memory by frames per clip as a PNG file")
+    add("--plot", type=image_file(".png"), metavar="FILE.png", help="draw time and memory by frames per clip")
 
 
 def _add_step_flags(parser: Flags, batch_size: int) -> Flags:

@@ -12,7 +12,7 @@ from typing import Sequence
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from ops.common.cli import Parser, add_root_dataset_flag, check_usage, run
+from ops.common.cli import Parser, add_root_dataset_flag, check_usage, image_file, run
 
 
 def build_parser() -> Parser:
@@ -20,7 +20,7 @@ def build_parser() -> Parser:
     parser.add_argument("--runs", default="runs/quickstart", help="directory of the quickstart run (default: %(default)s)")
     add_root_dataset_flag(parser)
     parser.add_argument("--stream", action="store_true", help="add the long video")
-    parser.add_argument("--image", default=None, metavar="PNG", help="also draw the README's image")
+    parser.add_argument("--image", type=image_file(".png"), metavar="OUT.png", help="also draw the README's image")
     return parser
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     with atomic_write(runs / "report.html") as f:
         f.write(page(runs, logs, top1, twins=twins_section(pairs, scores), stream=section))
     if args.image:
-        with atomic_write(Path(args.image), "wb") as f:
+        with atomic_write(args.image, "wb") as f:
             image = draw_pairs(pairs, top1, scores).quantize(256, dither=Image.Dither.NONE)  # less than half the bytes
             f.write(encode_image(image, "PNG", optimize=True))
 
