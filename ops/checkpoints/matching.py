@@ -1,7 +1,8 @@
 """Whether a checkpoint's classes are a data set's, and how a model for another task starts from its weights."""
 import logging
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
+from unicodedata import normalize
 
 from ops.checkpoints.checkpoint import Checkpoint, check_same_spec, load_checkpoint, spec_differences
 from ops.common.errors import UserError
@@ -13,24 +14,30 @@ from ops.weights import fit_names, head_keys, load_weights
 log = logging.getLogger(__name__)
 
 
+def _one_spelling(names: Sequence[str]) -> list[str]:
+    """The names with accents as single characters (NFC): file names of macOS, and what was made of them, spell two."""
+    return [normalize("NFC", name) for name in names]
+
+
 def same_classes(found: Checkpoint, dataset: str, class_names: Optional[list[str]]) -> bool:
     """Whether a checkpoint's classes are the data set's: by their names, or where those are unknown, by the data set's."""
     if found.class_names and class_names:
-        return found.class_names == class_names
+        return _one_spelling(found.class_names) == _one_spelling(class_names)
     return found.dataset in (None, dataset)
 
 
 def check_same_classes(found: Checkpoint, data: DatasetPaths) -> None:
     """UserError when a checkpoint's classes are not the data set's: other names, another data set, another number."""
-    names, expected = found.class_names, data.class_names
-    if names and expected and len(names) == len(expected) and names != expected:
+    names, expected = _one_spelling(found.class_names or ()), _one_spelling(data.class_names or ())
+    if names and len(names) == len(expected) and names != expected:
         i = next(i for i, (a, b) in enumerate(zip(names, expected)) if a != b)
         raise UserError(f"{found.path}: the checkpoint and {data.name} have different classes: class {i} is {names[i]!r} in"
-                        f" the checkpoint, {expected[i]!r} in the data set")
+                        f" the checkpoint, {expected[i]!r} in the data set: use the data set that it was trained on, or"
+                        f" correct the file of class names of {data.name}")
     if found.known_spec is not None and found.known_spec.num_class != data.num_class:
         raise UserError(f"{found.path} has {found.known_spec.num_class} classes, data set {data.name} has"
                         f" {data.num_class}: name the data set that it was trained on")
-    if not same_classes(found, data.name, expected):
+    if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{found.path} was trained on {found.dataset}, whose classes are not {data.name}'s: use"
                         f" {found.dataset}")
 

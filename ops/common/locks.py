@@ -7,11 +7,12 @@ import errno
 import logging
 import os
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Iterator, Union
 
 from ops.common.errors import UserError
+from ops.common.files import CannotWrite
 from ops.common.part import WHOLE, Part
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,24 @@ def in_turn(file: Path, waiting: str = "") -> Iterator[None]:
     if waiting:
         log.info("%s", waiting)
     with _lock_file(file, wait=True):
+        yield
+
+
+@contextmanager
+def change_file(file: Path) -> Iterator[None]:
+    """Wait until no other process is in this context for `file`. For reading it, and replacing it by a changed one.
+
+    Raises CannotWrite when nothing can be written beside it.
+    """
+    if os.name == "nt":
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(in_turn(file.with_name(f".{file.name}.lock")))
+        except OSError as error:
+            raise CannotWrite(file, error.strerror or str(error)) from None
         yield
 
 

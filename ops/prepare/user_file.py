@@ -20,6 +20,7 @@ import yaml
 
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
+from ops.common.locks import change_file
 from ops.common.yaml_file import compose_yaml, read_yaml_text, yaml_pairs
 from ops.video.discovery import TEMPLATE, is_template
 
@@ -130,9 +131,18 @@ def check_name(path: Path, name: str, train_list: Path, *, taken: Collection[str
 def register(path: Path, entry: UserDataSet, *, taken: Collection[str] = (), replace: bool = False) -> None:
     """Add `entry` to the file, or replace the entry of that name; everything else stays unchanged.
 
+    Several processes may register data sets in one file at the same time.
     UserError as for `check_name`, or when the file cannot be edited.
     """
     path = Path(path)
+    with change_file(path):
+        text = _with_entry(path, entry, taken=taken, replace=replace)
+        with atomic_write(path) as file:
+            file.write(text)
+
+
+def _with_entry(path: Path, entry: UserDataSet, *, taken: Collection[str], replace: bool) -> str:
+    """The text of the file with `entry`."""
     entries = check_name(path, entry.name, entry.train_list, taken=taken, replace=replace)
     text = path.read_text(encoding="utf-8-sig") if path.exists() else _HEADER
     block = _format_entry(entry, path)
@@ -144,8 +154,7 @@ def register(path: Path, entry: UserDataSet, *, taken: Collection[str] = (), rep
     if written != {**entries, entry.name: entry}:
         raise UserError(f"{path} has a form that cannot be extended automatically: add this by hand: "
                         + " / ".join(block.split("\n")))
-    with atomic_write(path) as file:
-        file.write(text)
+    return text
 
 
 def _format_entry(entry: UserDataSet, path: Path) -> str:

@@ -57,7 +57,7 @@ def paths(name, class_names, num_class=4):
 
 
 @pytest.mark.parametrize("dataset, names, num_class, words", [
-    ("gestures", ["a", "b", "d", "c"], 4, "class 2 is 'c' in the checkpoint, 'd' in the data set"),
+    ("gestures", ["a", "b", "d", "c"], 4, "class 2 is 'c' in the checkpoint, 'd' in the data set: use the data set that"),
     ("gestures", ["a", "b"], 2, "has 4 classes, data set gestures has 2"),
     ("gestures", None, 5, "has 4 classes, data set gestures has 5"),
     ("others", None, 4, "was trained on gestures, whose classes are not others's"),
@@ -69,6 +69,15 @@ def test_other_classes_are_refused_with_the_difference(dataset, names, num_class
         assert words in refusal(check_same_classes, found, data)
     else:
         check_same_classes(found, data)
+
+
+def test_two_spellings_of_an_accent_are_one_name(weights, tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    path = save_described(weights, tmp_path / "tuned.pth.tar", names=[decomposed, "b", "c", "d"])
+    found, names = load_checkpoint(path), [composed, "b", "c", "d"]
+    assert same_classes(found, "other", names)
+    check_same_classes(found, paths("other", names))
+    assert tune_from(TSN.from_spec(SPEC), path, dataset="other", class_names=names)
 
 
 def test_a_file_that_nothing_describes_has_any_classes(weights, tmp_path):

@@ -1,4 +1,7 @@
 """datasets.yaml: what it may contain, its errors, and entries that are added to it."""
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,16 @@ def test_registering_a_data_set_keeps_everything_else(tmp_path):
         register(file, entry(tmp_path, "007", root=tmp_path / "other"), taken=DATASETS)
     register(file, entry(tmp_path, "007", root=tmp_path / "other"), taken=DATASETS, replace=True)
     assert read_dataset_file(file)["007"].root == tmp_path / "other"
+
+
+def test_data_sets_registered_at_the_same_time_are_all_kept(tmp_path):
+    file = yaml_file(tmp_path, GOOD)
+    entries = [entry(tmp_path, f"set{number}") for number in range(40)]
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+        list(pool.map(partial(register, file), entries))
+    found = read_dataset_file(file)
+    assert {name: found[name] for name in found if name.startswith("set")} == {each.name: each for each in entries}
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_file_that_cannot_be_extended_stays_unchanged(tmp_path):
