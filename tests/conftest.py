@@ -1,6 +1,8 @@
 """Fixtures for every test, and the directory of the repository."""
 import json
+import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+OF_LIBRARIES = ("PYTEST_", "PYGAME_", "_TORCHINDUCTOR_", "CRC32C_")  # variables that they set for themselves, when imported
 sys.path.insert(0, str(ROOT))
 
 
@@ -55,3 +58,29 @@ def bucket(s3_address, monkeypatch):
     from tests.helpers.s3 import new_bucket, use_server
     use_server(monkeypatch, s3_address)
     return new_bucket()
+
+
+@pytest.fixture(autouse=True)
+def leaves_the_process_as_it_was():
+    """A test that changes what the tests after it in this process rely on fails itself, whatever their order."""
+    before = shared_state()
+    yield
+    after = shared_state()
+    changed = {name: (before[name], after[name]) for name in before.keys() & after.keys() if before[name] != after[name]}
+    variables = dict(before["environment"] ^ after["environment"])
+    assert not changed, f"changed and not restored: {variables if list(changed) == ['environment'] else changed}"
+
+
+def shared_state():
+    """Settings of this process that every test sees, by name; those of libraries that are imported already."""
+    state = {"working directory": os.getcwd(), "sys.argv": list(sys.argv), "logging": logging.root.manager.disable,
+             "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+             "environment": {item for item in os.environ.items() if not item[0].startswith(OF_LIBRARIES)},
+             "repository": {name for name in os.listdir(ROOT) if not name.startswith((".", "__"))}}
+    if "torch" in sys.modules:
+        import torch
+        state |= {"deterministic": torch.are_deterministic_algorithms_enabled(), "gradients": torch.is_grad_enabled(),
+                  "default dtype": torch.get_default_dtype(), "threads": torch.get_num_threads(),
+                  "cudnn": (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark),
+                  "matmul": torch.get_float32_matmul_precision()}
+    return state

@@ -261,8 +261,10 @@ def check_usage(parse: Callable[[], object]) -> None:
     _end_at_ctrl_c()
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    _call(parse)
-    logging.disable(before)
+    try:
+        _call(parse)
+    finally:
+        logging.disable(before)
 
 
 def run(main: Callable[[], Optional[int]]) -> NoReturn:
