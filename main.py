@@ -197,14 +197,14 @@ def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) ->
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
-    loader = make_loader(videos, args.batch_size, workers=args.workers, train=True, seed=args.seed,
+    loader = make_loader(videos, args.batch_size, workers=args.loaders, train=True, seed=args.seed,
                          accumulate=args.grad_accum, draws=balanced_draws(videos) if args.sampler == "balanced" else None)
     return loader, class_counts(videos, data.num_class)
 
 
 def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
     videos = validation_set(model, data, dense_sample=args.dense_sample, data_format=args.data_format)
-    return make_loader(videos, args.batch_size, workers=args.workers, train=False)
+    return make_loader(videos, args.batch_size, workers=args.loaders, train=False)
 
 
 def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data: DatasetPaths,

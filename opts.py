@@ -28,6 +28,7 @@ from ops.common.choices import (
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
 from ops.common.config_file import read_config
 from ops.common.errors import UserError
+from ops.common.pool import cores
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import CROPS, PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS, find_dataset
@@ -38,7 +39,7 @@ from ops.training.schedule import SCHEDULES
 log = logging.getLogger(__name__)
 
 DEAD_FLAGS = ("k", "snapshot_pref", "flow_prefix")  # published, and without effect from the start
-DEFAULT_EPOCHS = 120
+DEFAULT_EPOCHS, DEFAULT_WORKERS = 120, 8
 FRAMES = number(int, 1, MOST, words=f"1 to {MOST} frames per clip (published: 8 or 16)")
 
 
@@ -185,7 +186,8 @@ def _add_run_flags(group: Flags) -> None:
         " mean_class (mean of the classes' accuracies) or loss (default: %(default)s)")
     add("--patience", type=number(int, 0, words="0 (no limit) or more validations"), default=0, metavar="N",
         help="end the run after N validations without a better one (default: never)")
-    cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_workers_flag(group, what="processes that load data; 0 loads in the main process", minimum=0,
+                         without=f"{DEFAULT_WORKERS}, or one per core if there are fewer")
     add("--resume", default="", metavar="FILE", help="resume the run of a checkpoint; auto: the run's own last checkpoint,"
         " or a new run if there is none")
     add("--save_freq", default="", metavar="N|Nm", help="write a checkpoint every N steps (500) or N minutes (10m) too"
@@ -228,6 +230,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     if args.warmup_epochs is None:  # --recipe modern
         args.warmup_epochs = min(5.0, args.epochs / 10)
     args.repeatable, args.seed = args.seed is not None, args.seed or 0
+    _choose_workers(args)
     check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
                        cutmix=args.cutmix)
     _check_learning(args)
@@ -237,6 +240,12 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     _warn_of_dead_flags(args)
     _warn_of_no_effect(parser, args)
     return args
+
+
+def _choose_workers(args: argparse.Namespace) -> None:
+    """Set `loaders`, the processes to start: without -j, `workers` is the published number even where that is too many."""
+    args.loaders = min(DEFAULT_WORKERS, cores()) if args.workers is None else args.workers
+    args.workers = DEFAULT_WORKERS if args.workers is None else args.workers
 
 
 def _settings_beside(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
@@ -252,6 +261,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     left_out = {"help", "config", "resume", "evaluate", *DEAD_FLAGS}
     left_out |= {"seed"} if not args.repeatable else set()
     left_out |= {"epochs"} if args.run_epochs is not None else set()
+    left_out |= {"workers"} if args.workers != args.loaders else set()
     values = {action.dest: getattr(args, action.dest, None) for action in train_parser()._actions
               if action.dest not in left_out}
     return {name: value for name, value in values.items() if value is not None}
@@ -413,7 +423,8 @@ def _add_protocol_flags(group: Flags) -> None:
 def _add_test_run_flags(group: Flags) -> None:
     add = group.add_argument
     add("--batch_size", type=number(int, 1), default=1, metavar="N", help="videos per batch (default: %(default)s)")
-    cli.add_workers_flag(group, 8, what="processes that load data; 0 loads in the main process", minimum=0)
+    cli.add_workers_flag(group, what="processes that load data; 0 loads in the main process", minimum=0,
+                         without=f"{DEFAULT_WORKERS}, or one per core if there are fewer")
     cli.add_gpus_flag(group)
     cli.add_device_flag(group)
     cli.add_dist_timeout_flag(group)
@@ -429,6 +440,7 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     defaults = {"test_segments": None, "coeff": 1.0, "test_list": "", "root_path": "", **dict.fromkeys(OVERRIDES)}
     for name, default in defaults.items():
         setattr(args, name, _fill_up(getattr(args, name), f"--{name}", len(args.weights), default))
+    _choose_workers(args)
     args.protocol = _protocol(args)
     _check_online(args)
     warn_unused(parser, args, "the checkpoint decides", "pretrain", "img_feature_dim", "num_set_segments")

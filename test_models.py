@@ -140,7 +140,7 @@ def video_list(member: Member, args: argparse.Namespace) -> TSNDataSet:
 
 def run(member: Member, args: argparse.Namespace) -> Predictions:
     """One member's predictions for its whole list."""
-    loader = make_loader(video_list(member, args), args.batch_size, workers=args.workers, train=False)
+    loader = make_loader(video_list(member, args), args.batch_size, workers=args.loaders, train=False)
     scores = evaluate(member.runtime, loader, mirrored=args.protocol.mirrored, mirror_labels=member.mirror,
                       softmax=args.softmax, desc=member.found.path.name)
     broken = int((~scores.logits.isfinite().all(dim=1)).sum())
@@ -156,7 +156,7 @@ def stream(member: Member, args: argparse.Namespace, *, device: torch.device, di
     dense = bool((member.found.content.get("train") or {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
     result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
-                          workers=args.workers)
+                          workers=args.loaders)
     if not distributed.world().is_main:
         return
     write_report(result.scores, directory, names=member.class_names, extra={

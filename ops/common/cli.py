@@ -167,11 +167,11 @@ def add_dist_timeout_flag(parser: Flags) -> None:
                         " (default: %(default)g)")
 
 
-def add_workers_flag(parser: Flags, default: Optional[int] = None, *, what: str = "processes",
-                     minimum: int = 1) -> None:
-    """-j/--workers. default: None means one per core (`ops.common.pool`). minimum: 0 where 0 means the main process."""
+def add_workers_flag(parser: Flags, default: Optional[int] = None, *, what: str = "processes", minimum: int = 1,
+                     without: str = "one per core") -> None:
+    """-j/--workers. minimum: 0 where 0 means the main process. without: what a default of None means, for the help."""
     parser.add_argument("-j", "--workers", type=number(int, minimum, 1024), default=default, metavar="N",
-                        help=f"{what} (default: {'one per core' if default is None else '%(default)s'})")
+                        help=f"{what} (default: {without if default is None else '%(default)s'})")
 
 
 def add_part_flag(parser: Flags, note: str = "") -> None:

@@ -109,6 +109,19 @@ def test_the_published_command_starts_as_typed(monkeypatch, capfd, tmp_path, dat
     assert "no_partialbn off (on)" in done.err
 
 
+def test_a_command_without_a_number_of_workers_is_no_reason_for_a_warning(data, tmp_path, monkeypatch, capfd, recwarn):
+    """PyTorch warns of more workers than cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        argv = flags(data, tmp_path, "--debug", "--epochs", 1)
+        argv[argv.index("-j"):argv.index("-j") + 2] = []
+        assert run(monkeypatch, capfd, "main", *argv).status == 0
+    finally:
+        os.sched_setaffinity(0, before)
+    assert not [str(warning.message) for warning in recwarn if "worker" in str(warning.message)]
+
+
 def test_a_run_without_a_shift_says_so_and_has_the_published_name_of_a_tsn(data, tmp_path, monkeypatch, capfd):
     done = run(monkeypatch, capfd, "main", "somethingv2", "RGB", "--arch", "resnet18", "--pretrain", "none", "--debug",
                "--input_size", 32, "-b", 2, "-j", 0, "--root_dataset", data, "--root_log", tmp_path / "log",

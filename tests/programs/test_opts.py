@@ -74,6 +74,23 @@ def test_published_spellings_and_defaults():
     assert (args.no_partialbn, args.print_freq, args.eval_freq, args.workers, args.lr_steps) == (True, 1, 2, 3, [1, 2.5])
 
 
+def test_without_a_number_there_are_at_most_as_many_workers_as_cores(monkeypatch, capsys):
+    for parse, words in ((opts.parse_train, TRAIN), (opts.parse_test, TEST)):
+        for cores, started in ((2, 2), (64, 8)):
+            monkeypatch.setattr(opts, "cores", lambda cores=cores: cores)
+            args = parse(words)
+            assert (args.workers, args.loaders) == (8, started)
+        monkeypatch.setattr(opts, "cores", lambda: 2)
+        for named in (0, 8, 16):
+            args = parse([*words, "-j", str(named)])
+            assert args.workers == args.loaders == named
+    assert "workers" not in opts.settings(opts.parse_train(TRAIN))  # a run repeated elsewhere has as many as fit there
+    assert opts.settings(opts.parse_train([*TRAIN, "-j", "8"]))["workers"] == 8
+    for parser in (opts.train_parser(), opts.test_parser()):
+        parser.print_help()
+        assert "(default: 8, or one per core if there are fewer)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_run_without_a_seed_has_seed_0_and_fast_convolutions():
     assert (opts.parse_train(TRAIN).seed, opts.parse_train(TRAIN).repeatable) == (0, False)
     args = opts.parse_train([*TRAIN, "--seed", "0"])
