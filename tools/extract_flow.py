@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.common.cli import Parser, number, one_of, run
 from ops.common.errors import UserError, shown
-from ops.common.files import check_not_an_input, check_writable
+from ops.common.files import check_not_an_input, check_not_inputs, check_writable
 from ops.common.part import WHOLE
 from ops.data.list_files import read_list
 from ops.prepare.flow_options import BOUND, HEIGHT, LAYOUTS, METHODS, QUALITY
@@ -38,13 +38,17 @@ def main() -> int:
     check_lists(args.list)
     from ops.prepare.extract_flow import (  # OpenCV: not before the flags are read
         extract_flow_directory,
+        flow_jobs,
         write_flow_list,
     )
-    listed = [record.path for rgb_list, _ in args.list for record in read_list(rgb_list)]
+    videos = dict(frames=args.frames, by_class=args.by_class, extensions=args.ext,
+                  listed=[record.path for rgb_list, _ in args.list for record in read_list(rgb_list)])
+    if args.list:
+        jobs = flow_jobs(args.src, args.dst, **videos)
+        check_not_inputs({out: "list" for _, out in args.list}, (job.video for job in jobs))
     status = report(extract_flow_directory(
-        args.src, args.dst, frames=args.frames, by_class=args.by_class, template=args.template, extensions=args.ext,
-        workers=args.workers, layout=args.layout, method=args.method, bound=args.bound, height=args.height,
-        quality=args.quality, listed=listed, part=args.part), args.part)
+        args.src, args.dst, template=args.template, workers=args.workers, layout=args.layout, method=args.method,
+        bound=args.bound, height=args.height, quality=args.quality, part=args.part, **videos), args.part)
     if args.part != WHOLE:
         if args.list:
             print("lists: not written by a part; when all parts are done, start once without --part")

@@ -51,6 +51,16 @@ def extract_flow_directory(src: Path, dst: Path, *, frames: bool = False, by_cla
     flow_function(method)  # before any work: the method may need a package
     if reason := template_error(template):
         raise UserError(f"template {template!r}: {reason}: choose a file name such as img_{{:05d}}.jpg", "template")
+    found = flow_jobs(src, dst, frames=frames, by_class=by_class, extensions=extensions, listed=listed)
+    settings = dict(layout=layout, method=method, bound=bound, height=height, quality=quality)
+    return extract_all(_in_layout(found, layout), dst, partial(_extract_job, {**settings, "template": template}),
+                       first_file=partial(_first_file, layout), settings=settings, record=SETTINGS_FILE, content="flow",
+                       workers=workers, part=part)
+
+
+def flow_jobs(src: Path, dst: Path, *, frames: bool = False, by_class: bool = False, extensions: Sequence[str] = EXTENSIONS,
+              listed: Sequence[str] = ()) -> list[Job]:
+    """The videos that `extract_flow_directory` reads, given the same options. UserError when there are none."""
     named = _listed_jobs(src, dst, listed, frames=frames)
     try:
         found = (frame_directory_jobs(src, dst, by_class=by_class) if frames else
@@ -60,11 +70,7 @@ def extract_flow_directory(src: Path, dst: Path, *, frames: bool = False, by_cla
             raise
         found = []
     known = {job.video for job in found}
-    found += [job for job in named if job.video not in known]
-    settings = dict(layout=layout, method=method, bound=bound, height=height, quality=quality)
-    return extract_all(_in_layout(found, layout), dst, partial(_extract_job, {**settings, "template": template}),
-                       first_file=partial(_first_file, layout), settings=settings, record=SETTINGS_FILE, content="flow",
-                       workers=workers, part=part)
+    return found + [job for job in named if job.video not in known]
 
 
 def _listed_jobs(src: Path, dst: Path, listed: Sequence[str], *, frames: bool) -> list[Job]:

@@ -87,6 +87,10 @@ STORE = "c/TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment2_e1"
     ("tools.extract_flow", [".", "flow", "--list", "rgb.txt", "rgb.txt"], ["--list"]),
     ("tools.extract_flow", [".", "flow", "--list", "rgb.txt", "a.txt", "--list", "v.txt", "x/../rgb.txt"], ["--list"]),
     ("tools.extract_flow", [".", "flow", "--list", "rgb.txt", "v.mp4"], ["--list"]),
+    ("tools.extract_flow", [".", "flow", "--ext", "tar", "--list", "rgb.txt", "w.pth.tar"], ["--list", "input w.pth.tar"]),
+    ("tools.extract_flow", [f"{V2}/20bn-something-something-v2-frames", "flow", "--frames", "--list",
+                            f"{V2}/train_videofolder.txt", FRAME], ["--list", "a file in the input directory"]),
+    ("tools.extract_flow", ["root", "flow", "--frames", "--list", "deep.txt", FRAME], ["--list", "a file in the input"]),
     ("tools.check_dataset", ["rgb.txt", "--fix", "rgb.txt"], ["--fix"]),
     ("tools.check_dataset", ["rgb.txt", "--fix", "v.mp4"], ["--fix", "input v.mp4"]),  # listed without its extension
     ("tools.check_dataset", ["somethingv2", "--fix", f"{V2}/clean.txt"], ["--fix", "a file in the input directory"]),
@@ -103,6 +107,7 @@ STORE = "c/TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment2_e1"
 def test_each_program_refuses_before_it_works(files, monkeypatch, capfd, program, argv, words):
     (files / V2 / ".txt_rgb").write_text("one\ntwo\n")
     (files / "frame.png").symlink_to(files / FRAME)
+    write_list(files / "deep.txt", {"something/v2/20bn-something-something-v2-frames/clip 0": (3, 0)})
     (files / V2 / "clean_val.txt").symlink_to(files / FRAME)
     (files / STORE).mkdir(parents=True)
     (files / STORE / "ckpt.pth.tar").write_bytes(b"weights")
