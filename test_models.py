@@ -179,10 +179,9 @@ def log_members(members: Sequence[Member]) -> None:
 
 def warn_no_effect(args: argparse.Namespace) -> None:
     """Warn of each flag that --online ignores."""
-    for flag, given, why in (("softmax", args.softmax, "it is for ensembles"), ("gpus", args.gpus, "see --device"),
-                             ("coeff", args.coeff != [1.0], "it is for ensembles")):
+    for flag, given in (("softmax", args.softmax), ("coeff", args.coeff != [1.0])):
         if given:
-            log.warning("warning: --%s has no effect with --online: %s", flag, why)
+            log.warning("warning: --%s has no effect with --online: it is for ensembles", flag)
 
 
 def run_name(path: Path) -> str:

@@ -3,9 +3,11 @@ import pytest
 import torch
 from torch.backends import cudnn
 
+import test_models
 from ops.common import distributed
 from ops.common.errors import UserError
 from ops.models import TSN
+from opts import parse_test
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.small_run import NAME, flags
 
@@ -36,6 +38,13 @@ def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tm
                         (["--device", "cuda", "--gpus", 1, 1], "--gpus 1 1: name each GPU once"),
                         (["--device", "cuda:2", "--gpus", 1], "--gpus 1 begins with another GPU than --device cuda:2")):
         assert_refused(asked(*more), words)
+
+
+def test_streams_are_divided_between_gpus_but_not_weighted(caplog):
+    args = parse_test(["ucf101", "--weights", "a.pth", "--online", "--gpus", "0", "1", "--coeff", "0.5", "--softmax"])
+    test_models.warn_no_effect(args)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"warning: --{flag} has no effect with --online: it is for ensembles" for flag in ("softmax", "coeff")]
 
 
 @pytest.mark.parametrize("more, benchmark", [([], True), (["--seed", 0], False)])
