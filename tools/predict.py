@@ -45,7 +45,7 @@ def build_parser() -> Parser:
     add("--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)")
     add("--plot", type=image_file(".png"), metavar="OUT.png", help="draw the timelines of --window")
     add("--fps", type=number(float, above=0, maximum=MOST), metavar="RATE",
-        help="frames per second of frame directories, for --window")
+        help="frames per second of frame directories, and of video files without times; --window needs it there")
     group = parser.add_argument_group("clips and classes")
     add = group.add_argument
     add("--protocol", type=one_of(*PROTOCOLS), default="efficient", metavar="NAME",
@@ -113,7 +113,8 @@ def predict(parser: Parser, args: argparse.Namespace, device: torch.device) -> i
                           root=args.root_dataset, num_segments=args.test_segments, **opts.overrides(args))
     if predictor.class_names is None and distributed.world().is_main:
         print(f"{weights} has no class names, classes are numbers: name a file of them with --categories", file=sys.stderr)
-    warn_no_effect(parser, args, paths)
+    if distributed.world().is_main:
+        warn_no_effect(parser, args, items)
     if args.part != WHOLE:
         return predict_part(args, predictor, items, weights)
     results = answer_together(args, predictor, items)
@@ -153,9 +154,8 @@ def prints_at_once(args: argparse.Namespace) -> bool:
 
 def answer_together(args: argparse.Namespace, predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:
     """The answers to all items, in their order; each process of the run contributes its share."""
-    here = distributed.world()
-    own, at_once, results = Part(here.rank + 1, here.size).take(items), prints_at_once(args), []
-    look = {"desc": "predicting", "unit": "video", "disable": len(own) == 1 or not here.is_main}
+    own, at_once, results = own_share(items), prints_at_once(args), []
+    look = {"desc": "predicting", "unit": "video", "disable": len(own) == 1 or not distributed.world().is_main}
     with distributed.on_its_own():
         for result in progress(answers(args, predictor, own), total=len(own), **look):
             results.append(result)
@@ -163,6 +163,12 @@ def answer_together(args: argparse.Namespace, predictor: Predictor, items: Seque
                 with above_bars():
                     show([result], failures_only=args.json)
     return interleave(distributed.gather(results))
+
+
+def own_share(items: Sequence[Item]) -> Sequence[Item]:
+    """The items that this process of the run answers."""
+    here = distributed.world()
+    return Part(here.rank + 1, here.size).take(items)
 
 
 def report(args: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:
@@ -198,16 +204,19 @@ def default_weights() -> Path:
     return path
 
 
-def warn_no_effect(parser: Parser, args: argparse.Namespace, paths: list[Path]) -> None:
+def warn_no_effect(parser: Parser, args: argparse.Namespace, items: Sequence[Item]) -> None:
+    paths = [item for item in items if isinstance(item, Path)]
     if args.part == WHOLE:
         cli.warn_unused(parser, args, "without --part all answers are printed", "results")
     if args.window is None:
         cli.warn_unused(parser, args, "without --window a video is one clip", "batch_size")
         if len(paths) == 1:
             cli.warn_unused(parser, args, "one whole video is one clip", "workers")
-    if args.fps is not None and all(map(holds_times, paths)):
-        cli.warn_unused(parser, args, "it is for frame directories, these video files tell when their frames are shown",
-                        "fps")
+    if args.fps is not None and not any(path.is_dir() for path in paths):
+        own = [item for item in own_share(args.part.take(items)) if isinstance(item, Path)]  # others open theirs
+        if all(map(holds_times, own)):
+            cli.warn_unused(parser, args, "it is for frame directories, these video files tell when their frames are shown"
+                            + f" (looked at: {len(own)} of {len(paths)})" * (len(own) < len(paths)), "fps")
 
 
 def find_videos(name: str) -> list[Item]:

@@ -174,6 +174,20 @@ def test_options_without_effect_are_warned_of(tmp_path, weights, monkeypatch, ca
     assert run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2).err == ""
 
 
+def test_the_effect_of_a_rate_is_looked_up_in_the_parts_own_videos(tmp_path, weights, monkeypatch, capfd):
+    names = [clip(tmp_path / f"{number}.mp4", 9) for number in range(3)]
+    flags = [*names, "--weights", weights, "--fps", 20, "--results", tmp_path / "r", "--part"]
+    for part, videos in (("1/2", 2), ("2/2", 3)):
+        done = predict(monkeypatch, capfd, *flags, part)
+        assert done.status == 0 and "--fps has no effect" in done.err
+        assert f"(looked at: {1 + (part == '1/2')} of 3)" in done.err
+        assert len(list((tmp_path / "cache" / "frame_index").iterdir())) == videos
+    make_frames(tmp_path, {"frames": (9, 0)})
+    done = predict(monkeypatch, capfd, *names, tmp_path / "frames", "--weights", weights, "--fps", 20, "--results",
+                   tmp_path / "s", "--part", "1/4")
+    assert done.status == 0 and "--fps" not in done.err  # it is for another part's frames
+
+
 def test_without_weights_the_quickstarts_model_answers(tmp_path, weights, monkeypatch, capfd):
     clip(tmp_path / "v.mp4", 9)
     directory = tmp_path / "quickstart"
