@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -62,33 +62,70 @@ def build_parser() -> Parser:
 
 
 if __name__ == "__main__":
-    check_usage(build_parser().parse_args)  # torch, which the imports below need, takes seconds
+    check_usage(build_parser().parse_args)  # before OpenCV and PyAV are imported
 
-from online_demo.capture import Capture
-from online_demo.decisions import ChangeLines, JsonLines, NoLines
-from online_demo.loop import Demo, Signals
 from online_demo.recorder import Recorder
-from online_demo.window import NoWindow, View, Window
 from ops.checkpoints.model_zoo import ONLINE_JESTER, cached_file
-from ops.checkpoints.online_format import frame_rate_of
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input
-from ops.streaming.online import OnlineTSM
 from ops.streaming.sources import Address, Camera, Directory, Source, open_source
-from ops.streaming.stream import Stream, frame_transform
-
-log = logging.getLogger("online_demo")
 
 DEMO_WEIGHTS = ROOT / "runs" / "quickstart" / "demo_online.pth.tar"
 DEMO_VIDEO = DEMO_WEIGHTS.parent / "stream" / "gestures.mp4"
 
 
-def main() -> Optional[int]:
-    args = build_parser().parse_args()
+class Files(NamedTuple):
+    """What a run reads and writes. recorder: None without --output."""
+    weights: Path
+    source: Source
+    recorder: Optional[Recorder]
+
+
+def find_files(args: Namespace) -> Files:
+    """UserError for a missing source or model, and for an output that cannot be written or would replace one of them."""
     weights = find_weights(args.weights)
     if args.output:
         check_not_an_input(args.output, [args.source, weights], "output")
     source = open_source(args.source, args.folder_rate or FRAME_RATE)
+    return Files(weights, source, Recorder(args.output) if args.output else None)
+
+
+def find_weights(weights: Optional[str]) -> Path:
+    """The file that --weights stands for. UserError if it is missing, with the command that gets a known one."""
+    if weights == "demo":
+        if not DEMO_WEIGHTS.exists():
+            raise UserError(f"--weights demo: the quickstart has not made {DEMO_WEIGHTS} yet: run bash"
+                            " scripts/quickstart.sh, which takes some minutes")
+        return DEMO_WEIGHTS
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise UserError(f"no such checkpoint: {weights}: name a file with --weights")
+        return Path(weights)
+    released = cached_file(ONLINE_JESTER)
+    if not released.exists():
+        raise UserError(f"the released Jester model is not at {released}: get it with python tools/download_weights.py"
+                        f" {ONLINE_JESTER}, or name another model with --weights FILE, or the quickstart's with --weights"
+                        " demo")
+    return released
+
+
+if __name__ == "__main__":
+    check_usage(lambda: find_files(build_parser().parse_args()))  # torch, which the imports below need, takes seconds
+
+from online_demo.capture import Capture
+from online_demo.decisions import ChangeLines, JsonLines, NoLines
+from online_demo.loop import Demo, Signals
+from online_demo.window import NoWindow, View, Window
+from ops.checkpoints.online_format import frame_rate_of
+from ops.streaming.online import OnlineTSM
+from ops.streaming.stream import Stream, frame_transform
+
+log = logging.getLogger("online_demo")
+
+
+def main() -> Optional[int]:
+    args = build_parser().parse_args()
+    weights, source, recorder = find_files(args)
     online = OnlineTSM(weights)
     if args.weights == "demo":
         log_demo_model(online)
@@ -98,7 +135,8 @@ def main() -> Optional[int]:
     stream = Stream(runtime, smoothing=smoothing)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        recorder = stack.enter_context(Recorder(args.output)) if args.output else None
+        if recorder:
+            stack.enter_context(recorder)
         window = open_window(args, stack)
         warn_ignored(args, source, window)
         reconnect = args.reconnect and isinstance(source, (Camera, Address))
@@ -138,23 +176,6 @@ def default_smoothing(rate: float) -> str:
 
 
 # ---- building -----------------------------------------------------------------------------------------------
-
-def find_weights(weights: Optional[str]) -> Path:
-    """The file that --weights stands for. UserError with the command that gets it if it is missing."""
-    if weights == "demo":
-        if not DEMO_WEIGHTS.exists():
-            raise UserError(f"--weights demo: the quickstart has not made {DEMO_WEIGHTS} yet: run bash"
-                            " scripts/quickstart.sh, which takes some minutes")
-        return DEMO_WEIGHTS
-    if weights is not None:
-        return Path(weights)
-    released = cached_file(ONLINE_JESTER)
-    if not released.exists():
-        raise UserError(f"the released Jester model is not at {released}: get it with python tools/download_weights.py"
-                        f" {ONLINE_JESTER}, or name another model with --weights FILE, or the quickstart's with --weights"
-                        " demo")
-    return released
-
 
 def log_demo_model(online: OnlineTSM) -> None:
     """Log what --weights demo recognises."""

@@ -50,6 +50,22 @@ def test_a_wrong_value_imports_nothing_slow():
     assert json.loads(out.splitlines()[-1]) == [[0, 2], []] and "--arch 'resnet51': choose resnet18" in errors
 
 
+@pytest.mark.parametrize("argv, words", [
+    (["gone.mp4", "--weights", "README.md"], "no such source: gone.mp4"),
+    (["README.md", "--weights", "gone.pth"], "no such checkpoint: gone.pth"),
+    (["README.md", "--weights", "demo"], "--weights demo: the quickstart has not made"),
+    (["README.md", "--weights", "setup.cfg", "--output", "gone/x.mp4"], "gone is not a writable directory"),
+    (["README.md", "--weights", "setup.cfg", "--output", "README.md"], "--output README.md would overwrite")])
+def test_the_demo_looks_for_its_files_before_it_imports_torch(argv, words):
+    if argv[-1] == "demo" and (ROOT / "runs" / "quickstart" / "demo_online.pth.tar").exists():
+        pytest.skip("this checkout has the quickstart's model")
+    process = start("-X", "importtime", "online_demo/main.py", *argv, stdout=subprocess.PIPE)
+    _, errors = process.communicate(timeout=120)
+    imported = {line.split("|")[-1].strip() for line in errors.splitlines() if line.startswith("import time:")}
+    assert process.returncode == 2 and words in errors.splitlines()[-1]
+    assert "ops.streaming.sources" in imported and "torch" not in imported
+
+
 @pytest.mark.parametrize("program, flag", [
     ("main.py", "--help"), ("tools/gen_label_ucf101.py", "--help"), ("tools/download_weights.py", "--list")])
 def test_a_full_disk_under_standard_output_is_one_line(program, flag):
