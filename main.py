@@ -1,6 +1,7 @@
 """Train and validate: flags -> build -> loop.  python main.py somethingv2 RGB --shift"""
 import argparse
 import logging
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Optional
@@ -40,6 +41,7 @@ from ops.training.loop import LoopOptions, fit, validate
 from ops.training.losses import balancing_weights, make_criterion
 from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
+from ops.training.run_copies import copied_out, fetch_back
 from ops.training.run_log import RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.step import StepOptions
@@ -81,6 +83,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     for file in () if args.evaluate else (LAST, BEST):
         check_not_an_input(model_directory / file, [args.tune_from, args.pretrain])
     if args.resume == AUTO:
+        fetch_back(args.train_url, log_directory, model_directory)
         resumed = last_checkpoint(model_directory)
         if args.evaluate and not resumed:
             raise UserError(f"--resume auto: there is nothing to evaluate in {model_directory}: name a checkpoint")
@@ -112,22 +115,22 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         return
     train_loader, class_sizes = training_loader(args, model, data)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
+    copies = copied_out(args.train_url, log_directory, model_directory)
     if not options.epochs_left(state.epoch, state.stale):
         log.info("nothing left to do: epoch %d of %d%s", state.epoch, args.epochs,
                  ", stopped early" if options.out_of_patience(state.stale) else "")
-        return
+        with copies:  # the last ones of the run may not have been made
+            return
     run_log = open_log(args, log_directory, model_directory, state, device) if distributed.world().is_main else None
     criterion = make_criterion(data.num_class, args.loss_type, args.label_smoothing,
                                balancing_weights(class_sizes) if args.class_weights == "auto" else None)
     steps = StepOptions(partial(model.preprocessing.apply, device=device), criterion, precision=precision,
                         clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix))
     pictures = BatchPictures(model.preprocessing, spec.num_segments, spec.modality, data.class_names)
-    with stop_on_signals() as stop:
+    with copies, run_log or nullcontext(), stop_on_signals() as stop:
         fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
             directory=model_directory, stop=stop, draw=pictures.sheet, resumed_from=str(resumed.path) if resumed else "",
             on_validation=report)
-    if run_log:
-        run_log.close()
 
 
 # ---- build --------------------------------------------------------------------------------------------------

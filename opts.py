@@ -203,6 +203,7 @@ def _add_run_flags(group: Flags) -> None:
     add("--root_log", default="log", metavar="DIR", help="parent directory of the run's logs (default: %(default)s)")
     add("--root_model", default="checkpoint", metavar="DIR",
         help="parent directory of the run's checkpoints (default: %(default)s)")
+    cli.add_train_url_flag(group, "the run's logs and checkpoints, as they are written,")
     add("--channels_last", action=argparse.BooleanOptionalAction, default=None, help="memory format of weights and"
         " activations (default: channels last on a CPU, and on a GPU with --amp)")
     add("--compile", action="store_true", help="compile the network with torch.compile: the first steps take minutes, the"
@@ -352,8 +353,8 @@ def test_parser() -> argparse.ArgumentParser:
 
 def _add_checkpoint_flags(group: Flags) -> None:
     add = group.add_argument
-    add("--weights", required=True, type=per_checkpoint(), metavar="FILE[,FILE]",
-        help="one checkpoint, or an ensemble")
+    add("--weights", required=True, type=per_checkpoint(cli.address), metavar="FILE[,FILE]",
+        help="one checkpoint, or an ensemble; addresses such as s3://bucket/name.pth.tar too")
     add("--test_segments", type=per_checkpoint(FRAMES), default=None,
         metavar="T[,T]", help="frames per clip (default: as trained)")
     add("--coeff", type=per_checkpoint(number(float, words="finite numbers")), default=None, metavar="C[,C]",
@@ -429,6 +430,7 @@ def _add_test_run_flags(group: Flags) -> None:
     cli.add_device_flag(group)
     cli.add_dist_timeout_flag(group)
     add("--out", default=None, metavar="DIR", help="directory of the report (default: log/test_<run>)")
+    cli.add_train_url_flag(group, "the report")
     add("--csv_file", default=None, metavar="FILE", help="write the predictions as `name;label` lines")
 
 

@@ -35,6 +35,7 @@ from ops.evaluation.metrics import REPORT, Predictions, names_or_numbers, write_
 from ops.flops import gflops_per_view
 from ops.models import TSN
 from ops.remote.data import fetch_data
+from ops.remote.files import check_address, copy_out, local_file
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import ONLINE_REPORT, count_frames, score_online, trained_stride, write_online_report
@@ -64,15 +65,20 @@ def main() -> int:
     with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
         if not distributed.world().is_main:
             logging.getLogger().setLevel(logging.WARNING)
-        test(args, device)
+        directory = test(args, device)
+        if args.train_url and distributed.world().is_main:
+            copy_out(outputs(args, directory), f"{args.train_url.rstrip('/')}/{directory.name}")
     return 0
 
 
-def test(args: argparse.Namespace, device: torch.device) -> None:
-    """Build the members, score each on its list, report: the work of each process."""
+def test(args: argparse.Namespace, device: torch.device) -> Path:
+    """Fetch, build the members, score each on its list, report: the work of each process. The directory of the report."""
+    if args.train_url and distributed.world().is_main:
+        check_address(args.train_url, "train_url")
     with distributed.one_per_machine_first():
         if args.data_url:
             fetch_data(args.data_url, dataset_root(args.root_dataset))
+        args.weights = [local_file(file, "weights") for file in args.weights]
     with distributed.main_process_first():  # the gestures data are made at their first use
         members = [build(args, i, device) for i in range(len(args.weights))]
     log_members(members)
@@ -81,12 +87,12 @@ def test(args: argparse.Namespace, device: torch.device) -> None:
     if args.online:
         warn_no_effect(args)
         stream(members[0], args, device=device, directory=directory)
-        return
+        return directory
     log_protocol(args.protocol, members)
     check_same_videos([ScoredList(str(m.data.val_list), video_list(m, args).video_list) for m in members])
     scores = combine([run(member, args) for member in members], [member.coeff for member in members])
     if not distributed.world().is_main:
-        return
+        return directory
     names = members[0].class_names
     write_report(scores, directory, names=names, extra={
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
@@ -94,18 +100,23 @@ def test(args: argparse.Namespace, device: torch.device) -> None:
     if args.csv_file:
         write_csv(Path(args.csv_file), members[0], scores)
     print_results(scores, names, directory)
+    return directory
 
 
 def check_outputs(args: argparse.Namespace, members: Sequence[Member], directory: Path) -> None:
     """Refuse, before any video is read, outputs that cannot be written or would replace what the test reads."""
-    outputs = {directory / name: "out" for name in (*REPORT, *(ONLINE_REPORT if args.online else ()))}
-    if args.csv_file:
-        outputs[Path(args.csv_file)] = "csv_file"
-    for output in outputs:
+    for output in outputs(args, directory):
         check_writable(output)
     data = {(m.data.val_list, m.data.frames): m.data for m in members}  # members of an ensemble often share theirs
-    check_not_inputs(outputs, chain((m.found.path for m in members), [args.dataset_file or DATASET_FILE],
-                                    *(paths.inputs() for paths in data.values())))
+    inputs = chain((m.found.path for m in members), [args.dataset_file or DATASET_FILE],
+                   *(paths.inputs() for paths in data.values()))
+    check_not_inputs(outputs(args, directory), inputs)
+
+
+def outputs(args: argparse.Namespace, directory: Path) -> dict[Path, str]:
+    """Each file that the test writes, and the option that names it."""
+    report = {directory / name: "out" for name in (*REPORT, *(ONLINE_REPORT if args.online else ()))}
+    return {**report, Path(args.csv_file): "csv_file"} if args.csv_file else report
 
 
 # ---- build ----------------------------------------------------------------------------------------------------

@@ -20,21 +20,33 @@ PIXELS = cli.number(int, 32, MOST, words=f"32 to {MOST} pixels")
 
 def parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="export_onnx.py", description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("checkpoint", type=Path, help="an online file (ours or the released Jester one), or a clip checkpoint of a"
-        " model trained with --shift_direction unidirectional")
-    add("-o", "--output", type=Path, help="the file to write (default: beside the checkpoint, where online_demo/main.py"
-        " finds it)")
-    add("--height", type=PIXELS, metavar="PIXELS", help="height of the frames, which the file fixes (default: as trained)")
-    add("--width", type=PIXELS, metavar="PIXELS", help="width of the frames, which the file fixes (default: as trained)")
+    parser.add_argument("checkpoint", type=cli.address, help="an online file (ours or the released Jester one), or a clip"
+                        " checkpoint of a model trained with --shift_direction unidirectional; an address such as"
+                        " s3://bucket/name too")
+    model = parser.add_argument_group("model")
+    model.add_argument("--force", action="store_true", help="also export a model trained with the two-way shift")
+    model.add_argument("--height", type=PIXELS, metavar="PIXELS", help="height of the frames, which the file fixes (default:"
+                       " as trained)")
+    model.add_argument("--width", type=PIXELS, metavar="PIXELS", help="width of the frames, which the file fixes (default:"
+                       " as trained)")
+    _add_int8_flags(parser.add_argument_group("8-bit integers"))
+    files = parser.add_argument_group("files")
+    files.add_argument("-o", "--output", type=cli.address, metavar="FILE", help="the file to write (default: beside the"
+                       " checkpoint, where online_demo/main.py finds it; in this directory for a checkpoint at an address)")
+    cli.add_root_dataset_flag(files)
+    cli.add_data_url_flag(files)
+    cli.add_train_url_flag(files, "the exported file")
+    return parser
+
+
+def _add_int8_flags(group: cli.Flags) -> None:
+    add = group.add_argument
     add("--int8", nargs="+", metavar="SOURCE", help="compute in 8-bit integers, calibrated on these videos or directories of"
         " frames; choose some that look like the later input")
     add("--int8_frames", type=cli.number(int, 1), default=48, metavar="N", help="number of frames to take from the start of"
         " each SOURCE, at the model's rate (default: %(default)s)")
     add("--folder_rate", type=cli.number(float, above=0, maximum=MOST), default=FRAME_RATE, metavar="FPS",
         help="frames per second of a directory of frames, as in the demo (default: %(default)g)")
-    add("--force", action="store_true", help="also export a model trained with the two-way shift")
-    return parser
 
 
 if __name__ == "__main__":
@@ -43,8 +55,12 @@ if __name__ == "__main__":
 from torch import Tensor
 
 from ops.checkpoints.online_format import frame_rate_of
+from ops.common.addresses import is_address
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input
+from ops.dataset_config import dataset_root
+from ops.remote.data import fetch_data
+from ops.remote.files import check_address, copy_out, local_file
 from ops.runtimes.export import export_step
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.step_file import exported_path, write_exported
@@ -57,23 +73,33 @@ log = logging.getLogger("export_onnx")
 
 def main() -> None:
     args = parser().parse_args()
+    if args.data_url:
+        fetch_data(args.data_url, dataset_root(args.root_dataset))
     check(args)
-    output = args.output or exported_path(args.checkpoint, "int8" if args.int8 else "float32")
-    check_not_an_input(output, [args.checkpoint, *(args.int8 or ())], "output")
-    online = OnlineTSM(args.checkpoint, args.force)
+    checkpoint = local_file(args.checkpoint, "checkpoint")
+    beside = exported_path(checkpoint, "int8" if args.int8 else "float32")
+    output = Path(args.output or (beside.name if is_address(args.checkpoint) else beside))
+    check_not_an_input(output, [checkpoint, *(args.int8 or ())], "output")
+    online = OnlineTSM(checkpoint, args.force)
     exported = export_step(online, args.height, args.width)
     if args.int8:
-        rate = frame_rate_of(args.checkpoint)
+        rate = frame_rate_of(checkpoint)
         exported = quantize_step(exported, (islice(frames_of(source, rate, online, args.folder_rate),
                                                    args.int8_frames) for source in args.int8))
     write_exported(exported, output)
     info = exported.info
     log.info("%s: %s, %s, %d state tensors, frames of %dx%d, any number of streams, %.1f MB", output, info.spec.arch,
              info.precision, len(info.state_shapes), info.height, info.width, len(exported.content) / 1e6)
+    if args.train_url:
+        copy_out([output], args.train_url)
 
 
 def check(args: argparse.Namespace) -> None:
-    """UserError for flags that cannot work together, before the seconds that an export takes."""
+    """UserError for flags and addresses that cannot work, before the seconds that an export takes."""
+    if args.output and is_address(args.output):
+        raise UserError(f"--output {args.output}: choose a path on this machine; --train_url copies the file to an address")
+    if args.train_url:
+        check_address(args.train_url, "train_url")
     if args.int8 and (args.height or args.width):
         raise UserError("--int8 with --height or --width: calibration uses frames of the trained size: leave them out")
     for source in args.int8 or []:

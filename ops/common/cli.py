@@ -204,6 +204,12 @@ def add_data_url_flag(parser: Flags) -> None:
                         " fetch and unpack into --root_dataset first: s3://bucket/name.tar, gs://..., or a path")
 
 
+def add_train_url_flag(parser: Flags, what: str) -> None:
+    """--train_url. what: what is copied there."""
+    parser.add_argument("--train_url", type=address, default="", metavar="ADDRESS", help=f"copy {what} there:"
+                        " s3://bucket/directory, gs://..., or a path")
+
+
 def add_dataset_flags(parser: Flags, formats: Sequence[str]) -> None:
     """--root_dataset, --dataset_file and --data_format. formats: the allowed data formats, `auto` among them."""
     add_root_dataset_flag(parser)

@@ -13,19 +13,18 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
 from ops.common.errors import UserError
-from ops.common.files import CannotWrite, atomic_write, put_in_place, remove_leftovers, whole_file
+from ops.common.files import CannotWrite, atomic_write, put_in_place, remove_leftovers
 from ops.common.locks import in_turn
 from ops.common.progress import progress
 from ops.remote.filesystems import Facts, Place, open_place
+from ops.remote.transfer import fetch_file, has_size, save
 from ops.remote.unpack import RECORDS, SUFFIXES, check_member, check_room, is_archive, unpack
 
 log = logging.getLogger(__name__)
-ATTEMPTS = 5
 THREADS = 16  # files of a directory that are fetched at the same time
 
 
@@ -90,7 +89,7 @@ def _fetch(place: Place, facts: Facts, work: Path, root: Path) -> None:
             _fetch_files(place, facts, unfinished)
         else:
             shutil.rmtree(unfinished, ignore_errors=True)
-            archive = Path(place.path) if place.is_local else _fetch_file(place, facts, work / "archive")
+            archive = Path(place.path) if place.is_local else fetch_file(place, facts, work / "archive")
             unpack(archive, unfinished, place.name)
         put_in_place(unfinished, whole)
     _move_into(root, whole)
@@ -112,49 +111,14 @@ def _forget_other_versions(work: Path, facts: Facts) -> None:
 
 # ---- fetching -------------------------------------------------------------------------------------------------------
 
-def _fetch_file(place: Place, facts: Facts, path: Path) -> Path:
-    """The file at an address as `path`, which may contain its first bytes already; checked by its size and version."""
-    if path.exists() and path.stat().st_size > facts.size:
-        path.unlink()
-    have = path.stat().st_size if path.exists() else 0
-    check_room(path.parent, facts.size - have, place.name)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            _receive(place, path, facts.size)
-            break
-        except UserError as error:
-            before, have = have, path.stat().st_size if path.exists() else 0
-            if isinstance(error, CannotWrite) or attempt == ATTEMPTS or have == before:
-                raise
-            log.info("%s; attempt %d of %d", error, attempt + 1, ATTEMPTS)
-    _check_size(place, path, facts)
-    if place.describe().version != facts.version:
-        path.unlink()
-        raise _changed(place)
-    return path
-
-
-def _receive(place: Place, path: Path, size: int) -> None:
-    """Append the bytes that `path` lacks."""
-    with _writing(path), open(path, "ab") as f, progress(total=size, initial=f.tell(), unit="B", unit_scale=True,
-                                                         desc=f"fetching {place.name}") as bar:
-        for block in place.blocks(f.tell()):
-            f.write(block)
-            bar.update(len(block))
-
-
 def _fetch_files(place: Place, facts: Facts, directory: Path) -> None:
     """The files of a directory at an address, without those that an earlier run left here complete."""
     def fetch(name: str) -> int:
         source, target = place / name, directory / name
-        with whole_file(target) as temporary, _writing(temporary), open(temporary, "wb") as f:
-            for block in source.blocks():
-                f.write(block)
-            f.flush()
-            _check_size(source, temporary, facts.files[name])
+        save(source, facts.files[name], target, shown=False)
         return facts.files[name].size
 
-    missing = [name for name, file in facts.files.items() if not _has_size(directory / name, file.size)]
+    missing = [name for name, file in facts.files.items() if not has_size(directory / name, file.size)]
     left = sum(facts.files[name].size for name in missing)
     directory.mkdir(parents=True, exist_ok=True)
     remove_leftovers(directory, recursive=True)
@@ -168,35 +132,7 @@ def _fetch_files(place: Place, facts: Facts, directory: Path) -> None:
     finally:
         pool.shutdown(cancel_futures=True)
     if place.describe().version != facts.version:
-        raise _changed(place)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _check_size(place: Place, path: Path, facts: Facts) -> None:
-    """UserError if the file is not of the size that was found at the start; then it is removed."""
-    size = path.stat().st_size
-    if size != facts.size:
-        path.unlink()
-        raise place.problem(f"{size} bytes came, it has {facts.size}: it changed meanwhile, or the transfer is faulty: run"
-                            " again")
-
-
-def _changed(place: Place) -> UserError:
-    return place.problem("it changed while it was fetched: run again")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError, such as that of a full disk, into CannotWrite."""
-    try:
-        yield
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(path, error.strerror or str(error)) from None
+        raise place.problem("it changed while it was fetched: run again")
 
 
 # ---- into its place -------------------------------------------------------------------------------------------------

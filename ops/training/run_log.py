@@ -94,6 +94,12 @@ class RunLog:
     def close(self) -> None:
         self.board.close()
 
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
 
 def read_log(path: Path) -> list[dict[str, str]]:
     """The rows of a log.csv; [] if the file does not exist."""

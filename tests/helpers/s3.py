@@ -56,6 +56,4 @@ def objects(address):
     """{name relative to the address: content} of everything below it."""
     fs, path = fsspec.core.url_to_fs(address)
     fs.invalidate_cache()
-    if not fs.exists(path):
-        return {}
-    return {name[len(path) + 1:]: content for name, content in fs.cat(path, recursive=True).items()}
+    return {name[len(path) + 1:]: fs.cat_file(name) for name in fs.find(path)}

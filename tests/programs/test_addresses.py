@@ -1,13 +1,17 @@
-"""The programs with data at an address: --data_url, from a real S3 server."""
+"""The programs with data, weights, runs and reports at addresses of a real S3 server: --data_url, --train_url."""
+import signal
 import tarfile
+import time
 
 import fsspec
 import pytest
+import torch
 
 from tests.helpers.files import tree
-from tests.helpers.processes import finish, torchrun
+from tests.helpers.processes import finish, start, torchrun
 from tests.helpers.programs import assert_refused, run
-from tests.helpers.small_run import NAME, flags, rows
+from tests.helpers.s3 import objects
+from tests.helpers.small_run import NAME, flags, rows, weights
 
 
 @pytest.fixture
@@ -37,6 +41,49 @@ def test_the_processes_of_a_run_fetch_once(archive, tmp_path):
     status, _, err = finish(torchrun(2, "main.py", *flags(root, tmp_path, "--data_url", archive, "--debug")))
     assert status == 0, err
     assert len(list((root / ".fetched").iterdir())) == 1
+
+
+def test_a_run_moves_to_another_machine_through_its_address(data, trained, bucket, tmp_path, monkeypatch, capfd):
+    """Interrupted here, and continued in directories that have nothing of it: as if it had not been interrupted."""
+    here, there, url = tmp_path / "here", tmp_path / "there", f"{bucket}/runs"
+    process = start("main.py", *flags(data, here, "--train_url", url))
+    while not (here / "model" / NAME / "ckpt.pth.tar").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    status, _, err = finish(process)
+    assert status == 143 and f"logs and checkpoints are complete in {url}/{NAME}" in err, err
+    copied = {name: content for name, content in objects(f"{url}/{NAME}").items() if name != "copied.json"}
+    local = {"log": tree(here / "log" / NAME), "checkpoint": tree(here / "model" / NAME)}
+    assert copied == {f"{part}/{name}": content for part, files in local.items() for name, content in files.items()}
+
+    done = run(monkeypatch, capfd, "main", *flags(data, there, "--train_url", url, "--resume", "auto"))
+    assert done.status == 0 and f"the run continues from {url}/{NAME}" in done.err, done.err
+    assert rows(there) == rows(trained)
+    expected = weights(trained)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(there).items())
+    assert objects(f"{url}/{NAME}")["log/log.csv"] == (there / "log" / NAME / "log.csv").read_bytes()
+
+    done = run(monkeypatch, capfd, "main", *flags(data, here, "--train_url", url, "--resume", "auto"))
+    assert done.status == 0 and "nothing left to do" in done.err, "the older checkpoint here is replaced"
+    assert rows(here) == rows(trained)
+
+
+def test_a_report_of_weights_at_an_address_is_copied_out(data, trained, bucket, tmp_path, monkeypatch, capfd, cache):
+    monkeypatch.chdir(tmp_path)
+    address = f"{bucket}/{NAME}/ckpt.pth.tar"
+    fsspec.filesystem("s3").put(str(trained / "model" / NAME / "ckpt.pth.tar"), address)
+    argv = ["somethingv2", "--weights", address, "--root_dataset", data, "-j", 0, "--device", "cpu", "--csv_file",
+            tmp_path / "answers.csv"]
+    done = run(monkeypatch, capfd, "test_models", *argv, "--train_url", f"{bucket}/reports")
+    assert done.status == 0, done.err
+    report = objects(f"{bucket}/reports/test_{NAME}")
+    assert report == {**tree(tmp_path / "log" / f"test_{NAME}"), "answers.csv": (tmp_path / "answers.csv").read_bytes()}
+    assert "results.json" in report
+    done = run(monkeypatch, capfd, "test_models", *argv, "--train_url", "s3://no-such-bucket/reports")
+    assert_refused(done, "--train_url s3://no-such-bucket/reports", "no such file, directory or bucket")
+    argv[2] = f"{bucket}/none.pth.tar"
+    assert_refused(run(monkeypatch, capfd, "test_models", *argv), f"--weights {bucket}/none.pth.tar", "no such file")
 
 
 def test_a_wrong_address_ends_every_process(bucket, tmp_path):

@@ -1,4 +1,5 @@
 """tools/export_onnx.py: the file it writes is the one that the runtimes find."""
+import fsspec
 import pytest
 
 from ops.common.errors import UserError
@@ -8,6 +9,7 @@ from tests.helpers import programs
 from tests.helpers.clips import real_video
 from tests.helpers.golden_model import clip
 from tests.helpers.online import assert_close, exported_step, logits_over, save_online, stream_logits, video_frames
+from tests.helpers.s3 import objects
 
 
 def test_the_runtime_finds_the_exported_step(monkeypatch, capfd, tmp_path):
@@ -42,6 +44,19 @@ def test_the_runtime_finds_the_int8_step(monkeypatch, capfd, tmp_path):
     other = OnlineTSM(save_online(tmp_path, seed=1))
     with pytest.raises(UserError, match="is not the int8 step of"):
         open_runtime("openvino", other, weights=weights, precision="int8")
+
+
+def test_weights_videos_and_the_exported_file_may_be_at_an_address(monkeypatch, capfd, tmp_path, bucket, cache):
+    fs, weights = fsspec.filesystem("s3"), save_online(tmp_path, 32)
+    fs.put(str(weights), f"{bucket}/online.pth.tar")
+    fs.put(str(real_video("bikes.mp4")), f"{bucket}/videos/bikes.mp4")
+    monkeypatch.chdir(tmp_path)
+    argv = [f"{bucket}/online.pth.tar", "--data_url", f"{bucket}/videos", "--int8", "data/bikes.mp4", "--int8_frames", 2]
+    done = programs.run(monkeypatch, capfd, "tools.export_onnx", *argv, "--train_url", f"{bucket}/exported")
+    assert done.status == 0, done.err
+    assert objects(f"{bucket}/exported") == {"online.int8.onnx": (tmp_path / "online.int8.onnx").read_bytes()}
+    programs.assert_refused(programs.run(monkeypatch, capfd, "tools.export_onnx", weights, "-o", f"{bucket}/x.onnx"),
+                            f"--output {bucket}/x.onnx", "--train_url copies")
 
 
 @pytest.mark.parametrize("argv, words", [
