@@ -24,6 +24,7 @@ from ops.common.config_file import write_config
 from ops.common.device import pick_devices, seed_everything, versions
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input, check_writable
+from ops.common.words import counted
 from ops.data.augment import make_mix
 from ops.data.batch_pictures import BatchPictures
 from ops.data.loader import make_loader
@@ -99,7 +100,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
                                        max_steps=DEBUG_STEPS if args.debug else None, max_epochs=args.run_epochs)
     precision = choose_precision(args.amp, device)
     execution = choose_execution(device, precision, channels_last=args.channels_last, compile=args.compile, tf32=args.tf32)
-    log.info("%d clips per step, learning rate %g, %s (%s), %s", effective_batch, options.lr, precision.name,
+    log.info("%s per step, learning rate %g, %s (%s), %s", counted(effective_batch, "clip"), options.lr, precision.name,
              precision.reason, execution)
     state = make_state(args, model, data, device=device, precision=precision, execution=execution,
                        effective_batch=effective_batch)
@@ -229,14 +230,14 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
     """Log what is about to run."""
     if distributed.world().is_main:
         print(f"storing name: {name}")
-    log.info("%s, processes %d, %d classes", ", ".join(f"{what} {version}" for what, version in versions(device).items()),
-             distributed.world().size, data.num_class)
+    log.info("%s, processes %d, %s", ", ".join(f"{what} {version}" for what, version in versions(device).items()),
+             distributed.world().size, counted(data.num_class, "class"))
     layers = list(shift_layers(model))
     for layer, channels, moved in layers:
         ways = "each way" if args.shift_direction == "bidirectional" else "from the past"
         log.info("shift: %s: %d of %d channels %s", layer, moved, channels, ways)
     if args.shift:
-        log.info("shift: %d layers", len(layers))
+        log.info("shift: %s", counted(len(layers), "layer"))
     else:
         log.info("no shift: this network is a TSN, whose runs are named TSM_ too, as published; --shift makes it a TSM")
     if args.recipe != "published":

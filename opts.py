@@ -29,6 +29,7 @@ from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unuse
 from ops.common.config_file import read_config
 from ops.common.errors import UserError
 from ops.common.pool import cores
+from ops.common.words import counted
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import CROPS, PROTOCOLS, TestProtocol
 from ops.dataset_config import DATASETS, find_dataset
@@ -453,7 +454,7 @@ def _fill_up(values: Optional[list], flag: str, count: int, default: Any) -> lis
     """`count` values: those given, the single one for all checkpoints, or the default."""
     values = [default] if values is None else values
     if len(values) not in (1, count):
-        raise UserError(f"{flag} has {len(values)} values for {count} checkpoints: give one each, or one for all")
+        raise UserError(f"{flag} has {len(values)} values for {counted(count, 'checkpoint')}: give one each, or one for all")
     return values if len(values) == count else values * count
 
 

@@ -24,6 +24,7 @@ from ops.common import distributed
 from ops.common.device import pick_devices
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_inputs, check_writable
+from ops.common.words import counted
 from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
@@ -216,8 +217,8 @@ def write_csv(path: Path, member: Member, scores: Predictions) -> None:
 def log_protocol(protocol: TestProtocol, members: Sequence[Member]) -> None:
     """The work that each video takes."""
     cost = sum(gflops_per_view(empty_model(m.runtime.spec), protocol.size(m.runtime.preprocessing)) for m in members)
-    log.info("protocol: %s = %d views per video, %.1f GFLOPs per video (multiply-adds of convolutions and classifier)",
-             protocol.words, protocol.views, cost * protocol.views)
+    log.info("protocol: %s = %s per video, %.1f GFLOPs per video (multiply-adds of convolutions and classifier)",
+             protocol.words, counted(protocol.views, "view"), cost * protocol.views)
 
 
 def empty_model(spec: ModelSpec) -> TSN:

@@ -16,6 +16,7 @@ from online_demo.decisions import DecisionReport, make_report
 from online_demo.recorder import Recorder
 from online_demo.window import View, Window, canvas_size, draw
 from ops.common.files import atomic_write
+from ops.common.words import counted
 from ops.streaming.stream import Stream
 
 log = logging.getLogger("online_demo")
@@ -81,7 +82,8 @@ class Demo:
             return
         speed = f", {1000 * timing.p50:.1f} ms each (median)"
         drops = f"; {dropped} more were dropped, because this machine is too slow for them" if dropped else ""
-        log.info("the model saw %d frames in %.1f seconds of the source%s%s", self.processed, self.view.now, speed, drops)
+        log.info("the model saw %s in %.1f seconds of the source%s%s",
+                 counted(self.processed, "frame"), self.view.now, speed, drops)
 
     def _process(self, frame: CapturedFrame) -> None:
         self.view.now = frame.time

@@ -82,6 +82,7 @@ from ops.common.errors import UserError, shown
 from ops.common.files import check_not_inputs, check_writable
 from ops.common.part import WHOLE, Part
 from ops.common.pool import cores
+from ops.common.words import counted
 from ops.data.inputs import listed_inputs
 from ops.dataset_config import DATASET_FILE, DATASETS, read_categories, resolve_dataset, user_datasets
 from ops.prepare.check import (
@@ -114,7 +115,8 @@ def main() -> int:
     report, missing = check(args, files, rules)
     report.findings = [finding for finding in report.findings if finding.kind not in args.ignore]
     if missing:
-        print(f"part {args.part}: {len(report.videos)} videos inspected, {len(report.findings)} findings;"
+        print(f"part {args.part}: {counted(len(report.videos), 'video')} inspected,"
+              f" {counted(len(report.findings), 'finding')};"
               f" without results in {args.results}: {', '.join(map(str, missing[:5]))}{', ...' * (len(missing) > 5)}")
         return 2 if report.findings else 0
     print(json.dumps(to_dict(report), indent=1) if args.json else "\n".join(text_report(report)))
@@ -123,7 +125,7 @@ def main() -> int:
         print(f"no video was found under {rules.root}: set --root_path to the directory of the videos", file=sys.stderr)
     if args.fix:
         for name, (file, count) in write_clean(report, args.fix).items():
-            print(f"{file}: {count} videos of {name}", file=sys.stderr)
+            print(f"{file}: {counted(count, 'video')} of {name}", file=sys.stderr)
     return 2 if report.findings else 0
 
 
@@ -204,14 +206,14 @@ def text_report(report: DatasetReport, examples: int = 3) -> list[str]:
         lines += [shown(f"    {f.list}:{f.line} {f.path}: {f.detail}") for f in found[:examples]]
         lines += [f"    ... and {len(found) - examples} more (all of them: --json)"] if len(found) > examples else []
     total = len({(finding.list, finding.line) for finding in report.findings})
-    findings = "1 finding" if len(report.findings) == 1 else f"{len(report.findings)} findings"
-    return [*lines, f"{findings} in {total} of {len(report.entries)} lines" if total else
-            f"clean: {len(report.entries)} videos"]
+    findings, entries = len(report.findings), len(report.entries)
+    return [*lines, f"{counted(findings, 'finding')} in {total} of {counted(entries, 'line')}" if total else
+            f"clean: {counted(entries, 'video')}"]
 
 
 def summary_line(name: str, numbers: dict[str, Any]) -> str:
     known = f" of {numbers['classes_known']}" if numbers["classes_known"] is not None else ""
-    parts = [f"{numbers['videos']} videos", f"{numbers['classes']}{known} classes"]
+    parts = [counted(numbers["videos"], "video"), f"{numbers['classes']}{known} classes"]
     if numbers["videos_per_class"]:
         parts[-1] += " of {} to {} videos".format(*numbers["videos_per_class"])
     if numbers["frames"]:

@@ -52,6 +52,7 @@ from ops.checkpoints.online_format import bare_content, clip_content, known_fram
 from ops.checkpoints.tensors import ONLINE
 from ops.common.errors import UserError
 from ops.common.files import check_not_an_input
+from ops.common.words import counted
 from ops.weights import save_checkpoint
 
 log = logging.getLogger("convert_to_online")
@@ -71,7 +72,7 @@ def main() -> None:
     spec = found.spec
     shift = f"1/{spec.shift_div} of the channels from the past, {spec.place}" if spec.shift else "no shift"
     kind = "clip checkpoint" if args.to_clip else "online weights"
-    log.info("%s: %s, %s, %s, %d classes", args.output, kind, spec.arch, shift, spec.num_class)
+    log.info("%s: %s, %s, %s, %s", args.output, kind, spec.arch, shift, counted(spec.num_class, "class"))
     log_frame_rate(found, args)
 
 

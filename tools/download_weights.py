@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.checkpoints.model_zoo import MODEL_ZOO, ZooModel, base_url, cached_file, fetch
 from ops.common.cli import Parser, run
 from ops.common.errors import UserError
+from ops.common.words import counted
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def describe(row: ZooModel, url: str | None) -> dict[str, Any]:
 
 def in_words(row: dict[str, Any]) -> str:
     """One model as a few lines."""
-    frames = f"{row['segments']} frame{'s' if row['segments'] > 1 else ''}"
+    frames = counted(row["segments"], "frame")
     lines = [row["name"] + (" (downloaded)" if row["downloaded"] else ""),
              f"    {row['model']} on {row['dataset']}, {frames}, {row['url']}"]
     for score in row["published"]:

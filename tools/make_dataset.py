@@ -74,6 +74,7 @@ if __name__ == "__main__":
 from ops.common.errors import UserError, shown
 from ops.common.files import check_not_an_input, check_writable
 from ops.common.pool import cores
+from ops.common.words import counted
 from ops.prepare.labeled_videos import LabeledVideo, find_labeled_videos, read_csv
 from ops.prepare.own_dataset import (
     UsableVideos,
@@ -162,14 +163,15 @@ def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[Labeled
     for side, without in (("validation", labels["train"] - labels["val"]),
                           ("training", labels["val"] - labels["train"])):
         if without:
-            log.warning("warning: no %s video for %d classes: %s", side, len(without),
+            log.warning("warning: no %s video for %s: %s", side, counted(len(without), "class"),
                         shown(", ".join(sorted(without)[:5])))
     shared = shared_sources(splits, args.source_pattern)
     if shared:
-        log.warning("warning: %d sources have clips in more than one split: %s", len(shared), shown(", ".join(shared[:3])))
+        log.warning("warning: clips of %s are in more than one split: %s", counted(len(shared), "source"),
+                    shown(", ".join(shared[:3])))
     warn_of_recordings(args, splits, matches)
     if usable.bad:
-        log.warning("%d videos left out, see %s", len(usable.bad), out / "unreadable.txt")
+        log.warning("%s left out, see %s", counted(len(usable.bad), "video"), out / "unreadable.txt")
     other = "" if args.dataset_file == DATASET_FILE else f" --dataset_file {args.dataset_file}"
     print(f"{out}: lists of {' + '.join(str(len(rows)) for rows in splits.values() if rows)} videos;"
           f" {args.name!r} is in {args.dataset_file}")
@@ -187,9 +189,9 @@ def warn_of_recordings(args: Namespace, splits: dict[str, list[LabeledVideo]], m
     shared = [match for match in matches if split_of[match.clip] != split_of[match.other]]
     if shared:
         clip, other, position, other_position = shared[0]
-        log.warning("warning: %d pairs of videos in different splits share frames, as if cut from one recording:"
+        log.warning("warning: %s of videos in different splits share frames, as if cut from one recording:"
                     " the %s frame of %s is nearly the %s frame of %s: use --source-pattern or --split-by content to keep"
-                    " recordings together", len(shared), POSITIONS[position], shown(clip),
+                    " recordings together", counted(len(shared), "pair"), POSITIONS[position], shown(clip),
                     POSITIONS[other_position], shown(other))
 
 

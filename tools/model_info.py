@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.backbones import BACKBONES
 from ops.common.choices import MODALITIES
 from ops.common.cli import Parser, add_input_size_flag, check_usage, number, one_of, run
+from ops.common.words import counted
 from opts import add_spec_flags
 
 
@@ -78,8 +79,8 @@ def print_layers(row: dict[str, Any]) -> None:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     s = rows[0]["settings"]
-    print(f"{s['modality']}, {s['num_class']} classes, a view of {s['num_segments']} frames at {s['input_size']} x"
-          f" {s['input_size']} pixels")
+    print(f"{s['modality']}, {s['num_class']} classes, a view of {counted(s['num_segments'], 'frame')} at"
+          f" {s['input_size']} x {s['input_size']} pixels")
     print(f"{'model':12} {'shifted layers':>14} {'parameters':>12} {'multiply-adds':>16}")
     for row in rows:
         print(f"{row['settings']['arch']:12} {len(row['shift_layers']):14} {row['parameters']:12,}"

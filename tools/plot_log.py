@@ -26,6 +26,7 @@ if __name__ == "__main__":
 
 from ops.common.files import check_not_an_input
 from ops.common.plots import draw_runs, save_png
+from ops.common.words import counted
 from ops.training.past_runs import files_of_runs, read_runs
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     check_not_an_input(args.out, files_of_runs(args.logs), "out")
     runs = read_runs(args.logs)
     save_png(draw_runs({found.name: found.rows for found in runs}), args.out)
-    print(f"{args.out}: {len(runs)} runs, {max(len(found.rows) for found in runs)} epochs")
+    print(f"{args.out}: {counted(len(runs), 'run')}, {counted(max(len(found.rows) for found in runs), 'epoch')}")
 
 
 if __name__ == "__main__":

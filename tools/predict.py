@@ -79,6 +79,7 @@ from ops.common.part import WHOLE, Part, interleave
 from ops.common.part_results import part_results
 from ops.common.plots import draw_timelines, save_png
 from ops.common.progress import above_bars, progress
+from ops.common.words import counted
 from ops.evaluation.predict import Predictor
 from ops.evaluation.timeline import spans, timeline_panel
 from ops.evaluation.videos import expand, holds_times
@@ -135,7 +136,7 @@ def predict_part(args: argparse.Namespace, predictor: Predictor, items: Sequence
     if everything is not None:
         return report(args, interleave(everything))
     show(own, failures_only=True)
-    print(f"part {args.part}: {len(own)} videos; without results in {args.results}:"
+    print(f"part {args.part}: {counted(len(own), 'video')}; without results in {args.results}:"
           f" {', '.join(map(str, missing[:5]))}{', ...' * (len(missing) > 5)}")
     return 2 if any("error" in result for result in own) else 0
 
@@ -266,7 +267,7 @@ def show(results: Iterable[dict[str, Any]], *, failures_only: bool) -> None:
 
 def in_words(report: dict[str, Any]) -> list[str]:
     """A report in lines: the classes with their probabilities, and when each is the best."""
-    lines = [f"{shown(report['video'])}: {report['frames']} frames{duration(report['seconds'])}"]
+    lines = [f"{shown(report['video'])}: {counted(report['frames'], 'frame')}{duration(report['seconds'])}"]
     lines += [f"  {100 * row['probability']:5.1f}%  {row['class']}" for row in report["predictions"]]
     for start, end, name, probability in spans(report["timeline"]) if "timeline" in report else ():
         lines.append(f"  {start:7.2f} to {end:7.2f} s  {100 * probability:5.1f}%  {name}")

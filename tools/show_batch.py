@@ -45,6 +45,7 @@ from PIL import Image
 from ops.common.device import seed_everything
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_an_input
+from ops.common.words import counted
 from ops.data.augment import make_mix
 from ops.data.batch_pictures import BatchPictures, grid
 from ops.data.loader import make_loader, set_epoch
@@ -81,7 +82,8 @@ def main() -> Optional[int]:
     rows = [pictures.images(clip) for clip in clips]
     texts = [pictures.text(label) for label in labels]
     write_image(own.out, rows, texts)
-    print(f"{own.out}: {len(rows)} clips of {len(rows[0])} images of {rows[0][0].width}x{rows[0][0].height}")
+    size = f"{rows[0][0].width}x{rows[0][0].height}"
+    print(f"{own.out}: {counted(len(rows), 'clip')} of {counted(len(rows[0]), 'image')} of {size}")
     return None
 
 

@@ -6,6 +6,7 @@ from unicodedata import normalize
 
 from ops.checkpoints.checkpoint import Checkpoint, check_same_spec, load_checkpoint, spec_differences
 from ops.common.errors import UserError
+from ops.common.words import counted
 from ops.dataset_config import DatasetPaths
 from ops.models import TSN
 from ops.pretrained import inflate_kernel
@@ -35,7 +36,7 @@ def check_same_classes(found: Checkpoint, data: DatasetPaths) -> None:
                         f" the checkpoint, {expected[i]!r} in the data set: use the data set that it was trained on, or"
                         f" correct the file of class names of {data.name}")
     if found.known_spec is not None and found.known_spec.num_class != data.num_class:
-        raise UserError(f"{found.path} has {found.known_spec.num_class} classes, data set {data.name} has"
+        raise UserError(f"{found.path} has {counted(found.known_spec.num_class, 'class')}, data set {data.name} has"
                         f" {data.num_class}: name the data set that it was trained on")
     if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{found.path} was trained on {found.dataset}, whose classes are not {data.name}'s: use"

@@ -4,6 +4,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ops.common.choices import DIRECTIONS
 from ops.common.errors import UserError, shown
+from ops.common.words import counted
 from ops.spec import ModelSpec
 
 
@@ -62,5 +63,5 @@ def check_class_count(spec: ModelSpec, outputs: int, class_names: Sequence[str],
         raise UserError(f"{path} is damaged: its setting num_class is {spec.num_class}, but its classifier has {outputs}"
                         " outputs")
     if class_names and len(class_names) != outputs:
-        raise UserError(f"{path} is damaged: its entry class_names has {len(class_names)} names, but its classifier has"
-                        f" {outputs} outputs")
+        raise UserError(f"{path} is damaged: its entry class_names has {counted(len(class_names), 'name')}, but its"
+                        f" classifier has {outputs} outputs")

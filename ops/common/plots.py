@@ -13,6 +13,7 @@ import numpy as np
 
 from ops.common.errors import UserError
 from ops.common.files import atomic_write
+from ops.common.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +107,7 @@ def draw_accuracy(top1: np.ndarray, running: np.ndarray, *, videos: int, stride:
     marker = "o" if len(frames) <= 60 else ""
     axes.plot(frames, 100 * running / running[0], color=GRAY, marker=marker, markersize=3, label="videos still running, %")
     axes.plot(frames, top1, color=BLUE, linewidth=2, marker=marker, markersize=4, label=f"top-1, %: {top1[0]:.1f} after"
-              f" the first frame, {top1[-1]:.1f} at the end ({videos} videos)")
+              f" the first frame, {top1[-1]:.1f} at the end ({counted(videos, 'video')})")
     axes.set_xlabel("frames streamed" + (f" (one of every {stride} frames of a video)" if stride > 1 else ""))
     _scale(axes, len(frames))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), reverse=True)

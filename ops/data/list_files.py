@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence, Union
 
 from ops.common.errors import UserError
+from ops.common.words import counted
 from ops.video.discovery import is_video_name
 
 LINE_FORM = "path num_frames label"
@@ -109,5 +110,5 @@ def count_frames(directory: Path, template: str) -> int:
         raise UserError(f"the directory has no frame like {template.format(1)}")
     if total != count:
         zero = ", they must start at 1, not at 0" if template.format(0) in names else ""
-        raise UserError(f"{template.format(count + 1)} is missing, the directory has {total} frames{zero}")
+        raise UserError(f"{template.format(count + 1)} is missing, the directory has {counted(total, 'frame')}{zero}")
     return count

@@ -16,6 +16,7 @@ from ops.common.device import mix_seeds
 from ops.common.errors import UserError, worker_died
 from ops.common.part import Part
 from ops.common.pool import without_interrupts
+from ops.common.words import counted
 from ops.data.tsn_dataset import Batch, collate
 
 
@@ -39,8 +40,9 @@ class EpochSampler(Sampler):
         self.step_size = accumulate * here.size * batch_size
         self.full = len(data) >= self.step_size
         if not self.full and accumulate * here.size > 1:
-            raise UserError(f"the training list has {len(data)} videos, fewer than the {self.step_size} of one step"
-                            f" (batch-size {batch_size} x grad_accum {accumulate} x {here.size} processes): choose fewer",
+            raise UserError(f"the training list has {counted(len(data), 'video')}, fewer than the {self.step_size} of one"
+                            f" step (batch-size {batch_size} x grad_accum {accumulate} x {counted(here.size, 'process')}):"
+                            " choose fewer",
                             "batch-size", "grad_accum")
 
     @property

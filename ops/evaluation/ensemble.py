@@ -7,6 +7,7 @@ from typing import NamedTuple, Sequence
 import torch
 
 from ops.common.errors import UserError, shown
+from ops.common.words import counted
 from ops.data.list_files import VideoRecord
 from ops.evaluation.metrics import Predictions
 from ops.video.discovery import is_video_name
@@ -41,7 +42,7 @@ def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Prediction
 def _difference(first: ScoredList, other: ScoredList) -> str:
     """How two lists differ, in words; "" if they name the same videos."""
     if len(first.videos) != len(other.videos):
-        return f"{first.name} has {len(first.videos)} videos, and {other.name} has {len(other.videos)}"
+        return f"{first.name} has {counted(len(first.videos), 'video')}, and {other.name} has {len(other.videos)}"
     names, other_names = _names_below_root(first.videos), _names_below_root(other.videos)
     for number, (a, b) in enumerate(zip(first.videos, other.videos)):
         if names[number] != other_names[number]:

@@ -13,6 +13,7 @@ from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ops.checkpoints.model_zoo import find_weights
 from ops.common.device import pick_device
 from ops.common.errors import UserError
+from ops.common.words import counted
 from ops.data.loader import Loader, make_loader
 from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import PROTOCOLS, TestProtocol
@@ -126,7 +127,8 @@ def find_class_names(found: Checkpoint, categories: Optional[Path] = None,
         names = read_categories(categories)
         if names is None or len(names) != count:
             raise UserError(f"categories {categories}: " + (
-                "there is no such file" if names is None else f"it names {len(names)} classes, the checkpoint has {count}"),
+                "there is no such file" if names is None else
+                f"it names {counted(len(names), 'class')}, the checkpoint has {count}"),
                 "categories")
         return names
     if found.class_names:

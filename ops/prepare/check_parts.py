@@ -8,6 +8,7 @@ from typing import Any, Mapping
 from ops.common.errors import UserError
 from ops.common.part import Part, interleave
 from ops.common.part_results import part_results
+from ops.common.words import counted
 from ops.prepare.check import DatasetReport, Rules, finish_report, inspect_videos, read_lists
 from ops.prepare.inspect_video import VideoReport
 
@@ -28,8 +29,8 @@ def check_part(files: Mapping[str, Path], rules: Rules, workers: int, *, part: P
             return _only(report), stored.missing()
     wanted, found = report.wanted(), interleave(everything)
     if len(found) != len(wanted):
-        raise UserError(f"{results} has results of {len(found)} videos, the lists name {len(wanted)}: name another"
-                        " directory")
+        raise UserError(f"{results} has results of {counted(len(found), 'video')}, the lists name {len(wanted)}: name"
+                        " another directory")
     report.videos = dict(zip(wanted, map(_from_json, found)))
     return finish_report(report), []
 

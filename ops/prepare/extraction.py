@@ -21,6 +21,7 @@ from ops.common.locks import one_at_a_time, only_run
 from ops.common.part import WHOLE, Part
 from ops.common.pool import run_jobs
 from ops.common.progress import progress
+from ops.common.words import counted
 from ops.video.discovery import DATASET_SUFFIXES
 
 EXTENSIONS = tuple(suffix.lstrip(".") for suffix in DATASET_SUFFIXES)
@@ -50,8 +51,8 @@ class ExtractionSummary:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.videos} videos: {self.extracted} extracted, {self.existing} already there,"
-                f" {len(self.failures)} failed; {self.images} frames; {self.seconds:.1f} s")
+        return (f"{counted(self.videos, 'video')}: {self.extracted} extracted, {self.existing} already there,"
+                f" {len(self.failures)} failed; {counted(self.images, 'frame')}; {self.seconds:.1f} s")
 
 
 # ---- jobs ---------------------------------------------------------------------------------------------------------

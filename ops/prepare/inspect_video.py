@@ -12,6 +12,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
+from ops.common.words import counted
 from ops.prepare.shared_frames import Look, look_of
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import decoded_frames, frame_image, upright_size
@@ -89,9 +90,9 @@ def inspect_video(root: Path, video: str, template: str, *, num_frames: Optional
         report.add_finding("missing", str(error))
     if report.count and not {"gap", "index_base"} & set(report.findings):  # with these the count means nothing
         if num_frames is not None and num_frames != report.count:
-            report.add_finding("count", f"the list has {num_frames} frames, the video {report.count}")
+            report.add_finding("count", f"the list has {counted(num_frames, 'frame')}, the video {report.count}")
         if report.count < min_frames:
-            report.add_finding("short", f"{report.count} frames, fewer than {min_frames}")
+            report.add_finding("short", f"{counted(report.count, 'frame')}, fewer than {min_frames}")
     return report
 
 
@@ -122,7 +123,7 @@ def _inspect_directory(report: VideoReport, root: Path, video: str, *, template:
         _report_absence(report, names, files_of(1)[0])
     elif (total := _count_matching(names, template)) > report.count * len(files_of(1)):
         gap = next(name for name in files_of(report.count + 1) if name not in names)
-        report.add_finding("gap", f"{gap} is missing, but the directory has {total} frames")
+        report.add_finding("gap", f"{gap} is missing, but the directory has {counted(total, 'frame')}")
     is_flow = template.count("{") > 1
     for index in _frames_to_decode(report.count, full):
         for name in files_of(index):

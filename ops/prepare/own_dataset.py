@@ -10,6 +10,7 @@ from typing import Callable, Iterable, Optional, Sequence
 from ops.common.errors import UserError, shown
 from ops.common.files import write_together
 from ops.common.progress import progress
+from ops.common.words import counted
 from ops.data.list_files import can_be_listed, format_line
 from ops.prepare.extract import extract_jobs
 from ops.prepare.extraction import Job
@@ -151,7 +152,7 @@ def class_table(splits: dict[str, list[LabeledVideo]], pattern: Optional[re.Patt
     rows = [f"{label:{width}} {total[label]:8} {sources[label]:8} "
             + " ".join(f"{cells[label, split]:6}" for split in used) for label in class_order(list(total))]
     if len(rows) > most:
-        rows = [*rows[:most // 2], f"... {len(rows) - most // 2 * 2} more classes ...", *rows[-(most // 2):]]
+        rows = [*rows[:most // 2], f"... {counted(len(rows) - most // 2 * 2, 'more class')} ...", *rows[-(most // 2):]]
     head = f"{'class':{width}} {'videos':>8} {'sources':>8} " + " ".join(f"{split:>6}" for split in used)
     foot = f"{'all':{width}} {len(videos):8} {len({source for _, source in pairs}):8} " + " ".join(
         f"{len(splits[split]):6}" for split in used)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ops.checkpoints.online_format import check_streamable, load_streamable
 from ops.common.errors import UserError
+from ops.common.words import counted
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.streaming.step_runtime import State
@@ -98,7 +99,7 @@ class OnlineTSM(nn.Module):
         batch, height, width = frames.shape[0], *frames.shape[-2:]
         wanted = [(batch, *shape[1:]) for shape in self._shapes(height, width)]
         if [tuple(tensor.shape) for tensor in state] != wanted:
-            raise UserError(f"the state does not belong to {batch} frames of {height}x{width} pixels: start with"
+            raise UserError(f"the state does not belong to {counted(batch, 'frame')} of {height}x{width} pixels: start with"
                             " initial_state(batch, height, width), and again whenever the size changes")
         logits, *new_state = self._run(frames, state)
         return logits, tuple(new_state)

@@ -17,6 +17,7 @@ from ops.common.files import atomic_write
 from ops.common.part import interleave
 from ops.common.plots import draw_accuracy, save_png
 from ops.common.progress import progress
+from ops.common.words import counted
 from ops.data.list_files import VideoRecord
 from ops.data.loader import Loader, RankSampler
 from ops.data.sampling import DENSE_SPAN
@@ -88,7 +89,8 @@ def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams:
     """
     if stride < 1:
         raise UserError(f"online_stride {stride}: choose 1 (every frame) or more", "online_stride")
-    log.info("streaming one of every %d frames of %d videos, %d at a time", stride, len(videos), streams)
+    log.info("streaming %s of %s, %d at a time", "every frame" if stride == 1 else f"one of every {stride} frames",
+             counted(len(videos), "video"), streams)
     data = _WholeVideos(videos, stride)
     loader = Loader(data, batch_size=streams, sampler=RankSampler(data), num_workers=workers, collate_fn=list)
     means: list[Tensor] = []

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ops.common.errors import UserError
+from ops.common.words import counted
 
 GRACE = 0.5  # seconds: the shortest pause that ops.prepare.gestures.render.render_stream makes
 ROUNDING = 1e-6  # seconds: the demo writes times with four digits
@@ -50,7 +51,8 @@ class StreamScore(NamedTuple):
 def score_stream(truth: GroundTruth, predictions: Sequence[Prediction]) -> StreamScore:
     """predictions: ordered by time. UserError if there are no gestures or no predictions."""
     if not truth.gestures or not predictions:
-        raise UserError(f"{len(truth.gestures)} gestures and {len(predictions)} predictions: a score needs both")
+        raise UserError(f"{counted(len(truth.gestures), 'gesture')} and {counted(len(predictions), 'prediction')}: a score"
+                        " needs both")
     names = [gesture.name for gesture in truth.gestures]
     final = [_final_predictions(gesture, predictions, truth.fps) for gesture in truth.gestures]
     known = [name in near_end for name, near_end in zip(names, final)]

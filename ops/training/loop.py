@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ops.common import distributed
 from ops.common.errors import Interrupted, UserError, WorkerDied, worker_died
 from ops.common.progress import duration, progress
+from ops.common.words import counted
 from ops.data.loader import batches_per_step, set_epoch, steps_per_epoch
 from ops.data.tsn_dataset import Batch
 from ops.evaluation.clip_runtime import ClipRuntime
@@ -142,8 +143,8 @@ def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, 
                 log.info("best %s %.5g", options.best_by, abs(state.best))
             log.info("best prec@1 %.3f", state.best_prec1)
         if options.out_of_patience(state.stale):
-            log.info("stopped early after epoch %d: %d validations without a better %s", state.epoch - 1, state.stale,
-                     options.best_by)
+            log.info("stopped early after epoch %d: %s without a better %s", state.epoch - 1,
+                     counted(state.stale, "validation"), options.best_by)
             break
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
 from ops.common.errors import UserError
+from ops.common.words import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 # Of the published data sets; what the extraction commands look for unless they are given other extensions.
@@ -94,7 +95,7 @@ def frame_names(directory: Path) -> FrameNames:
     numbers = sorted(int(part[2]) for part in parts if part)
     for expected, number in enumerate(numbers, numbers[0]):
         if number != expected:
-            raise UserError(f"{template.format(expected)} is missing, the directory has {len(numbers)} images")
+            raise UserError(f"{template.format(expected)} is missing, the directory has {counted(len(numbers), 'image')}")
     return FrameNames(template, numbers[0], len(numbers))
 
 

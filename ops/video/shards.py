@@ -32,6 +32,7 @@ from ops.common.locks import one_at_a_time, only_run
 from ops.common.part import WHOLE, Part
 from ops.common.pool import Stopped, interrupted, run_jobs
 from ops.common.progress import progress
+from ops.common.words import counted
 from ops.video.discovery import is_image_name, numbered_directory, video_number
 
 INDEX, PLAN, SHARD = "index.sqlite", "shards.json", "shard-{:06d}.tar"
@@ -143,8 +144,8 @@ class PackSummary:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.videos - len(self.failures)} of {self.videos} videos, {self.images} images in"
-                f" {self.shards} shards ({self.existing} were there before)")
+        return (f"{self.videos - len(self.failures)} of {counted(self.videos, 'video')},"
+                f" {counted(self.images, 'image')} in {counted(self.shards, 'shard')} ({self.existing} were there before)")
 
 
 def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,

@@ -156,7 +156,7 @@ def test_wrong_checkpoints(trained, data, tmp_path, monkeypatch, capfd):
     assert_refused(tested(tmp_path / "list.pth.tar"), "holds a list")
     assert_refused(tested(file, "--arch", "resnet34"), "do not fit", "keys missing")
     assert_refused(tested(file, "--test_segments", "0"), "--test_segments 0")
-    assert_refused(tested(file, "--test_segments", "8,16"), "2 values for 1 checkpoints")
+    assert_refused(tested(file, "--test_segments", "8,16"), "2 values for 1 checkpoint")
     assert_refused(tested(file, "--coeff", "nan"), "--coeff nan: choose finite numbers")
     assert_refused(tested(file, "--test_crops", 4), "--test_crops 4", "choose 1, 3, 5, 10")
     other = tmp_path / "other"

@@ -64,7 +64,7 @@ def test_two_processes_run_out_of_patience_together(data, tmp_path):
     """At a learning rate that changes nothing, the first validation stays the best."""
     more = ("--lr", 1e-12, "--wd", 0, "--eval-freq", 1, "--epochs", 3, "--patience", 1)
     status, _, err = finish(torchrun(2, "main.py", *flags(data, tmp_path, *more)))
-    assert status == 0 and "stopped early after epoch 1: 1 validations without a better top1" in err, err
+    assert status == 0 and "stopped early after epoch 1: 1 validation without a better top1" in err, err
     assert [row["epoch"] for row in rows(tmp_path)] == ["0", "1"]
     file = tmp_path / "model" / NAME / "ckpt.pth.tar"
     status, _, err = finish(torchrun(2, "main.py", *flags(data, tmp_path, *more, "--resume", file)))

@@ -300,5 +300,5 @@ def test_force_streams_a_two_way_model_as_one_way(caplog):
 def test_a_state_of_another_model_size_or_batch_is_refused(small):
     frames, state = clip(1, 1, 3, 64), small.initial_state(1, 64, 64)
     for wrong in (state[:3], small.initial_state(2, 64, 64), small.initial_state(1, 96, 64), ()):
-        with pytest.raises(UserError, match="does not belong to 1 frames of 64x64"):
+        with pytest.raises(UserError, match="does not belong to 1 frame of 64x64"):
             small.step(frames, wrong)

@@ -221,7 +221,7 @@ def test_after_a_refused_size_the_stream_continues(online):
     stream = Stream(online, smoothing="none")
     clip = pixels(3)
     stream.push(clip[0])
-    with pytest.raises(UserError, match="does not belong to 1 frames of 96x96"):
+    with pytest.raises(UserError, match="does not belong to 1 frame of 96x96"):
         stream.push(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
     other = Stream(online, smoothing="none")
     other.push(clip[0])

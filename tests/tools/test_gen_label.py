@@ -175,7 +175,7 @@ def some_missing(tmp_path):
 def test_missing_videos_are_listed_and_left_out(some_missing, tmp_path, call):
     status, out, err = call("gen_label_sthv2.py", *some_missing)
     assert status == 2 and err.count("\n") == 2
-    assert "missing_train.txt: 1 videos left out, the first is 78687: 000002.jpg is missing" in err
+    assert "missing_train.txt: 1 video left out, the first is 78687: 000002.jpg is missing" in err
     assert "missing_test.txt: 2 videos left out, the first is 1420" in err
     assert lines(tmp_path / "out" / "train_videofolder.txt") == ["42326 6 1"]
     assert lines(tmp_path / "out" / "test_videofolder.txt") == []

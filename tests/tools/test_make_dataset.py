@@ -281,7 +281,7 @@ def test_a_csv_file_gives_file_label_and_split(videos, tmp_path, monkeypatch, ca
     table.write_text("label,file,split\n" + "".join(f'"{label}",{file},{split}\n' for file, label, split in rows))
     done = make(monkeypatch, capfd, videos, "--csv", table)
     assert done.status == 2 and "left out: kick off/gone.mp4: no file" in done.err
-    assert "warning: 1 sources have clips in more than one split: day a" in done.err
+    assert "warning: clips of 1 source are in more than one split: day a" in done.err
     assert lists(videos) == {"train": {"kick off/day a_part01.mp4": (15, 1), "waving/day a_part01.mp4": (11, 0)},
                              "val": {"kick off/day b_part01.mp4": (15, 1), "waving/day a_part02.mp4": (12, 0)},
                              "test": {"kick off/day c_part01.mp4": (15, 1)}}

@@ -249,7 +249,7 @@ def test_class_names_where_the_file_has_none(tmp_path, monkeypatch, capfd):
     (["--weights", "W", "--plot", "x.png"], "--plot needs --window"), (["--weights", "W", "--topk", "0"], "--topk"),
     (["--weights", "W", "--protocol", "x"], "choose efficient"), (["--weights", "W", "--window", "nan"], "--window"),
     (["--weights", "W", "--test_segments", "0"], "--test_segments"), (["--weights", "FLOW"], "optical flow"),
-    (["--weights", "W", "--categories", "text"], "1 classes"), (["--weights", "BARE"], "unknown model"),
+    (["--weights", "W", "--categories", "text"], "1 class,"), (["--weights", "BARE"], "unknown model"),
     (["--weights", "W", "--categories", "gone"], "no such file"), (["--weights", "W", "--device", "tpu"], "tpu")])
 def test_wrong_use_is_one_line(tmp_path, weights, monkeypatch, capfd, flags, words):
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ops.common.cli import Parser, add_root_dataset_flag, add_workers_flag
+from ops.common.words import counted
 from ops.dataset_config import DATASETS, dataset_root
 from ops.prepare.annotations import Annotations
 from ops.prepare.list_writer import ListSummary, write_lists
@@ -39,9 +40,9 @@ def gen_label(description: Optional[str], *, dataset: str, parse: Callable[[Path
 
 def report(summary: ListSummary) -> None:
     if summary.classes:
-        print(f"{summary.out / 'category.txt'}: {summary.classes} classes")
+        print(f"{summary.out / 'category.txt'}: {counted(summary.classes, 'class')}")
     for name, count in summary.listed.items():
-        print(f"{summary.out / name}: {count} videos")
+        print(f"{summary.out / name}: {counted(count, 'video')}")
     for name, missing in summary.missing.items():
-        print(f"{summary.out / name}: {len(missing)} videos left out, the first is {missing[0][0]}: {missing[0][1]}",
-              file=sys.stderr)
+        print(f"{summary.out / name}: {counted(len(missing), 'video')} left out, the first is {missing[0][0]}:"
+              f" {missing[0][1]}", file=sys.stderr)
