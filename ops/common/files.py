@@ -17,6 +17,7 @@ from typing import IO, Any, Iterable, Iterator, Mapping, Optional, Union
 
 from ops.common.errors import UserError
 
+AnyPath = Union[str, Path]
 _PARTIAL = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
 
 

@@ -3,6 +3,7 @@
 Also which transport streams are whole although their packet counters jump: recordings that were joined with `cat`.
 """
 import mmap
+import os
 import stat
 import struct
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import BinaryIO, Callable, Optional
 import numpy as np
 
 from ops.common.errors import UserError
+from ops.common.files import AnyPath
 
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"styp", b"free", b"skip", b"wide", b"uuid"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # the first and second element of a Matroska file
@@ -25,11 +27,12 @@ class BrokenVideo(UserError):
     """A video that cannot be read completely; the text is the reason, without the file's name."""
 
 
-def missing_bytes(video: Path) -> int:
+def missing_bytes(video: AnyPath) -> int:
     """The bytes that are missing at the end of the file, by the lengths that its container states (0: none or unknown).
 
     Raises BrokenVideo for an empty file or one that is not regular (a pipe would block), OSError if unreadable.
     """
+    video = Path(video)
     status = video.stat()
     if not stat.S_ISREG(status.st_mode):
         raise BrokenVideo("it is not a regular file")
@@ -161,13 +164,13 @@ def _packet_size(file: BinaryIO) -> Optional[int]:
     return next((size for size in (188, 204) if all(_read(file, n * size, 1)[0] in (_SYNC, 0) for n in range(4))), None)
 
 
-def is_joined_whole(video: Path, stream: int) -> bool:
+def is_joined_whole(video: AnyPath, stream: int) -> bool:
     """Whether a video is transport streams joined together of which nothing is missing. stream: the number of the video's.
 
     FFmpeg marks the last packet of each as damaged, because the packet counters start again.
     """
-    status = video.stat()
-    return _is_joined_whole(video.absolute(), stream, status.st_size, status.st_mtime_ns)
+    status = os.stat(video)
+    return _is_joined_whole(Path(video).absolute(), stream, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)  # every read of frames meets the marked packets again, and this reads the whole file

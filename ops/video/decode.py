@@ -4,13 +4,13 @@ Sample aspect ratios other than 1 are not applied (published behaviour: frames k
 """
 import os
 import struct
-from pathlib import Path
 from typing import Any, Iterator, Optional
 
 import av
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
+from ops.common.files import AnyPath
 from ops.video.container_ends import BrokenVideo, is_joined_whole, missing_bytes
 
 # swscale's BICUBIC | FULL_CHR_H_INT | ACCURATE_RND (PyAV names the last two only from version 18 on). Without
@@ -28,7 +28,7 @@ _SIDEWAYS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transp
              Image.Transpose.TRANSVERSE)
 
 
-def open_video(video: Path, *, stored_stamps: bool = False) -> av.container.InputContainer:
+def open_video(video: AnyPath, *, stored_stamps: bool = False) -> av.container.InputContainer:
     """Open a video file for reading with PyAV. The name is never read as a URL, nor the file as a playlist.
 
     stored_stamps: packets have only the time stamps that the file stores; FFmpeg invents none (for AVI, it invents wrong
@@ -55,7 +55,7 @@ def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def decoded_frames(video: Path) -> Iterator[av.VideoFrame]:
+def decoded_frames(video: AnyPath) -> Iterator[av.VideoFrame]:
     """Every frame of `video` in display order. Raises BrokenVideo, possibly midway, if it is truncated or damaged."""
     count = 0
     try:
@@ -77,7 +77,7 @@ def decoded_frames(video: Path) -> Iterator[av.VideoFrame]:
         raise BrokenVideo("no frame could be decoded")
 
 
-def is_damaged(packet: av.Packet, video: Path) -> bool:
+def is_damaged(packet: av.Packet, video: AnyPath) -> bool:
     """Whether a packet of this file is truncated or damaged."""
     return packet.is_corrupt and not is_joined_whole(video, packet.stream.id)
 

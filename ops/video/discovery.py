@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
 from ops.common.errors import UserError
+from ops.common.files import AnyPath
 from ops.common.words import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -44,20 +45,20 @@ def numbered_directory(number: int) -> str:
     return f"{number:06d}"
 
 
-def holds_frames(directory: Path) -> bool:
+def holds_frames(directory: AnyPath) -> bool:
     """Whether a directory contains one video's frames: images, and no video files."""
     names = _names(directory)
     return any(map(is_image_name, names)) and not any(map(is_video_name, names))
 
 
-def _names(directory: Path) -> list[str]:
+def _names(directory: AnyPath) -> list[str]:
     try:
         return sorted(os.listdir(directory))
     except OSError as error:
         raise UserError(f"cannot read the directory {directory}: {error.strerror}") from None
 
 
-def find_videos(directory: Path) -> Iterator[str]:
+def find_videos(directory: AnyPath) -> Iterator[str]:
     """The video files and frame directories in `directory`, at any depth, as relative paths, without hidden ones.
 
     UserError for a directory that cannot be read.
@@ -78,7 +79,7 @@ def find_videos(directory: Path) -> Iterator[str]:
         yield from ((parent / name).as_posix() for name in videos)
 
 
-def frame_names(directory: Path) -> FrameNames:
+def frame_names(directory: AnyPath) -> FrameNames:
     """How the images of a frame directory are named. UserError: no images, names of several forms, or a gap."""
     names = list(filter(is_image_name, _names(directory)))
     if not names:

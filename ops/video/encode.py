@@ -8,7 +8,7 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 
 from ops.common.errors import UserError
-from ops.common.files import whole_file
+from ops.common.files import AnyPath, whole_file
 
 # suffix -> (container, encoder)
 FORMATS = {
@@ -32,7 +32,7 @@ INTRA_ONLY: Dict[str, Dict[str, str]] = {
 }
 
 
-def encode_video(path: Path, frames: Iterable[np.ndarray], fps: Union[int, Fraction], *,
+def encode_video(path: AnyPath, frames: Iterable[np.ndarray], fps: Union[int, Fraction], *,
                  intra_only: bool = False) -> int:
     """Encode frames, each (H, W, 3) uint8 RGB with H and W even, into `path`; its suffix picks the codec.
 

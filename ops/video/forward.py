@@ -2,11 +2,11 @@
 import os
 import threading
 from contextlib import closing
-from pathlib import Path
 from typing import Iterable, Optional
 
 import av
 
+from ops.common.files import AnyPath
 from ops.video.decode import decoded_frames
 
 _KEPT_BYTES = 128 << 20  # of decoded frames, for requests that overlap the one before
@@ -16,7 +16,7 @@ _here = threading.local()  # .reader: of this thread's last request
 class _Reader:
     """Decodes a video and keeps the frames from the start of the last request on. key: of the file, in this process."""
 
-    def __init__(self, path: Path, key: tuple) -> None:
+    def __init__(self, path: AnyPath, key: tuple) -> None:
         self.key, self.frames = key, decoded_frames(path)
         self.decoded = 0  # number of the last decoded frame
         self.kept: dict[int, av.VideoFrame] = {}
@@ -46,13 +46,13 @@ def _bytes(frame: av.VideoFrame) -> int:
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-def read_forward(path: Path, numbers: Iterable[int], count: int) -> dict[int, av.VideoFrame]:
+def read_forward(path: AnyPath, numbers: Iterable[int], count: int) -> dict[int, av.VideoFrame]:
     """The frames of these 1-based numbers of a video of `count`. Raises BrokenVideo, OSError.
 
     Windows of a long video, one after the other, decode it once. A request that spans most of a video, as for training,
     keeps nothing in memory.
     """
-    wanted, status = set(numbers), path.stat()
+    wanted, status = set(numbers), os.stat(path)
     # A process forked from this one would share its place in the open file.
     key = (os.getpid(), os.path.abspath(path), status.st_size, status.st_mtime_ns)
     reader: Optional[_Reader] = getattr(_here, "reader", None)

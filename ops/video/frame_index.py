@@ -17,7 +17,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from ops.common.files import CannotWrite, atomic_write, cache_directory
+from ops.common.files import AnyPath, CannotWrite, atomic_write, cache_directory
 from ops.video.bitstream import Unpredictable, packet_reader
 from ops.video.container_ends import BrokenVideo, missing_bytes
 from ops.video.decode import decoded_frames, frame_image, open_video, upright_size, video_stream
@@ -93,9 +93,9 @@ class FrameIndex:
         return int(np.flatnonzero((earlier[:, 1] & _KEY > 0) & (earlier[:, 0] <= earlier[-1, 0]))[-1])
 
 
-def frame_index(video: Path) -> FrameIndex:
+def frame_index(video: AnyPath) -> FrameIndex:
     """The index of a video file. Raises BrokenVideo (truncated, no video, ...) or OSError (absent, unreadable)."""
-    status = video.stat()
+    status = os.stat(video)
     return _frame_index(os.path.abspath(video), status.st_size, status.st_mtime_ns)
 
 
@@ -109,10 +109,10 @@ def _frame_index(video: str, size: int, mtime: int) -> FrameIndex:
     return index
 
 
-def recount(video: Path) -> FrameIndex:
+def recount(video: AnyPath) -> FrameIndex:
     """The index by decoding every frame, for a file whose packets turned out to be wrong; replaces the cached index."""
     index = _count(video)
-    status = video.stat()
+    status = os.stat(video)
     _write(_cache_file(os.path.abspath(video), status.st_size, status.st_mtime_ns), index)
     _frame_index.cache_clear()
     return index
@@ -120,7 +120,7 @@ def recount(video: Path) -> FrameIndex:
 
 # ---- scanning ------------------------------------------------------------------------------------------------
 
-def scan(video: Path) -> FrameIndex:
+def scan(video: AnyPath) -> FrameIndex:
     """Index a file by its packets, or by decoding it where the packets do not determine the frames."""
     if missing := missing_bytes(video):
         raise BrokenVideo(f"truncated: the last {missing} bytes of the file are missing")
@@ -131,7 +131,7 @@ def scan(video: Path) -> FrameIndex:
     return index or _count(video)
 
 
-def _count(video: Path) -> FrameIndex:
+def _count(video: AnyPath) -> FrameIndex:
     stamps = [(frame.pts, frame.dts, frame.duration) for frame in decoded_frames(video)]
     with open_video(video) as container:
         stream = video_stream(container)
@@ -139,9 +139,9 @@ def _count(video: Path) -> FrameIndex:
     return FrameIndex(len(stamps), np.zeros((0, 4), np.int64), times=times)
 
 
-def _scan_packets(video: Path) -> Optional[FrameIndex]:
+def _scan_packets(video: AnyPath) -> Optional[FrameIndex]:
     """The index from the packets alone; None if they do not determine the frames."""
-    with open_video(video, stored_stamps=True) as container, video.open("rb") as file, \
+    with open_video(video, stored_stamps=True) as container, open(video, "rb") as file, \
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         stream = video_stream(container)
         try:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ops.common.choices import DATA_FORMATS
 from ops.common.errors import UserError, shown
+from ops.common.files import AnyPath
 from ops.video.discovery import is_video_name, numbered_directory, video_number
 from ops.video.shards import Shards, holds_shards
 from ops.video.video_files import VideoFiles
@@ -41,10 +42,10 @@ def open_image(file: Union[Path, BinaryIO]) -> Image.Image:
     return image
 
 
-def read_image(path: Path, mode: str = "RGB", read: Read = Path.read_bytes) -> Image.Image:
+def read_image(path: AnyPath, mode: str = "RGB", read: Read = Path.read_bytes) -> Image.Image:
     """The whole image in PIL's `mode` (RGB: 0-255). UserError that names the file if it is missing or damaged."""
     try:
-        with open_image(io.BytesIO(read(path))) as image:
+        with open_image(io.BytesIO(read(Path(path)))) as image:
             return image.convert(mode)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"missing frame: {path}: extract the video again, correct the list, or train with skip_bad",
@@ -55,10 +56,10 @@ def read_image(path: Path, mode: str = "RGB", read: Read = Path.read_bytes) -> I
         raise UserError(f"unreadable frame: {path}: {error}") from None
 
 
-def read_pixels(path: Path, read: Read = Path.read_bytes) -> np.ndarray:
+def read_pixels(path: AnyPath, read: Read = Path.read_bytes) -> np.ndarray:
     """The pixels of read_image(path), (H, W, 3) uint8 RGB; for an ordinary JPEG in half the time."""
     try:
-        content = read(path)
+        content = read(Path(path))
         if _is_plain_jpeg(content):
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8),
                                   cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -93,7 +94,7 @@ class FrameDirectory:
     `load` returns the frames at 1-based `indices`; a file is read once even if its index repeats. read: reads a file.
     """
 
-    def __init__(self, root: Path, template: str, read: Read = Path.read_bytes) -> None:
+    def __init__(self, root: AnyPath, template: str, read: Read = Path.read_bytes) -> None:
         self.root, self.template, self.read = Path(root), template, read
 
     def load(self, video: str, indices: Sequence[int]) -> list[Image.Image]:
@@ -140,7 +141,7 @@ class FlowDirectory(FrameDirectory):
 class FramesOrVideos:
     """Video files where a path has the extension of one and is not a directory; otherwise frame directories."""
 
-    def __init__(self, root: Path, template: str) -> None:
+    def __init__(self, root: AnyPath, template: str) -> None:
         self.root, self.frames, self.videos = Path(root), FrameDirectory(root, template), VideoFiles(root)
 
     def _source(self, video: str) -> Any:
@@ -156,7 +157,7 @@ class FramesOrVideos:
         return self._source(video).count(video)
 
 
-def make_source(root: Path, template: str, *, modality: str, data_format: str) -> Any:
+def make_source(root: AnyPath, template: str, *, modality: str, data_format: str) -> Any:
     """The source of a data set's frames. data_format: frames, video, shards, or auto: shards if the root holds them, else
     whatever each path names.
 

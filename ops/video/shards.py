@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from ops.common.errors import UserError, shown
 from ops.common.files import (
+    AnyPath,
     CannotWrite,
     agree_on_settings,
     atomic_write,
@@ -39,17 +40,17 @@ INDEX, PLAN, SHARD = "index.sqlite", "shards.json", "shard-{:06d}.tar"
 PER_SHARD = 500  # videos; some 200 MB of Something-Something's frames
 
 
-def is_sharded(root: Path) -> bool:
+def is_sharded(root: AnyPath) -> bool:
     """Whether `pack` was completed in this directory."""
     return os.path.isfile(Path(root) / INDEX)
 
 
-def holds_shards(root: Path) -> bool:
+def holds_shards(root: AnyPath) -> bool:
     """Whether `pack` was started in this directory, or shards were copied into it; they may be incomplete."""
     return any(os.path.isfile(Path(root) / name) for name in (INDEX, PLAN, SHARD.format(0)))
 
 
-def shard_files(root: Path) -> list[Path]:
+def shard_files(root: AnyPath) -> list[Path]:
     """The index and the shards in this directory; none if `pack` was not completed in it."""
     return [Path(root) / INDEX, *Path(root).glob(SHARD.replace("{:06d}", "*"))] if is_sharded(root) else []
 
@@ -60,7 +61,7 @@ class Shards:
     UserError if there is no index, or if shards are missing.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: AnyPath) -> None:
         self.root = Path(root)
         if not is_sharded(self.root):
             raise UserError(f"no {INDEX} in {self.root}: start tools/make_shards.py to make the shards, or to complete them,"
@@ -68,18 +69,18 @@ class Shards:
         self._process = -1
         self._check_shards()
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: AnyPath) -> bytes:
         """The content of the image at `path`, which begins with the root. Raises OSError like a file."""
         try:
             self._open()
             row = self._index.execute("SELECT shard, offset, size FROM files WHERE name = ?",
-                                      (path.relative_to(self.root).as_posix(),)).fetchone()
+                                      (Path(path).relative_to(self.root).as_posix(),)).fetchone()
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from None
         if row is None:
             raise FileNotFoundError(errno.ENOENT, "not in the shards", str(path))
         if not all(isinstance(value, int) and 0 <= value < 1 << 48 for value in row):
-            raise self._damaged(f"shard, offset, size of {path.name} are {str(row)[:60]}")
+            raise self._damaged(f"shard, offset, size of {Path(path).name} are {str(row)[:60]}")
         shard, offset, size = row
         file = self._file(shard)
         if offset + size > os.fstat(file.fileno()).st_size:
@@ -148,7 +149,7 @@ class PackSummary:
                 f" {counted(self.images, 'image')} in {counted(self.shards, 'shard')} ({self.existing} were there before)")
 
 
-def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,
+def pack(src: AnyPath, dst: AnyPath, *, videos: Optional[Sequence[str]] = None, per_shard: int = PER_SHARD,
          workers: Optional[int] = None, part: Part = WHOLE) -> PackSummary:
     """Pack the frame directories below `src` into shards in `dst`; run again, it resumes an interrupted run.
 
@@ -157,6 +158,7 @@ def pack(src: Path, dst: Path, *, videos: Optional[Sequence[str]] = None, per_sh
     shards; parts may run at the same time, and the one that ends last writes the index.
     UserError if there is nothing to pack, a path leads out of src, dst contains other shards or cannot be written.
     """
+    src, dst = Path(src), Path(dst)
     if per_shard < 1:
         raise UserError(f"videos_per_shard {per_shard}: choose 1 or more", "videos_per_shard")
     if workers is not None and workers < 1:
@@ -239,8 +241,9 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def find_directories(src: Path) -> list[str]:
+def find_directories(src: AnyPath) -> list[str]:
     """The directories below `src` that contain images, as sorted paths relative to it, with slashes; links are followed."""
+    src = Path(src)
     if not os.path.isdir(src):
         raise UserError(f"cannot read the directory {src}: no such directory")
     return sorted(Path(directory).relative_to(src).as_posix() for directory in _directories_of_images(src, frozenset())

@@ -11,6 +11,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ops.common.errors import UserError
+from ops.common.files import AnyPath
 from ops.video.container_ends import BrokenVideo
 from ops.video.decode import SCALING, frame_image, open_video, upright_size, video_stream
 from ops.video.discovery import VIDEO_SUFFIXES, is_video_name
@@ -29,7 +30,7 @@ class VideoFiles:
     `ops.prepare.extract` writes with height 0, before JPEG. Every error is a UserError that names the file.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: AnyPath) -> None:
         self.root = Path(root)
 
     def count(self, video: str) -> int:
@@ -121,7 +122,7 @@ def _load(path: Path, indices: Sequence[int]) -> list[VideoImage]:
 
 # ---- decoding ------------------------------------------------------------------------------------------------
 
-def read_frames(path: Path, indices: Sequence[int]) -> dict[int, av.VideoFrame]:
+def read_frames(path: AnyPath, indices: Sequence[int]) -> dict[int, av.VideoFrame]:
     """The decoded frames at 1-based `indices`. Raises BrokenVideo, OSError."""
     index = frame_index(path)
     _check_range(indices, index)
@@ -140,7 +141,7 @@ def _check_range(indices: Sequence[int], index: FrameIndex) -> None:
                           " the list, or leave it out")
 
 
-def _decode(path: Path, index: FrameIndex, indices: Sequence[int]) -> Optional[dict[int, av.VideoFrame]]:
+def _decode(path: AnyPath, index: FrameIndex, indices: Sequence[int]) -> Optional[dict[int, av.VideoFrame]]:
     """The frames, or None if the decoder does not return all of them."""
     wanted = {int(index.order[number - 1]): number for number in indices}
     # The fastest way first; some streams (wrong flags, intra refresh) cannot be decoded from the middle.
@@ -207,10 +208,10 @@ class _Job:
 class _Direct:
     """Reads packets of an indexed file by number, from their positions in the file."""
 
-    def __init__(self, path: Path, index: FrameIndex) -> None:
+    def __init__(self, path: AnyPath, index: FrameIndex) -> None:
         assert index.codec is not None
         self.index, self.decoder = index, index.codec.decoder()
-        self.file = path.open("rb", buffering=1 << 18)
+        self.file = open(path, "rb", buffering=1 << 18)
 
     def __enter__(self) -> "_Direct":
         return self
@@ -231,7 +232,7 @@ class _Direct:
 class _Container:
     """Reads packets of an indexed file by number, through its container."""
 
-    def __init__(self, path: Path, index: FrameIndex) -> None:
+    def __init__(self, path: AnyPath, index: FrameIndex) -> None:
         self.index, self.container = index, open_video(path, stored_stamps=True)
         self.stream = video_stream(self.container)
         self.decoder = self.stream.codec_context
