@@ -36,6 +36,7 @@ from ops.recipes import DEFAULTS
 from ops.remote.data import fetch_data
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
+from ops.training.distillation import Distillation, check_same_distillation, describe_distillation, load_distillation
 from ops.training.execution import Execution, choose_execution
 from ops.training.interrupt import stop_on_signals
 from ops.training.loop import LoopOptions, fit, validate
@@ -43,7 +44,7 @@ from ops.training.losses import balancing_weights, make_criterion
 from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
 from ops.training.run_copies import copied_out, fetch_back
-from ops.training.run_log import RunLog, write_args
+from ops.training.run_log import DISTILLED, RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.step import StepOptions
 from ops.training.train_set import balanced_draws, class_counts, training_set, validation_set
@@ -82,7 +83,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
                       dense_sample=args.dense_sample, suffix=args.suffix)
     log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
     for file in () if args.evaluate else (LAST, BEST):
-        check_not_an_input(model_directory / file, [args.tune_from, args.pretrain])
+        check_not_an_input(model_directory / file, [args.tune_from, args.pretrain, *args.teacher.split(",")])
     if args.resume == AUTO:
         fetch_back(args.train_url, log_directory, model_directory)
         resumed = last_checkpoint(model_directory)
@@ -102,11 +103,14 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     execution = choose_execution(device, precision, channels_last=args.channels_last, compile=args.compile, tf32=args.tf32)
     log.info("%s per step, learning rate %g, %s (%s), %s", counted(effective_batch, "clip"), options.lr, precision.name,
              precision.reason, execution)
-    state = make_state(args, model, data, device=device, precision=precision, execution=execution,
+    distillation = None if args.evaluate else load_distillation(
+        args.teacher, student=model, data=data, device=device, execution=execution, weight=args.distill_weight,
+        temperature=args.distill_temperature)
+    state = make_state(args, model, data, distillation, device=device, precision=precision, execution=execution,
                        effective_batch=effective_batch)
     runtime = TorchClip(state.validated, data.class_names)
     if resumed:
-        resume(state, model, resumed, data=data, args=args)
+        resume(state, model, resumed, data=data, args=args, distillation=distillation)
     resumed_at = (state.epoch, state.step, state.best_prec1, state.stale)
     distributed.check_equal(resumed_at, "the processes resume different states:"
                             " put root_model on a disk that all machines share", "root_model")
@@ -114,7 +118,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     if args.evaluate:
         report(validate(runtime, val_loader, options))
         return
-    train_loader, class_sizes = training_loader(args, model, data)
+    train_loader, class_sizes = training_loader(args, model, data, distillation)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
     copies = copied_out(args.train_url, log_directory, model_directory)
     if not options.epochs_left(state.epoch, state.stale):
@@ -126,7 +130,8 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     criterion = make_criterion(data.num_class, args.loss_type, args.label_smoothing,
                                balancing_weights(class_sizes) if args.class_weights == "auto" else None)
     steps = StepOptions(partial(model.preprocessing.apply, device=device), criterion, precision=precision,
-                        clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix))
+                        clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix),
+                        distillation=distillation)
     pictures = BatchPictures(model.preprocessing, spec.num_segments, spec.modality, data.class_names)
     with copies, run_log or nullcontext(), stop_on_signals() as stop:
         fit(state, train_loader, val_loader, options=options, steps=steps, runtime=runtime, run_log=run_log,
@@ -143,7 +148,7 @@ def check_before_preparing(args: argparse.Namespace) -> None:
         return
     with torch.device("meta"):  # checks every option of the model without computing anything
         TSN.from_spec(ModelSpec.from_options(vars(args), num_class=entry.num_class))
-    for file in (args.tune_from, args.pretrain):
+    for file in (args.tune_from, args.pretrain, *args.teacher.split(",")):
         if file and file not in ("imagenet", "none"):
             read_checkpoint(Path(file))
 
@@ -166,8 +171,8 @@ def build(args: argparse.Namespace, spec: ModelSpec, data: DatasetPaths,
     return model
 
 
-def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, *, device: torch.device, precision: Precision,
-               execution: Execution, effective_batch: int) -> TrainState:
+def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, distillation: Optional[Distillation], *,
+               device: torch.device, precision: Precision, execution: Execution, effective_batch: int) -> TrainState:
     """The model on its device and between its processes, with the optimizer, before the first step."""
     execution.prepare(model)
     model.to(device)
@@ -175,8 +180,8 @@ def make_state(args: argparse.Namespace, model: TSN, data: DatasetPaths, *, devi
                               nesterov=args.nesterov)
     network = distributed.data_parallel(model, device, sync_bn=args.sync_bn)
     return TrainState(network, optimizer, seed=args.seed, epoch=args.start_epoch,
-                      metadata=describe_run(model, data, vars(args)), scaler=precision.scaler(), ema=args.ema,
-                      effective_batch=effective_batch, best_by=args.best_by)
+                      metadata={**describe_run(model, data, vars(args)), **describe_distillation(distillation)},
+                      scaler=precision.scaler(), ema=args.ema, effective_batch=effective_batch, best_by=args.best_by)
 
 
 def last_checkpoint(directory: Path) -> Optional[checkpoint.Checkpoint]:
@@ -193,14 +198,15 @@ def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, s
     write_config(directory / "settings.yaml", opts.settings(args))
     write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "processes": distributed.world().size,
                                         **versions(device)})
-    return RunLog(directory, state.epoch, state.step)
+    return RunLog(directory, state.epoch, state.step, DISTILLED if args.teacher else ())
 
 
-def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> tuple[DataLoader, Tensor]:
+def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths,
+                    distillation: Optional[Distillation]) -> tuple[DataLoader, Tensor]:
     """The loader of the training list, and how many clips of each class an epoch of it has."""
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
-                          data_format=args.data_format)
+                          data_format=args.data_format, views_for=distillation.views_for if distillation else [])
     loader = make_loader(videos, args.batch_size, workers=args.loaders, train=True, seed=args.seed,
                          accumulate=args.grad_accum, draws=balanced_draws(videos) if args.sampler == "balanced" else None)
     return loader, class_counts(videos, data.num_class)
@@ -212,7 +218,7 @@ def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) 
 
 
 def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data: DatasetPaths,
-           args: argparse.Namespace) -> None:
+           args: argparse.Namespace, distillation: Optional[Distillation]) -> None:
     """Continue from a checkpoint: weights, momentum, epoch, best accuracy; or only the weights, for evaluation."""
     checkpoint.check_same_spec(found, model.spec)
     check_same_classes(found, data)
@@ -220,6 +226,7 @@ def resume(state: TrainState, model: TSN, found: checkpoint.Checkpoint, *, data:
         load_weights(state.validated, found.weights, f"--resume {found.path}")
         return
     check_options(found.content.get("train") or {}, vars(args), found.path)
+    check_same_distillation(found.content, distillation, found.path)
     state.load_state_dict(found.content, found.path)
     log.info("resumed %s after epoch %d%s", found.path, state.epoch, f", step {state.step}" if state.step else "")
 

@@ -56,6 +56,7 @@ def train_parser(program: str = "main.py") -> argparse.ArgumentParser:
     _add_learning_flags(parser.add_argument_group("learning"))
     _add_augmentation_flags(parser.add_argument_group("augmentation of training clips"))
     _add_run_flags(parser.add_argument_group("run"))
+    _add_teacher_flags(parser.add_argument_group("teachers"))
     cli.add_negations(parser)
     for flag in DEAD_FLAGS:
         parser.add_argument(f"--{flag}", default=None, help=argparse.SUPPRESS)
@@ -155,6 +156,17 @@ def _add_learning_flags(group: Flags) -> None:
         " BatchNorm statistics: how many, or their names (stem,layer1) (default: none)")
     cli.add_seed_flag(group, None, "random seed: on one machine, runs with the same seed have the same losses; on a GPU it"
                       " selects repeatable convolutions, which are slower (default: 0 with the fastest convolutions)")
+
+
+def _add_teacher_flags(group: Flags) -> None:
+    add = group.add_argument
+    add("--teacher", default="", metavar="FILE[,FILE]", help="checkpoints whose answers to the training clips are learned"
+        " too; each sees them with its own number of frames and size")
+    add("--distill_weight", type=number(float, 0, 1), default=0.5, metavar="W",
+        help="share of the teachers in the loss; the labels have the rest (default: %(default)s)")
+    add("--distill_temperature", type=number(float, above=0), default=4.0, metavar="T",
+        help="what all scores are divided by before they are compared; a larger one shows more of the teachers' second"
+        " choices (default: %(default)s)")
 
 
 def _add_augmentation_flags(group: Flags) -> None:
@@ -299,6 +311,8 @@ def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace
         warn_unused(parser, args, f"--lr_type {args.lr_type} has no steps", "lr_steps")
     if args.loss_type != "smooth":
         warn_unused(parser, args, "it needs --loss_type smooth", "label_smoothing")
+    if not args.teacher:
+        warn_unused(parser, args, "it needs --teacher", "distill_weight", "distill_temperature")
     if args.no_norm_decay:
         log.info("--no_norm_decay changes nothing: normalization layers and biases have no weight decay, as published")
     if args.resume not in ("", "auto") and args.start_epoch:

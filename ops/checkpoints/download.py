@@ -4,7 +4,6 @@ A download goes to `<name>.part`, which a later run continues, and gets its name
 `<name>.json` beside it holds the SHA-256 of the file as first seen: no published one exists to compare with, but later
 changes are noticed.
 """
-import hashlib
 import http.client
 import json
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from ops.common.errors import UserError
-from ops.common.files import atomic_write
+from ops.common.files import atomic_write, file_hash
 from ops.common.locks import try_lock
 from ops.common.progress import progress
 
@@ -42,7 +41,7 @@ def _check_checkpoint(path: Path) -> None:
 
 def check_hash(path: Path) -> str:
     """The file's SHA-256, recorded beside it the first time. UserError when it differs from the recorded one."""
-    digest, record = _sha256(path), path.with_name(f"{path.name}.json")
+    digest, record = file_hash(path), path.with_name(f"{path.name}.json")
     if not record.exists():
         _check_checkpoint(path)  # a file put there by hand is recorded only if it can be read
         with atomic_write(record) as f:
@@ -56,14 +55,6 @@ def check_hash(path: Path) -> str:
         raise UserError(f"{path} has changed: its SHA-256 is {digest}, recorded was {known}: delete it to download it"
                         f" again, or delete {record.name} beside it if the change is intended")
     return digest
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # ---- the download ---------------------------------------------------------------------------------------------

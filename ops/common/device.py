@@ -89,6 +89,17 @@ def local_seed(seed: int) -> Iterator[None]:
         torch.random.set_rng_state(state)
 
 
+@contextlib.contextmanager
+def drawing_again(state: torch.Tensor) -> Iterator[None]:
+    """Within this context, torch's CPU generator draws what it drew from `state` on; afterwards its state is restored."""
+    before = torch.random.get_rng_state()
+    torch.random.set_rng_state(state)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(before)
+
+
 def channels_last(model: torch.nn.Module) -> None:
     """Store the weights of 2D convolutions channels last, in place; activations follow. No value changes."""
     for parameter in model.parameters():

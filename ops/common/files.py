@@ -203,6 +203,15 @@ def _identity(path: Union[str, Path]) -> Optional[tuple[int, int]]:
     return found.st_dev, found.st_ino
 
 
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 # ---- settings ------------------------------------------------------------------------------------------------------
 
 def agree_on_settings(file: Path, settings: Mapping[str, Any], *, content: str, foreign: str = "") -> None:

@@ -7,14 +7,13 @@ from typing import Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import transforms, tv_tensors
 from torchvision.transforms import v2
 
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 from ops.data.training_crop import TrainingCrop
-
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class ClipAugment:
@@ -51,19 +50,40 @@ def training_transform(published: transforms.Compose, modality: str, *, color: s
     return TrainingCrop(crop, color, ClipAugment(augment, erasing, fill) if augment != "none" or erasing else None)
 
 
+class Mix:
+    """Mixes each clip of a batch with its neighbor in the batch, all frames alike: (clips (N, ...), labels (N,)) -> (mixed
+    clips, labels (N, num_class)) on their device. mixes: one is chosen for each batch, by a coin toss.
+    """
+
+    def __init__(self, mixes: Sequence[Callable]) -> None:
+        self.mixes = mixes
+
+    def __call__(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._choose()(clips, labels)
+
+    def _choose(self) -> Callable:
+        return self.mixes[int(torch.randint(len(self.mixes), (1,)))] if len(self.mixes) > 1 else self.mixes[0]
+
+    def with_views(self, clips: Tensor, labels: Tensor, views: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What a call returns, with the same random numbers, and the views of the clips (N, ..., h, w) mixed as they are.
+
+        A view may have another size: the same part of its area comes from the neighbor.
+        """
+        probe = clips.new_zeros(len(clips), 1, *clips.shape[-2:])
+        probe[-1] = len(clips) > 1  # the neighbor of the first clip: mixed, the first is the neighbor's share of each pixel
+        images, labels, shares = self._choose()(tv_tensors.Image(clips), labels, tv_tensors.Image(probe))
+        share = shares.as_subclass(Tensor)[:1]
+        return images.as_subclass(Tensor), labels, [
+            view.lerp(view.roll(1, 0), F.interpolate(share, view.shape[-2:]).to(view)) for view in views]
+
+
 def make_mix(num_class: int, mixup: float = 0.0, cutmix: float = 0.0) -> Optional[Mix]:
-    """A function (clips (N, ...), labels (N,)) -> (mixed clips, labels (N, num_class)) on their device; None: both are off.
+    """The mixing of these options; None: both are off.
 
     mixup, cutmix: alpha of the Beta distribution (arXiv:1710.09412, arXiv:1905.04899), 0: off; with both, a coin toss
-    for each batch. Each clip is mixed with its neighbor in the batch, all frames alike.
+    for each batch.
     """
     check_augmentation("RGB", mixup=mixup, cutmix=cutmix)
     mixes = [kind(alpha=alpha, num_classes=num_class) for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))
              if alpha]
-    if not mixes:
-        return None
-
-    def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = mixes[int(torch.randint(len(mixes), (1,)))] if len(mixes) > 1 else mixes[0]
-        return chosen(clips, labels)
-    return mix
+    return Mix(mixes) if mixes else None

@@ -7,6 +7,7 @@ tensor and is normalized on the device (`ops.data.preprocessing`): a quarter of 
 A rectangle is given in the published order, which differs: GroupScale, GroupCenterCrop and GroupRandomCrop take (height,
 width), as torchvision does; GroupMultiScaleCrop, GroupOverSample and GroupFullResSample take (width, height), as PIL does.
 """
+from copy import copy
 from typing import Optional, Sequence, Union
 
 import numpy as np
@@ -99,12 +100,18 @@ class GroupMultiScaleCrop:
         self.max_distort = max_distort
         self.fix_crop = fix_crop
         self.more_fix_crop = more_fix_crop
-        self.input_size = _pair(input_size)
+        self.input_size = self.output_size = _pair(input_size)
+
+    def resized_to(self, output_size: Size) -> "GroupMultiScaleCrop":
+        """A copy that draws the same regions and resizes them to another size; pixels, or (width, height)."""
+        other = copy(self)
+        other.output_size = _pair(output_size)
+        return other
 
     def __call__(self, clip: Clip) -> Clip:
         width, height, left, top = self.sample(clip[0].size)
         box = (left, top, left + width, top + height)
-        return [frame.crop(box).resize(self.input_size, Image.Resampling.BILINEAR) for frame in clip]
+        return [frame.crop(box).resize(self.output_size, Image.Resampling.BILINEAR) for frame in clip]
 
     def sample(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """A random (width, height, left, top), pixels, in an image of (width, height)."""

@@ -34,7 +34,7 @@ class TrainingCrop:
         if mirrored:  # published behaviour: frames are mirrored first, then cropped
             left = width - left - crop_width
         rows, columns = slice(top, top + crop_height), slice(left, left + crop_width)
-        goal_width, goal_height = self.crop.input_size
+        goal_width, goal_height = self.crop.output_size
         clip = np.empty((len(frames), 3, goal_height, goal_width), np.uint8)
         for planes, frame in zip(clip, frames):
             part = frame[rows, columns]

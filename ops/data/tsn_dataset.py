@@ -1,4 +1,5 @@
 """TSNDataSet: the videos of a list file as transformed clips with labels."""
+import itertools
 import logging
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from ops.common.device import local_seed, mix_seeds
+from ops.common.device import drawing_again, local_seed, mix_seeds
 from ops.common.errors import UserError
 from ops.data.clip_transforms import mirror
 from ops.data.list_files import VideoRecord, read_list
@@ -21,6 +22,12 @@ class BadVideo(NamedTuple):
     """Placeholder for an unreadable video (skip_bad)."""
     path: str
     reason: str
+
+
+class View(NamedTuple):
+    """Another clip of the same video, for a network with another input: its frames, and the transform of a `TSNDataSet`."""
+    sampler: ClipSampler
+    transform: Callable
 
 
 class TSNDataSet(Dataset):
@@ -38,6 +45,9 @@ class TSNDataSet(Dataset):
     skip_bad: an unreadable video becomes a `BadVideo`.
     seed: item (epoch, index) depends on (seed, epoch, index) alone, whichever worker process makes it, and so does
     (epoch, index, n), another clip of the same video; item index draws from torch's generator.
+    views: more clips of each item, (clip, label, [a clip per view]). Each is made with the random numbers of the item's own
+    clip, one step after the other: with as many segments it has the same frames, and a transform that draws in the same
+    way crops the same region. The item's own clip and label are the same with and without views.
     remove_missing, force_grayscale: accepted, without effect; the published class removed short videos from its list.
     """
 
@@ -46,7 +56,8 @@ class TSNDataSet(Dataset):
                  transform: Optional[Callable] = None, force_grayscale: bool = False, random_shift: bool = True,
                  test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
                  twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
-                 seed: int = 0, mirror_labels: Optional[Sequence[int]] = None, data_format: str = "auto") -> None:
+                 seed: int = 0, mirror_labels: Optional[Sequence[int]] = None, data_format: str = "auto",
+                 views: Sequence[View] = ()) -> None:
         self.root_path, self.list_file = Path(root_path), Path(list_file)
         self.num_segments, self.new_length = num_segments, frames_per_segment(modality, new_length)
         self.mirror_labels = mirror_labels
@@ -56,7 +67,7 @@ class TSNDataSet(Dataset):
         phase = "test" if test_mode else "train" if random_shift else "val"
         self.sampler = ClipSampler(num_segments, self.new_length,
                                    sampling_mode(phase, dense=dense_sample, twice=twice_sample))
-        self.skip_bad, self.seed = skip_bad, seed
+        self.skip_bad, self.seed, self.views = skip_bad, seed, views
         self.video_list = read_list(list_file, num_class)
         self.source = make_source(self.root_path, image_tmpl, modality=modality, data_format=data_format)
         if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
@@ -69,13 +80,13 @@ class TSNDataSet(Dataset):
     def __len__(self) -> int:
         return len(self.video_list)
 
-    def __getitem__(self, key: Union[int, tuple[int, ...]]) -> Union[tuple[Any, int], BadVideo]:
+    def __getitem__(self, key: Union[int, tuple[int, ...]]) -> Union[tuple, BadVideo]:
         if not isinstance(key, tuple):
             return self._sample(self.video_list[key])
         with local_seed(mix_seeds(self.seed, *key)):
             return self._sample(self.video_list[key[1]])
 
-    def _sample(self, record: VideoRecord) -> Union[tuple[Any, int], BadVideo]:
+    def _sample(self, record: VideoRecord) -> Union[tuple, BadVideo]:
         try:
             return self._clip(record)
         except UserError as error:
@@ -83,17 +94,39 @@ class TSNDataSet(Dataset):
                 raise
             return BadVideo(record.path, str(error))
 
-    def _clip(self, record: VideoRecord) -> tuple[Any, int]:
-        """The transformed clip and its label. Frames of video files are converted only while they are transformed."""
+    def _clip(self, record: VideoRecord) -> tuple:
+        """The transformed clip, its label and those of the views; the frames of all are read at once.
+
+        Frames of video files are converted only while they are transformed.
+        """
+        num_frames = record.num_frames or self.source.count(record.path)
+        before_frames = torch.get_rng_state()
+        wanted = [self.segment_frames(num_frames)]
+        for view in self.views:
+            with drawing_again(before_frames):
+                wanted.append(view.sampler.frames(num_frames))
         as_arrays = getattr(self.transform, "takes_arrays", False)
-        indices = self.segment_frames(record.num_frames or self.source.count(record.path))
-        clip: Any = (self.source.load_arrays if as_arrays else self.source.load)(record.path, indices)
+        images = iter((self.source.load_arrays if as_arrays else self.source.load)(
+            record.path, [index for indices in wanted for index in indices]))
+        per_index = 2 if self.modality == "Flow" else 1
+        clip, *others = [list(itertools.islice(images, per_index * len(indices))) for indices in wanted]
         mirrored = self.mirror_labels is not None and bool(torch.randint(2, (1,)))
         label = self.mirror_labels[record.label] if mirrored and self.mirror_labels else record.label
-        if as_arrays and self.transform:
-            return self.transform(clip, mirrored), label
+        before_crop = torch.get_rng_state()
+        sample = self._transformed(clip, self.transform, mirrored), label
+        if not self.views:
+            return sample
+        seen = []
+        for view, part in zip(self.views, others):
+            with drawing_again(before_crop):
+                seen.append(self._transformed(part, view.transform, mirrored))
+        return (*sample, seen)
+
+    def _transformed(self, clip: list[Any], transform: Optional[Callable], mirrored: bool) -> Any:
+        if getattr(transform, "takes_arrays", False) and transform:
+            return transform(clip, mirrored)
         clip = mirror(clip, is_flow=self.modality == "Flow") if mirrored else clip
-        return (self.transform(clip) if self.transform else clip), label
+        return transform(clip) if transform else clip
 
     def segment_frames(self, num_frames: int) -> list[int]:
         """The 1-based frames of one item (`ClipSampler.frames`)."""
@@ -105,16 +138,21 @@ class TSNDataSet(Dataset):
 
 
 class Batch(NamedTuple):
-    """clips: (N, T*C, H, W) uint8 (None if every video was bad). labels: (N,). bad: the videos that were left out."""
+    """clips: (N, T*C, H, W) uint8 (None if every video was bad). labels: (N,). bad: the videos that were left out.
+
+    views: of the clips (`View`), each (N, its T*C, its H, its W) uint8.
+    """
     clips: Optional[Tensor]
     labels: Tensor
     bad: list[BadVideo]
+    views: Sequence[Tensor] = ()
 
 
-def collate(samples: list[Union[tuple[Tensor, int], BadVideo]]) -> Batch:
+def collate(samples: list[Union[tuple, BadVideo]]) -> Batch:
     """A batch of the readable videos. An unreadable one makes the batch smaller and is never replaced by another."""
     good = [sample for sample in samples if not isinstance(sample, BadVideo)]
     bad = [sample for sample in samples if isinstance(sample, BadVideo)]
     # In a worker process default_collate stacks straight into the memory that the processes share.
-    clips = default_collate([clip for clip, _ in good]) if good else None
-    return Batch(clips, torch.tensor([label for _, label in good], dtype=torch.long), bad)
+    clips = default_collate([clip for clip, *_ in good]) if good else None
+    views = [default_collate(list(view)) for view in zip(*(seen for _, _, *more in good for seen in more))]
+    return Batch(clips, torch.tensor([label for _, label, *_ in good], dtype=torch.long), bad, views)

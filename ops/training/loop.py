@@ -190,7 +190,8 @@ class _Run:
     def row(self, scores: Optional[Predictions]) -> dict[str, Any]:
         """The epoch's row of the log. Every process must call it."""
         return epoch_row(self.state.epoch, self.state.sums, rate=self.options.rate(self.state.epoch), scores=scores,
-                         seconds_left=self.clock.seconds_left, device=next(self.state.network.parameters()).device)
+                         seconds_left=self.clock.seconds_left, device=next(self.state.network.parameters()).device,
+                         distilled=self.steps.distillation is not None)
 
     def interrupted(self) -> Interrupted:
         return Interrupted(f"interrupted in epoch {self.state.epoch} after step {self.state.step}, which is saved: continue"

@@ -4,7 +4,7 @@ import itertools
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 from PIL import Image
@@ -18,31 +18,34 @@ log = logging.getLogger(__name__)
 COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "train_top5", "val_loss", "val_top1", "val_top5",
            "data_seconds", "step_seconds", "clips_per_second", "seconds_left", "peak_memory_mb", "grad_norm")
 _FIRST_VERSION = COLUMNS[:10]
+DISTILLED = ("train_distill_loss",)  # further columns of a run with teachers
 _TAGS = {"train_loss": "loss/train", "train_top1": "acc/train_top1", "train_top5": "acc/train_top5",
          "val_loss": "loss/test", "val_top1": "acc/test_top1", "val_top5": "acc/test_top5", "lr": "lr",
          "best_top1": "acc/test_top1_best", "grad_norm": "grad_norm", "data_seconds": "time/data_seconds",
          "step_seconds": "time/step_seconds", "clips_per_second": "time/clips_per_second",
-         "seconds_left": "time/seconds_left", "peak_memory_mb": "memory/peak_mb"}
+         "seconds_left": "time/seconds_left", "peak_memory_mb": "memory/peak_mb",
+         "train_distill_loss": "loss/train_distilled"}
 
 
 class RunLog:
     """One row per epoch (percent, seconds, 10^6 bytes), and pictures of the run's first batch (batch.png).
 
     The validation columns are empty for an epoch without validation, a new column for an epoch of an earlier version.
-    start_epoch, start_step: 0, 0 begin a new log. A resumed run keeps the pictures and the rows of earlier epochs, and drops
-    the rows that an interrupted epoch may have left. TensorBoard shows exactly these rows and pictures: its writer may lose
-    the last ones of a killed run, so a resumed run writes them again and purges the old ones. A log.csv in another format,
-    such as the published program's, is renamed.
+    start_epoch, start_step: 0, 0 begin a new log. more: further columns, such as DISTILLED. A resumed run keeps the pictures
+    and the rows of earlier epochs, and drops the rows that an interrupted epoch may have left. TensorBoard shows exactly
+    these rows and pictures: its writer may lose the last ones of a killed run, so a resumed run writes them again and purges
+    the old ones. A log.csv in another format, such as the published program's, is renamed.
     """
 
-    def __init__(self, directory: Path, start_epoch: int = 0, start_step: int = 0) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, start_epoch: int = 0, start_step: int = 0,
+                 more: Sequence[str] = ()) -> None:
+        self.directory, self.columns = directory, (*COLUMNS, *more)
         self.path, self.pictures_path = directory / "log.csv", directory / "batch.png"
         with _cannot_write(directory):
             directory.mkdir(parents=True, exist_ok=True)
             if not _has_our_columns(self.path):
                 _rename_foreign(self.path)
-            self.rows = [{column: row.get(column) or "" for column in COLUMNS} for row in read_log(self.path)
+            self.rows = [{column: row.get(column) or "" for column in self.columns} for row in read_log(self.path)
                          if int(row["epoch"]) < start_epoch]
             self.board = SummaryWriter(str(directory), purge_step=0 if any(directory.glob("events.out.*")) else None)
             best = 0.0
@@ -67,9 +70,9 @@ class RunLog:
 
     def add(self, row: Mapping[str, Any], best_top1: float) -> None:
         """Append an epoch's row. The whole file is replaced at once, so it is never half-written."""
-        self.rows.append({column: _format(row.get(column)) for column in COLUMNS})
+        self.rows.append({column: _format(row.get(column)) for column in self.columns})
         with atomic_write(self.path) as f:
-            writer = csv.DictWriter(f, COLUMNS)
+            writer = csv.DictWriter(f, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
         with _cannot_write(self.directory):
@@ -133,7 +136,7 @@ def _has_our_columns(path: Path) -> bool:
             header, *rows = [*csv.reader(f)] or [list(COLUMNS)]
     except (UnicodeDecodeError, csv.Error):
         return False
-    return (header in (list(COLUMNS), list(_FIRST_VERSION))
+    return (header in (list(COLUMNS), [*COLUMNS, *DISTILLED], list(_FIRST_VERSION))
             and all(len(row) == len(header) and row[0].isdecimal() for row in rows))
 
 

@@ -33,21 +33,25 @@ GROUP_KEYS = {"params", "lr", "momentum", "dampening", "weight_decay", "lr_mult"
 
 
 class StepResult(NamedTuple):
-    """Means over the clips of a step, of all processes: loss, top1 and top5 in percent; clips: how many; grad_norm."""
+    """Means over the clips of a step, of all processes: loss, top1 and top5 in percent; clips: how many; grad_norm.
+
+    distill_loss: the part of the loss that is learned from teachers, before it is weighted; 0 without teachers.
+    """
     loss: float
     top1: float
     top5: float
     clips: int
     grad_norm: float
+    distill_loss: float = 0.0
 
 
 @dataclass
 class EpochSums:
     """What the log row of an epoch is made of: sums over its clips so far, of all processes.
 
-    loss, top1, top5 (percent): weighted by clips. grad_norm: over the `grad_norms` steps with a finite one; in fp16, an
-    infinite one makes the scaler skip its step. data_seconds, step_seconds: of this process. bad: the videos that were left
-    out, with the reasons, of this process.
+    loss, top1, top5 (percent), distill_loss: weighted by clips. grad_norm: over the `grad_norms` steps with a finite one; in
+    fp16, an infinite one makes the scaler skip its step. data_seconds, step_seconds: of this process. bad: the videos that
+    were left out, with the reasons, of this process.
     """
     loss: float = 0.0
     top1: float = 0.0
@@ -59,13 +63,14 @@ class EpochSums:
     data_seconds: float = 0.0
     step_seconds: float = 0.0
     bad: dict[str, str] = field(default_factory=dict)
+    distill_loss: float = 0.0
 
     def add(self, result: Optional[StepResult], batches: Sequence[Batch], data_seconds: float, step_seconds: float) -> None:
         """Count a step: its result (None: no readable video), its batches, and the seconds it took."""
         self.bad.update({video.path: video.reason for batch in batches for video in batch.bad})
         if result is None:
             return
-        for name in ("loss", "top1", "top5"):
+        for name in ("loss", "top1", "top5", "distill_loss"):
             setattr(self, name, getattr(self, name) + getattr(result, name) * result.clips)
         self.clips += result.clips
         if math.isfinite(result.grad_norm):

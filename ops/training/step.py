@@ -15,6 +15,7 @@ from ops.common.meters import accuracy
 from ops.data.augment import Mix
 from ops.data.tsn_dataset import Batch
 from ops.evaluation.clip_runtime import mean_over_segments
+from ops.training.distillation import Distillation
 from ops.training.precision import Precision
 from ops.training.state import StepResult, TrainState
 from ops.weights import non_finite
@@ -42,13 +43,14 @@ class StepOptions:
     """How one step is made.
 
     prepare: from uint8 clips to the network's input. criterion: (output, labels) -> mean loss of a batch. precision: of the
-    forward pass. clip_gradient: largest norm of the whole gradient. mix: mixup or cutmix.
+    forward pass. clip_gradient: largest norm of the whole gradient. mix: mixup or cutmix. distillation: teachers, if any.
     """
     prepare: Preprocessor
     criterion: Criterion = consensus_loss
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
     clip_gradient: Optional[float] = None
     mix: Optional[Mix] = None
+    distillation: Optional[Distillation] = None
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A readable batch on the device, normalized and mixed: (the network's input, its labels (N,), or shares of the
@@ -57,6 +59,19 @@ class StepOptions:
         inputs = self.prepare(batch.clips)
         labels = batch.labels.to(inputs.device, non_blocking=True)
         return (inputs, labels) if self.mix is None else self.mix(inputs, labels)
+
+    def inputs_with_answers(self, batch: Batch) -> tuple[Tensor, Tensor, Optional[Tensor]]:
+        """`inputs`, and the answers of the teachers to the same clips, mixed in the same way; None without teachers."""
+        if self.distillation is None:
+            return (*self.inputs(batch), None)
+        assert batch.clips is not None
+        inputs = self.prepare(batch.clips)
+        labels = batch.labels.to(inputs.device, non_blocking=True)
+        seen = self.distillation.inputs(batch)
+        if self.mix is not None:
+            inputs, labels, seen = self.mix.with_views(inputs, labels, seen)
+        with self.precision.autocast():
+            return inputs, labels, self.distillation.answers(seen)
 
 
 def train_step(state: TrainState, batches: Sequence[Batch], options: StepOptions) -> Optional[StepResult]:
@@ -75,16 +90,16 @@ def train_step(state: TrainState, batches: Sequence[Batch], options: StepOptions
         raise UserError("no video of a batch is readable, and the other processes wait for its gradient: choose a larger"
                         " batch-size, or leave the unreadable videos out of the list", "batch-size")
     state.optimizer.zero_grad(set_to_none=True)
-    sums = [0.0, 0.0, 0.0]  # loss, top-1, top-5
+    sums = [0.0] * 4  # loss, top-1, top-5, loss from the teachers
     for i, batch in enumerate(readable):
         with _no_sync(state.model, i + 1 < len(readable)):
             for j, value in enumerate(_forward_backward(state, batch, clips, options)):
                 sums[j] += value * len(batch.labels)
-    loss, top1, top5 = (value / clips for value in distributed.total(sums))
+    loss, top1, top5, distilled = (value / clips for value in distributed.total(sums))
     if not math.isfinite(loss):
         state.optimizer.zero_grad(set_to_none=True)
         raise not_finite(f"the loss is {loss} in epoch {state.epoch}, step {state.step}")
-    return StepResult(loss, top1, top5, clips, _optimizer_step(state, options.clip_gradient))
+    return StepResult(loss, top1, top5, clips, _optimizer_step(state, options.clip_gradient), distilled)
 
 
 def _no_sync(model: nn.Module, skip: bool) -> ContextManager:
@@ -92,18 +107,23 @@ def _no_sync(model: nn.Module, skip: bool) -> ContextManager:
     return model.no_sync() if skip and isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
 
 
-def _forward_backward(state: TrainState, batch: Batch, clips: int, options: StepOptions) -> tuple[float, float, float]:
-    """Add a batch's share of the gradient, of `clips` clips in all: (loss, top-1, top-5), means over the batch."""
-    inputs, targets = options.inputs(batch)
+def _forward_backward(state: TrainState, batch: Batch, clips: int, options: StepOptions) -> tuple[float, ...]:
+    """Add a batch's share of the gradient, of `clips` clips in all: (loss, top-1, top-5, the teachers' loss, 0 without
+    teachers), means over the batch."""
+    inputs, targets, answers = options.inputs_with_answers(batch)
     labels = batch.labels.to(inputs.device, non_blocking=True)
     with options.precision.autocast():
         output = state.model(inputs)
         loss = options.criterion(output, targets)
+    distilled = 0.0
+    if options.distillation is not None and answers is not None:
+        difference = options.distillation.loss(output, answers)
+        loss, distilled = options.distillation.combined(loss, difference), float(difference.detach())
     # DistributedDataParallel averages over the processes; the factor is 1 for a step of a single batch.
     share = loss * (len(labels) * distributed.world().size / clips)
     (state.scaler.scale(share) if state.scaler is not None else share).backward()
     top1, top5 = accuracy(mean_over_segments(output.detach()), labels, topk=(1, 5))
-    return float(loss.detach()), float(top1), float(top5)
+    return float(loss.detach()), float(top1), float(top5), distilled
 
 
 def _optimizer_step(state: TrainState, clip_gradient: Optional[float]) -> float:

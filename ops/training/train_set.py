@@ -1,15 +1,17 @@
 """The clips of a run: the data set's lists, sampled and transformed as the network needs and the run's options ask."""
 import logging
-from typing import Optional
+from typing import Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
+from torchvision import transforms
 
 from ops.backbones import find_backbone
 from ops.common.errors import UserError
 from ops.data.augment import training_transform
+from ops.data.sampling import ClipSampler, frames_per_segment
 from ops.data.test_protocol import TestProtocol
-from ops.data.tsn_dataset import TSNDataSet
+from ops.data.tsn_dataset import TSNDataSet, View
 from ops.dataset_config import DatasetPaths, mirror_labels
 from ops.models import TSN
 
@@ -18,15 +20,26 @@ log = logging.getLogger(__name__)
 
 def training_set(model: TSN, data: DatasetPaths, *, flip: str = "auto", augment: str = "none", random_erasing: float = 0.0,
                  dense_sample: bool = False, skip_bad: bool = False, seed: int = 0,
-                 data_format: str = "auto") -> TSNDataSet:
-    """The training list as random clips for `model`. The keyword options are main.py's."""
+                 data_format: str = "auto", views_for: Sequence[TSN] = ()) -> TSNDataSet:
+    """The training list as random clips for `model`. The keyword options are main.py's.
+
+    views_for: other networks of the same modality, each of which needs a view of every clip (`View`): the same region of the
+    same video, mirrored and augmented alike, with the frames and the size of its own input.
+    """
     spec = model.spec
-    transform = training_transform(model.get_augmentation(flip=False), spec.modality, color=model.preprocessing.color,
-                                   augment=augment, erasing=random_erasing, fill=find_backbone(spec.arch).mean_color)
+    crop, = model.get_augmentation(flip=False).transforms
+
+    def transform(network: TSN) -> Callable:
+        # All networks draw the region as the model itself: the regions of another size's draws differ by a few pixels.
+        published = transforms.Compose([crop.resized_to(network.spec.input_size)])
+        return training_transform(published, spec.modality, color=network.preprocessing.color, augment=augment,
+                                  erasing=random_erasing, fill=find_backbone(network.spec.arch).mean_color)
     videos = TSNDataSet(data.frames, data.train_list, spec.num_segments, spec.segment_length, spec.modality,
-                        data.template, transform, dense_sample=dense_sample, num_class=data.num_class,
+                        data.template, transform(model), dense_sample=dense_sample, num_class=data.num_class,
                         skip_bad=skip_bad, seed=seed, mirror_labels=training_mirror(flip, data),
                         data_format=data_format)
+    videos.views = [View(ClipSampler(other.spec.num_segments, frames_per_segment(spec.modality, other.spec.segment_length),
+                                     videos.sampler.mode), transform(other)) for other in views_for]
     log.info("training videos: %d", len(videos))
     return videos
 

@@ -170,7 +170,7 @@ def test_bad_videos_are_left_out_and_never_replaced(workers, damaged):
     data = dataset(damaged, num_segments=4, transform=ToClipTensor(), skip_bad=True)
     batches = list(make_loader(data, 6, workers=workers, train=True))
     assert len(batches) == 1
-    clips, labels, bad = batches[0]
+    clips, labels, bad, _ = batches[0]
     assert sorted(labels.tolist()) == [0, 2, 3, 5] and sorted(video.path for video in bad) == ["v 1", "v 4"]
     for clip, label in zip(clips, labels.tolist()):
         wanted = [40 * label + 5 * k for k in range(4) for _ in "RGB"]

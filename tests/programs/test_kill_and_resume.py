@@ -13,6 +13,7 @@ import torch
 from tests.helpers.processes import finish, start, worker_processes
 from tests.helpers.programs import make_somethingv2
 from tests.helpers.small_run import NAME, rows
+from tests.helpers.teachers import make_teacher
 from tests.helpers.tensorboard import scalars
 
 KILLS = int(os.environ.get("TSM_TEST_KILLS", 2))
@@ -26,13 +27,14 @@ FLAGS = ["--arch", "resnet18", "--num_segments", 3, "--pretrain", "none", "--inp
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     make_somethingv2(root, train=32, val=9)
+    make_teacher(root / "teacher.pth.tar")
     return root
 
 
 def begin(data, out, workers):
     """main.py, resuming if it can, once it has read its options and imported everything."""
     process = start("main.py", "somethingv2", "RGB", *FLAGS, "--root_dataset", data, "--root_log", out / "log",
-                    "--root_model", out / "model", "-j", workers, "--resume", "auto")
+                    "--root_model", out / "model", "-j", workers, "--resume", "auto", "--teacher", data / "teacher.pth.tar")
     assert process.stdout.readline().startswith("storing name")
     return process
 

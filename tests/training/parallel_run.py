@@ -2,7 +2,8 @@
 
 Writes the weights after the run and the validation's results to OUT, from rank 0. All BatchNorm layers are frozen, because
 each process would normalise over its own clips. WAY: skip, some videos are unreadable; balanced, draws, smoothed labels and
-class weights; precise, BatchNorm statistics are estimated again, and instead of them the weights are frozen.
+class weights; teacher, another network teaches, with clips of its own; precise, BatchNorm statistics are estimated again,
+and instead of them the weights are frozen.
 """
 import logging
 import sys
@@ -18,6 +19,7 @@ from ops.data.tsn_dataset import BadVideo
 from ops.evaluation.clip_runtime import TorchClip
 from ops.models import TSN
 from ops.spec import ModelSpec
+from ops.training.distillation import Distillation, Teacher
 from ops.training.loop import LoopOptions, fit
 from ops.training.losses import make_criterion
 from ops.training.state import TrainState
@@ -27,10 +29,10 @@ CPU = torch.device("cpu")
 
 
 class Noise(Dataset):
-    """Clips of their key alone; the videos in `bad` are unreadable."""
+    """Clips of their key alone; the videos in `bad` are unreadable. views: also the last frame, as a view."""
 
-    def __init__(self, length, bad=()):
-        self.length, self.bad = length, bad
+    def __init__(self, length, bad=(), views=False):
+        self.length, self.bad, self.views = length, bad, views
 
     def __len__(self):
         return self.length
@@ -40,7 +42,8 @@ class Noise(Dataset):
         if index in self.bad:
             return BadVideo(f"video {index}", "no frames")
         noise = torch.Generator().manual_seed(100 * epoch + index + 10000 * sum(repeat))
-        return torch.randint(0, 256, (2 * 3, 32, 32), generator=noise, dtype=torch.uint8), index % 3
+        clip = torch.randint(0, 256, (2 * 3, 32, 32), generator=noise, dtype=torch.uint8)
+        return (clip, index % 3, [clip[3:]]) if self.views else (clip, index % 3)
 
 
 def frozen_norms(model):
@@ -67,12 +70,18 @@ def main():
         model = model if precise else frozen_norms(model)
         optimizer = torch.optim.SGD(model.get_optim_policies(), 0.01, momentum=0.9)
         state = TrainState(distributed.data_parallel(model, CPU), optimizer)
-        validations = []
-        fit(state, make_loader(Noise(26, bad=(5, 9) if "skip" in sys.argv else ()), batch, workers=0, train=True,
-                               accumulate=accumulate, draws=draws),
+        validations, distillation = [], None
+        if "teacher" in sys.argv:
+            torch.manual_seed(1)
+            master = TSN.from_spec(ModelSpec(3, 1, arch="resnet18", input_size=32)).eval().requires_grad_(False)
+            torch.nn.init.normal_(master.new_fc.weight)
+            distillation = Distillation([Teacher(Path("teacher"), "", master)], model, 0.8, 2.0)
+        videos = Noise(26, (5, 9) if "skip" in sys.argv else (), views=distillation is not None)
+        fit(state, make_loader(videos, batch, workers=0, train=True, accumulate=accumulate, draws=draws),
             make_loader(Noise(7), 2, workers=0, train=False),
             options=LoopOptions(epochs=2, lr=rate, eval_freq=1, precise_bn=2 if precise else 0),
-            steps=StepOptions(partial(model.preprocessing.apply, device=CPU), criterion, clip_gradient=5.0),
+            steps=StepOptions(partial(model.preprocessing.apply, device=CPU), criterion, clip_gradient=5.0,
+                              distillation=distillation),
             runtime=TorchClip(state.validated), directory=out.parent / f"{out.name}.checkpoints",
             on_validation=validations.append)
         if distributed.world().is_main:

@@ -20,6 +20,8 @@ def trained(tmp_path_factory):
             "two, accumulated": torchrun(2, *module, directory / "two, accumulated", 2, 2),
             "balanced": start(*module, directory / "balanced", 8, 1, "balanced"),
             "two, balanced": torchrun(2, *module, directory / "two, balanced", 2, 2, "balanced"),
+            "teacher": start(*module, directory / "teacher", 8, 1, "teacher"),
+            "two, teacher": torchrun(2, *module, directory / "two, teacher", 2, 2, "teacher"),
             "precise": start(*module, directory / "precise", 8, 1, "precise"),
             "two, precise": torchrun(2, *module, directory / "two, precise", 4, 1, "precise"),
             "skip": start(*module, directory / "skip", 8, 1, "skip"),
@@ -35,13 +37,13 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("way, reference", [
     ("accumulated", "one process"), ("two processes", "one process"), ("two, accumulated", "one process"),
     ("two processes, skip", "skip"),
-    ("two, balanced", "balanced")])
+    ("two, balanced", "balanced"), ("two, teacher", "teacher")])
 def test_the_weights_are_those_of_one_process(trained, way, reference):
     start = trained[reference]["weights"]
     for key, value in trained[way]["weights"].items():
         assert torch.allclose(value, start[key], rtol=1e-4, atol=1e-6), key
     assert trained["skip"]["weights"].keys() == start.keys()
-    for other in ("skip", "balanced"):
+    for other in ("skip", "balanced", "teacher"):
         assert not torch.equal(trained[other]["weights"]["base_model.conv1.weight"],
                                trained["one process"]["weights"]["base_model.conv1.weight"])
 
