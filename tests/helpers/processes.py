@@ -1,5 +1,6 @@
 """Programs as processes of their own: under torchrun, killed, interrupted."""
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,12 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
         os.killpg(process.pid, signal.SIGKILL)
         raise
     return process.returncode, out, err
+
+
+def messages(err: str) -> str:
+    """Standard error without the lines of progress, which a busy machine makes a short step write too."""
+    progress = re.compile(r"[^:]*: [\d.]+( of [\d.]+)? \w+( in [^,]*|, [\d.]+ (per second|s each).*)\n")
+    return "".join(line for line in err.splitlines(keepends=True) if not progress.fullmatch(line))
 
 
 def torchrun(processes: int, *argv) -> subprocess.Popen:

@@ -18,6 +18,7 @@ from ops.weights import save_checkpoint
 from tests.helpers.charts import capture_figures
 from tests.helpers.classifier import NAMES, make_classifier
 from tests.helpers.clips import clip, coded_image, encode, real_video
+from tests.helpers.processes import messages
 from tests.helpers.programs import assert_refused, make_frames, run
 from tools import predict as predict_program
 
@@ -170,8 +171,9 @@ def test_options_without_effect_are_warned_of(tmp_path, weights, monkeypatch, ca
         "warning: --batch_size has no effect: without --window a video is one clip",
         "warning: --workers has no effect: one whole video is one clip",
         "warning: --fps has no effect: it is for frame directories, these video files tell when their frames are shown"]
-    assert run(monkeypatch, capfd, "tools.predict", *flags).err == ""
-    assert run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2).err == ""
+    assert messages(run(monkeypatch, capfd, "tools.predict", *flags).err) == ""
+    done = run(monkeypatch, capfd, "tools.predict", *flags, "-j", 0, "--window", 1, "--batch_size", 2)
+    assert messages(done.err) == ""
 
 
 def test_the_effect_of_a_rate_is_looked_up_in_the_parts_own_videos(tmp_path, weights, monkeypatch, capfd):
