@@ -34,6 +34,7 @@ from ops.evaluation.metrics import Predictions
 from ops.models import TSN
 from ops.recipes import DEFAULTS
 from ops.remote.data import fetch_data
+from ops.remote.files import check_address
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.distillation import Distillation, check_same_distillation, describe_distillation, load_distillation
@@ -47,6 +48,7 @@ from ops.training.run_copies import copied_out, fetch_back
 from ops.training.run_log import DISTILLED, RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.step import StepOptions
+from ops.training.trackers import check_installed, open_tracker
 from ops.training.train_set import balanced_draws, class_counts, training_set, validation_set
 from ops.weights import load_weights, read_checkpoint
 
@@ -142,7 +144,10 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
 # ---- build --------------------------------------------------------------------------------------------------
 
 def check_before_preparing(args: argparse.Namespace) -> None:
-    """Refuse impossible options before a data set is generated on its first use, which takes minutes."""
+    """Refuse impossible options before a data set is fetched, or generated on its first use, which takes minutes."""
+    check_installed(args.track)
+    if args.train_url and distributed.world().is_main:
+        check_address(args.train_url, "train_url")
     entry = DATASETS.get(args.dataset)
     if entry is None or entry.prepare is None:
         return
@@ -198,7 +203,8 @@ def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, s
     write_config(directory / "settings.yaml", opts.settings(args))
     write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "processes": distributed.world().size,
                                         **versions(device)})
-    return RunLog(directory, state.epoch, state.step, DISTILLED if args.teacher else ())
+    tracker = open_tracker(args.track, directory, settings=opts.settings(args), resumed=bool(state.epoch or state.step))
+    return RunLog(directory, state.epoch, state.step, more=DISTILLED if args.teacher else (), tracker=tracker)
 
 
 def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths,

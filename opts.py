@@ -22,7 +22,9 @@ from ops.common.choices import (
     LOSSES,
     MODALITIES,
     MOST,
+    NO_TRACKER,
     NON_LOCAL_TYPES,
+    TRACKERS,
     find_choice,
 )
 from ops.common.cli import Flags, NotAllowed, Parser, number, one_of, warn_unused
@@ -216,6 +218,8 @@ def _add_run_flags(group: Flags) -> None:
     add("--root_log", default="log", metavar="DIR", help="parent directory of the run's logs (default: %(default)s)")
     add("--root_model", default="checkpoint", metavar="DIR",
         help="parent directory of the run's checkpoints (default: %(default)s)")
+    add("--track", type=one_of(NO_TRACKER, *TRACKERS), default=NO_TRACKER, metavar="NAME", help="show the run in a tracker"
+        f" too: {', '.join(TRACKERS)}, whose package must be installed (default: %(default)s)")
     cli.add_train_url_flag(group, "the run's logs and checkpoints, as they are written,")
     add("--channels_last", action=argparse.BooleanOptionalAction, default=None, help="memory format of weights and"
         " activations (default: channels last on a CPU, and on a GPU with --amp)")

@@ -11,6 +11,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")  # of a runtime's computation
 LOSSES = ("nll", "smooth")
 BEST_BY = ("top1", "mean_class", "loss")  # the measure of the best epoch
 AMP = ("auto", "off", "bf16", "fp16")  # mixed precision of training
+NO_TRACKER, *TRACKERS = ("none", "wandb", "trackio", "mlflow")
 SMOOTHINGS = ("published", "none")  # of a stream's predictions
 MOST = 10_000  # frames of a clip, pixels of a side: more are a mistake, and would fill the memory before they fail
 FRAME_RATE = 12.0  # frames per second where a file does not name it: that of Jester's and Something-Something's videos

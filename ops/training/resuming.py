@@ -28,7 +28,7 @@ EFFECTS: dict[str, str] = {
     **dict.fromkeys(("root_path", "root_dataset", "dataset_file", "data_format", "inplace", "suffix", "print_freq",
                      "eval_freq", "workers", "resume", "evaluate", "gpus", "device", "root_log", "root_model",
                      "channels_last", "compile", "tf32", "debug", "save_freq", "amp", "sync_bn", "dist_timeout",
-                     "no_norm_decay", "config", "recipe", "data_url", "train_url"), FREE),
+                     "no_norm_decay", "config", "recipe", "data_url", "train_url", "track"), FREE),
 }
 _COMPARED_HERE = ("no_partialbn", "freeze")  # of SAME
 _SAID_BY_THE_COMMAND_LINE = ("tune_from", "start_epoch", "img_feature_dim", "k", "snapshot_pref", "flow_prefix")

@@ -11,6 +11,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from ops.common.files import CannotWrite, atomic_write
+from ops.training.trackers import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,12 @@ class RunLog:
     and the rows of earlier epochs, and drops the rows that an interrupted epoch may have left. TensorBoard shows exactly
     these rows and pictures: its writer may lose the last ones of a killed run, so a resumed run writes them again and purges
     the old ones. A log.csv in another format, such as the published program's, is renamed.
+    tracker: gets the scalars of TensorBoard too.
     """
 
-    def __init__(self, directory: Path, start_epoch: int = 0, start_step: int = 0,
-                 more: Sequence[str] = ()) -> None:
-        self.directory, self.columns = directory, (*COLUMNS, *more)
+    def __init__(self, directory: Path, start_epoch: int = 0, start_step: int = 0, *, more: Sequence[str] = (),
+                 tracker: Optional[Tracker] = None) -> None:
+        self.directory, self.columns, self.tracker = directory, (*COLUMNS, *more), tracker
         self.path, self.pictures_path = directory / "log.csv", directory / "batch.png"
         with _cannot_write(directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -89,19 +91,25 @@ class RunLog:
         log.warning("unreadable videos left out of training: %d, listed in %s", len(reasons), path)
 
     def _show(self, row: Mapping[str, str], best_top1: float) -> None:
-        """Add a row of log.csv to TensorBoard."""
-        for name, text in {**row, "best_top1": _format(best_top1)}.items():
-            if name in _TAGS and text:
-                self.board.add_scalar(_TAGS[name], float(text), int(row["epoch"]))
+        """Add a row of log.csv to TensorBoard and the tracker."""
+        scalars = {_TAGS[name]: float(text) for name, text in {**row, "best_top1": _format(best_top1)}.items()
+                   if name in _TAGS and text}
+        for tag, value in scalars.items():
+            self.board.add_scalar(tag, value, int(row["epoch"]))
+        if self.tracker:
+            self.tracker.log(scalars, int(row["epoch"]))
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
+        """End the log. failed: mark the tracked run so."""
         self.board.close()
+        if self.tracker:
+            self.tracker.close(failed)
 
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.close()
+    def __exit__(self, kind: Optional[type], *error: Any) -> None:
+        self.close(failed=kind is not None)
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
