@@ -31,6 +31,7 @@ from ops.data.loader import make_loader
 from ops.dataset_config import DATASETS, DatasetPaths, dataset_root, resolve_dataset
 from ops.evaluation.clip_runtime import TorchClip
 from ops.evaluation.metrics import Predictions
+from ops.evaluation.multi_label import MultiLabelPredictions
 from ops.models import TSN
 from ops.recipes import DEFAULTS
 from ops.remote.data import fetch_data
@@ -41,13 +42,13 @@ from ops.training.distillation import Distillation, check_same_distillation, des
 from ops.training.execution import Execution, choose_execution
 from ops.training.interrupt import stop_on_signals
 from ops.training.loop import LoopOptions, fit, validate
-from ops.training.losses import balancing_weights, make_criterion
+from ops.training.losses import balancing_weights, make_criterion, make_multi_label_criterion, positive_weights
 from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
 from ops.training.run_copies import copied_out, fetch_back
-from ops.training.run_log import DISTILLED, RunLog, write_args
+from ops.training.run_log import DISTILLED, MULTI_LABEL, RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
-from ops.training.step import StepOptions
+from ops.training.step import Criterion, StepOptions
 from ops.training.trackers import check_installed, open_tracker
 from ops.training.train_set import balanced_draws, class_counts, training_set, validation_set
 from ops.weights import load_weights, read_checkpoint
@@ -80,7 +81,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
                                val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
                                needed=["val_list"] if args.evaluate else ["train_list", "val_list"])
-    spec = ModelSpec.from_options(vars(args), num_class=data.num_class)
+    spec = ModelSpec.from_options(vars(args), num_class=data.num_class, multi_label=data.multi_label)
     name = store_name(spec, data.name, args.epochs, pretrain=args.pretrain, lr_type=args.lr_type,
                       dense_sample=args.dense_sample, suffix=args.suffix)
     log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
@@ -129,8 +130,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         with copies:  # the last ones of the run may not have been made
             return
     run_log = open_log(args, log_directory, model_directory, state, device) if distributed.world().is_main else None
-    criterion = make_criterion(data.num_class, args.loss_type, args.label_smoothing,
-                               balancing_weights(class_sizes) if args.class_weights == "auto" else None)
+    criterion = choose_criterion(args, data, class_sizes, clips=len(train_loader.dataset))  # type: ignore[arg-type]
     steps = StepOptions(partial(model.preprocessing.apply, device=device), criterion, precision=precision,
                         clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix),
                         distillation=distillation)
@@ -152,7 +152,7 @@ def check_before_preparing(args: argparse.Namespace) -> None:
     if entry is None or entry.prepare is None:
         return
     with torch.device("meta"):  # checks every option of the model without computing anything
-        TSN.from_spec(ModelSpec.from_options(vars(args), num_class=entry.num_class))
+        TSN.from_spec(ModelSpec.from_options(vars(args), num_class=entry.num_class, multi_label=entry.multi_label))
     for file in (args.tune_from, args.pretrain, *args.teacher.split(",")):
         if file and file not in ("imagenet", "none"):
             read_checkpoint(Path(file))
@@ -204,7 +204,8 @@ def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, s
     write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "processes": distributed.world().size,
                                         **versions(device)})
     tracker = open_tracker(args.track, directory, settings=opts.settings(args), resumed=bool(state.epoch or state.step))
-    return RunLog(directory, state.epoch, state.step, more=DISTILLED if args.teacher else (), tracker=tracker)
+    more = [*(DISTILLED if args.teacher else ()), *(MULTI_LABEL if state.network.spec.multi_label else ())]
+    return RunLog(directory, state.epoch, state.step, more=more, tracker=tracker)
 
 
 def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths,
@@ -216,6 +217,16 @@ def training_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths,
     loader = make_loader(videos, args.batch_size, workers=args.loaders, train=True, seed=args.seed,
                          accumulate=args.grad_accum, draws=balanced_draws(videos) if args.sampler == "balanced" else None)
     return loader, class_counts(videos, data.num_class)
+
+
+def choose_criterion(args: argparse.Namespace, data: DatasetPaths, class_sizes: Tensor, *, clips: int) -> Criterion:
+    """The loss of the options. class_sizes: of `training_loader`. clips: in an epoch."""
+    balanced = args.class_weights == "auto"
+    if data.multi_label:
+        return make_multi_label_criterion(args.loss_type, args.label_smoothing,
+                                          positive_weights(class_sizes, clips) if balanced else None)
+    return make_criterion(data.num_class, args.loss_type, args.label_smoothing,
+                          balancing_weights(class_sizes) if balanced else None)
 
 
 def validation_loader(args: argparse.Namespace, model: TSN, data: DatasetPaths) -> DataLoader:
@@ -263,7 +274,8 @@ def announce(args: argparse.Namespace, name: str, device: torch.device, model: T
 def report(scores: Predictions) -> None:
     if not distributed.world().is_main:
         return
-    print(f"Testing Results: Prec@1 {scores.top1:.3f} Prec@5 {scores.top5:.3f} Loss {scores.loss:.5f}", flush=True)
+    mean_ap = f"mAP {scores.mean_ap:.3f} " if isinstance(scores, MultiLabelPredictions) else ""
+    print(f"Testing Results: {mean_ap}Prec@1 {scores.top1:.3f} Prec@5 {scores.top5:.3f} Loss {scores.loss:.5f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from ops.common.pool import cores
 from ops.common.words import counted
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.test_protocol import CROPS, PROTOCOLS, TestProtocol
-from ops.dataset_config import DATASETS, find_dataset
+from ops.dataset_config import DATASETS, find_dataset, is_multi_label
 from ops.recipes import DEFAULTS
 from ops.training.saving import SaveSchedule
 from ops.training.schedule import SCHEDULES
@@ -89,9 +89,11 @@ def _add_model_flags(group: Flags) -> None:
         help="first weights of the backbone: imagenet, none (random), or a file of image weights (default: %(default)s)")
     add("--tune_from", default=None, metavar="FILE", help="start from the weights of a checkpoint")
     add("--loss_type", type=one_of(*LOSSES), default="nll", metavar="NAME",
-        help="nll: cross-entropy; smooth: cross-entropy with --label_smoothing (default: %(default)s)")
+        help="nll: cross-entropy, of a multi-label data set binary cross-entropy; smooth: the same with --label_smoothing"
+             " (default: %(default)s)")
     add("--label_smoothing", type=number(float, 0, below=1), default=0.1, metavar="S", help="with --loss_type smooth: the"
-        " share of a label that the other classes divide among themselves (default: %(default)s)")
+        " share of a label that the other classes divide among themselves; of a multi-label data set, half of it is the"
+        " distance of every label from 0 or 1 (default: %(default)s)")
     add("--img_feature_dim", type=number(int, 1), default=256, help=argparse.SUPPRESS)
     add("--suffix", default=None, metavar="TEXT", help="appended to the name of the run")
 
@@ -197,8 +199,9 @@ def _add_run_flags(group: Flags) -> None:
         help="steps between two progress lines; a short epoch has at least three lines (default: %(default)s)")
     add("-ef", "--eval-freq", type=number(int, 1), default=5, metavar="N",
         help="epochs between two validations (default: %(default)s)")
-    add("--best_by", type=one_of(*BEST_BY), default="top1", metavar="NAME", help="what makes an epoch the best: top1,"
-        " mean_class (mean of the classes' accuracies) or loss (default: %(default)s)")
+    add("--best_by", type=one_of(*BEST_BY), default=None, metavar="NAME", help="what makes an epoch the best: top1,"
+        " mean_class (mean of the classes' accuracies), loss, or of a multi-label data set map (mean average precision)"
+        " (default: top1, multi-label map)")
     add("--patience", type=number(int, 0, words="0 (no limit) or more validations"), default=0, metavar="N",
         help="end the run after N validations without a better one (default: never)")
     cli.add_workers_flag(group, what="processes that load data; 0 loads in the main process", minimum=0,
@@ -252,6 +255,7 @@ def parse_train(argv: Optional[Sequence[str]] = None, program: str = "main.py") 
     check_augmentation(args.modality, augment=args.augment, erasing=args.random_erasing, mixup=args.mixup,
                        cutmix=args.cutmix)
     _check_learning(args)
+    _check_labels(args)
     SaveSchedule(args.save_freq)
     if args.evaluate and not (args.resume or args.tune_from):
         raise UserError("--evaluate has nothing to evaluate: name a checkpoint with --resume PATH")
@@ -297,6 +301,21 @@ def _check_learning(args: argparse.Namespace) -> None:
         args.precise_bn = 0
     if args.class_weights == "auto" and args.sampler == "balanced":
         raise UserError("--class_weights auto and --sampler balanced both make up for rare classes: leave one out")
+
+
+def _check_labels(args: argparse.Namespace) -> None:
+    """Options that depend on whether a video has one class or any number of classes."""
+    multi_label = is_multi_label(args.dataset, args.dataset_file)
+    args.best_by = args.best_by or ("map" if multi_label else "top1")
+    if multi_label and args.best_by == "mean_class":
+        raise UserError(f"--best_by mean_class is for data sets with one class per video, {args.dataset} is multi-label:"
+                        " choose map, top1 or loss")
+    if not multi_label and args.best_by == "map":
+        raise UserError(f"--best_by map is for multi-label data sets, {args.dataset} has one class per video: choose top1,"
+                        " mean_class or loss")
+    if multi_label and args.sampler == "balanced":
+        raise UserError(f"--sampler balanced draws a class, then a video of it, but {args.dataset} is multi-label, and its"
+                        " videos have any number of classes: choose --class_weights auto")
 
 
 def _warn_of_dead_flags(args: argparse.Namespace) -> None:
@@ -378,7 +397,8 @@ def _add_checkpoint_flags(group: Flags) -> None:
         metavar="T[,T]", help="frames per clip (default: as trained)")
     add("--coeff", type=per_checkpoint(number(float, words="finite numbers")), default=None, metavar="C[,C]",
         help="weight of the checkpoint's scores (default: 1)")
-    add("--softmax", action="store_true", help="average the checkpoints' probabilities instead of their scores")
+    add("--softmax", action="store_true", help="average the checkpoints' probabilities (of a multi-label data set, after a"
+        " sigmoid) instead of their scores")
 
 
 def add_override_flags(group: Flags, several: bool = False) -> None:

@@ -25,6 +25,7 @@ from ops.common.device import pick_devices
 from ops.common.errors import UserError
 from ops.common.files import atomic_write, check_not_inputs, check_writable
 from ops.common.words import counted
+from ops.data.list_files import read_list
 from ops.data.loader import make_loader
 from ops.data.test_protocol import TestProtocol
 from ops.data.tsn_dataset import TSNDataSet
@@ -33,6 +34,7 @@ from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.ensemble import ScoredList, check_same_videos, combine
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import REPORT, Predictions, names_or_numbers, write_report
+from ops.evaluation.multi_label import MultiLabelPredictions
 from ops.flops import gflops_per_view
 from ops.models import TSN
 from ops.remote.data import fetch_data
@@ -142,7 +144,8 @@ def video_list(member: Member, args: argparse.Namespace) -> TSNDataSet:
     spec, data, protocol = member.runtime.spec, member.data, args.protocol
     videos = TSNDataSet(data.frames, data.val_list, spec.num_segments, spec.segment_length, spec.modality, data.template,
                         protocol.transform(member.runtime.preprocessing), test_mode=True, dense_sample=protocol.dense,
-                        twice_sample=protocol.twice, num_class=spec.num_class, data_format=args.data_format)
+                        twice_sample=protocol.twice, num_class=spec.num_class, data_format=args.data_format,
+                        multi_label=data.multi_label)
     if args.max_num > 0:
         videos.video_list = videos.video_list[:args.max_num]
     return videos
@@ -204,13 +207,19 @@ def run_name(path: Path) -> str:
 
 
 def write_csv(path: Path, member: Member, scores: Predictions) -> None:
-    """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form)."""
+    """`name;label` lines, for somethingv2 `name;i1;..;i5` with class indices, best first (the leaderboards' form).
+
+    Of a multi-label data set, each line has all classes whose probability is at least a half, the likeliest first.
+    """
     labels = names_or_numbers(member.class_names, scores.logits.shape[1])
-    videos = TSNDataSet(member.data.frames, member.data.val_list).video_list
-    best = scores.logits.topk(min(5, scores.logits.shape[1])).indices.tolist()
+    videos = read_list(member.data.val_list, multi_label=member.data.multi_label)
+    if isinstance(scores, MultiLabelPredictions):
+        answers = [[labels[i] for i in row] for row in scores.present()]
+    else:
+        best = scores.logits.topk(min(5, scores.logits.shape[1])).indices.tolist()
+        answers = [[str(i) for i in row] if member.data.name == "somethingv2" else [labels[row[0]]] for row in best]
     with atomic_write(path) as f:
-        for video, row in zip(videos, best):
-            answer = [str(i) for i in row] if member.data.name == "somethingv2" else [labels[row[0]]]
+        for video, answer in zip(videos, answers):
             f.write(";".join([video.path, *answer]) + "\n")
 
 
@@ -228,11 +237,15 @@ def empty_model(spec: ModelSpec) -> TSN:
 
 
 def print_results(scores: Predictions, names: Sequence[str] | None, directory: Path) -> None:
-    """Per-class accuracies, the report's directory, and the two published last lines."""
+    """Per-class accuracies, or average precisions, the report's directory, and the two published last lines."""
     labels = names_or_numbers(names, scores.logits.shape[1])
-    for name, value in zip(labels, scores.class_accuracies()):
+    multi_label = isinstance(scores, MultiLabelPredictions)
+    for name, value in zip(labels, scores.average_precisions() if multi_label else scores.class_accuracies()):
         print(f"{value:6.2f}% {name}" if value == value else f"   none {name}")
-    print(f"confusion matrix, per-class table and results.json: {directory}")
+    print(f"{'' if multi_label else 'confusion matrix, '}per-class table and results.json: {directory}")
+    if multi_label:
+        print(f"Overall mAP {scores.mean_ap:.2f}% Prec@1 {scores.top1:.2f}% Prec@5 {scores.top5:.2f}%", flush=True)
+        return
     print(f"Class Accuracy {scores.class_accuracy:.2f}%")
     print(f"Overall Prec@1 {scores.top1:.2f}% Prec@5 {scores.top5:.2f}%", flush=True)
 

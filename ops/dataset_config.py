@@ -53,6 +53,7 @@ class DataSet:
     swaps: pairs of labels that a mirrored video exchanges; None where the class names decide (left and right, clockwise
     and counterclockwise), () where no class has a direction. published_names: the classes in published order, where the
     pairs depend on them. prepare: creates the data under the root on first use. setup: makes it from a download.
+    multi_label: a video has any number of classes, not just one.
     """
     num_class: int
     files: dict[str, Files]
@@ -62,6 +63,7 @@ class DataSet:
     published_names: Optional[tuple[str, ...]] = None
     prepare: Optional[Callable[[Path], None]] = None
     setup: Optional[Setup] = None
+    multi_label: bool = False
 
 
 def _prepare_gestures(root: Path) -> None:
@@ -152,6 +154,11 @@ class DatasetPaths:
     entry: DataSet
     categories: Optional[Path] = None
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video has any number of classes, not just one."""
+        return self.entry.multi_label
+
     def inputs(self) -> Iterator[Path]:
         """Every file and directory that the data set may be read from, with all that its lists name. Some may not exist."""
         if self.categories is not None:
@@ -190,7 +197,7 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
         if not lists[key].is_file():
             if entry.setup and key not in [name for name, path in replaced.items() if path]:
                 raise _no_data(entry, entry.setup, lists[key], modality=modality, root=root)
-            read_list(lists[key])  # raises the loader's error, but before anything is built
+            read_list(lists[key], multi_label=None)  # raises the loader's error, but before anything is built
     categories = base / entry.categories if entry.categories else None
     names = read_categories(categories) if categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
@@ -248,7 +255,14 @@ def user_datasets(dataset_file: Optional[str] = None) -> dict[str, UserDataSet]:
 def _own_entry(own: UserDataSet) -> DataSet:
     """A user's data set as a row of the table; its paths are absolute, so they do not depend on the table's root."""
     files = Files(str(own.root), str(own.train_list), str(own.val_list), own.template)
-    return DataSet(own.num_class or 0, {"RGB": files}, str(own.categories) if own.categories else None)
+    return DataSet(own.num_class or 0, {"RGB": files}, str(own.categories) if own.categories else None,
+                   multi_label=own.multi_label)
+
+
+def is_multi_label(name: str, dataset_file: Optional[str] = None) -> bool:
+    """Whether the videos of a data set have any number of classes. UserError for an unknown name."""
+    name, own = find_dataset(name, dataset_file)
+    return own.multi_label if own else DATASETS[name].multi_label
 
 
 # ---- classes ------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class TSN(nn.Module):
     shift_direction: str = _of_spec("shift_direction")
     consensus_type: str = _of_spec("consensus_type")
     before_softmax: bool = _of_spec("before_softmax")
+    multi_label: bool = _of_spec("multi_label")
     dropout: float = _of_spec("dropout")
     img_feature_dim: int = _of_spec("img_feature_dim")
     temporal_pool: bool = _of_spec("temporal_pool")
@@ -66,7 +67,7 @@ class TSN(nn.Module):
                  shift_div: int = 8, shift_place: Optional[str] = "blockres", fc_lr5: bool = False,
                  temporal_pool: bool = False, non_local: bool = False, shift_direction: str = "bidirectional",
                  inplace: bool = False, input_size: int = 224,
-                 non_local_type: str = "embedded_gaussian") -> None:
+                 non_local_type: str = "embedded_gaussian", multi_label: bool = False) -> None:
         super().__init__()
         self.crop_num = crop_num
         self._build(ModelSpec(
@@ -74,7 +75,7 @@ class TSN(nn.Module):
             shift_place=shift_place or "", shift_direction=shift_direction, consensus_type=consensus_type,
             dropout=dropout, img_feature_dim=img_feature_dim, temporal_pool=temporal_pool, non_local=non_local,
             non_local_type=non_local_type, input_size=input_size, new_length=new_length or None,
-            before_softmax=before_softmax),
+            before_softmax=before_softmax, multi_label=multi_label),
             pretrain=pretrain, partial_bn=partial_bn, fc_lr5=fc_lr5, inplace=inplace, print_spec=print_spec)
 
     @classmethod

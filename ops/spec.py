@@ -28,7 +28,8 @@ class ModelSpec:
     img_feature_dim: no layer depends on it, but published command lines and checkpoints have it. temporal_pool: halve T
     in front of layer2. non_local, non_local_type: see `ops.non_local`. input_size: height and width of the crops, pixels.
     new_length: see `segment_length`; None for the published 1 (RGB) or 5. before_softmax: False puts a softmax in front of
-    the consensus.
+    the consensus. multi_label: the output of a class is the logit of its own presence in the video, whatever other classes
+    it has (sigmoid); otherwise the classes exclude each other (softmax).
     """
     num_class: int
     num_segments: int
@@ -47,6 +48,7 @@ class ModelSpec:
     input_size: int = 224
     new_length: Optional[int] = field(default=None, metadata=_NEWER)
     before_softmax: bool = field(default=True, metadata=_NEWER)
+    multi_label: bool = field(default=False, metadata=_NEWER)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], what: str = "the checkpoint") -> "ModelSpec":
@@ -123,6 +125,8 @@ class ModelSpec:
             raise UserError(f"dropout {self.dropout}: choose 0 (none) to below 1", "dropout")
         if not self.before_softmax and self.consensus_type != "avg":
             raise UserError("before_softmax=False works with the avg consensus only")
+        if not self.before_softmax and self.multi_label:
+            raise UserError("before_softmax=False is for classes that exclude each other: not for multi_label=True")
 
     def _in_range(self, name: str, minimum: int, unit: str) -> None:
         value = getattr(self, name)

@@ -59,6 +59,7 @@ def build_parser() -> Parser:
         " directory)")
     add("--categories", type=Path, help="file of class names, one per line")
     add("--num_class", type=number(int, 1), metavar="N", help="number of classes")
+    add("--multi_label", action="store_true", help="a video has any number of classes: `3`, `3,17`, or `-` for none")
     return parser
 
 
@@ -156,7 +157,8 @@ def warn_without_effect(parser: Parser, args: Namespace, by_name: bool) -> None:
     if args.part == WHOLE:
         cli.warn_unused(parser, args, "without --part there is one report", "results")
     if by_name:
-        cli.warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class")
+        cli.warn_unused(parser, args, "a data set has its own", "template", "categories", "num_class",
+                        "multi_label")
         if args.modality == "Flow":
             cli.warn_unused(parser, args, "flow is always in directories of images", "data_format")
         return
@@ -173,7 +175,7 @@ def dataset_lists(args: Namespace) -> tuple[dict[str, Path], Rules]:
     data = resolve_dataset(args.what[0], args.modality, args.root_dataset, root_path=str(args.root_path or ""),
                            dataset_file=args.dataset_file, needed=["train_list", "val_list"])
     rules = Rules(data.frames, data.template, data.num_class, data.class_names, args.min_frames, args.full,
-                  "frames" if args.modality == "Flow" else args.data_format)
+                  "frames" if args.modality == "Flow" else args.data_format, data.multi_label)
     own = None if data.name in DATASETS else user_datasets(args.dataset_file)[data.name]
     test = {"test": own.test_list} if own and own.test_list else {}
     return {"train": data.train_list, "val": data.val_list, **test}, rules
@@ -189,7 +191,7 @@ def list_files(args: Namespace) -> tuple[dict[str, Path], Rules]:
     stems = [path.stem for path in paths]
     files = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in paths}
     rules = Rules(root, args.template or guess_template(root, paths, TEMPLATE), len(names) if names else args.num_class,
-                  names, args.min_frames, args.full, args.data_format)
+                  names, args.min_frames, args.full, args.data_format, args.multi_label)
     return files, rules
 
 

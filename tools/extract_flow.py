@@ -42,7 +42,7 @@ def main() -> int:
         write_flow_list,
     )
     videos = dict(frames=args.frames, by_class=args.by_class, extensions=args.ext,
-                  listed=[record.path for rgb_list, _ in args.list for record in read_list(rgb_list)])
+                  listed=[record.path for rgb_list, _ in args.list for record in read_list(rgb_list, multi_label=None)])
     if args.list:
         jobs = flow_jobs(args.src, args.dst, **videos)
         check_not_inputs({out: "list" for _, out in args.list}, (job.video for job in jobs))

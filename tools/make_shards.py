@@ -34,7 +34,7 @@ def main() -> int:
     add_part_flag(parser)
     args = parser.parse_args()
     check_not_an_input(args.shards / INDEX, args.list or [])
-    videos = [record.path for file in args.list for record in read_list(file)] if args.list else None
+    videos = [record.path for file in args.list for record in read_list(file, multi_label=None)] if args.list else None
     summary = pack(args.frames, args.shards, videos=videos, per_shard=args.videos_per_shard, workers=args.workers,
                    part=args.part)
     for video, reason in summary.failures:

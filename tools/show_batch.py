@@ -62,7 +62,8 @@ def main() -> Optional[int]:
     data = resolve_dataset(args.dataset, args.modality, args.root_dataset, train_list=args.train_list,
                            val_list=args.val_list, root_path=args.root_path, dataset_file=args.dataset_file,
                            needed=["train_list"])
-    settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size)
+    settings = ModelSpec(data.num_class, args.num_segments, args.modality, args.arch, input_size=args.input_size,
+                         multi_label=data.multi_label)
     model = TSN.from_spec(settings)
     videos = training_set(model, data, flip=args.flip, augment=args.augment, random_erasing=args.random_erasing,
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,

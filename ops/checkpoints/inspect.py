@@ -21,7 +21,7 @@ from ops.pretrained import load_imagenet
 from ops.spec import ModelSpec
 from ops.weights import load_weights, non_finite
 
-_ORDER = ("arch", "dataset", "modality", "num_class", "class_names", "num_segments", "shift", "shift_place",
+_ORDER = ("arch", "dataset", "modality", "num_class", "multi_label", "class_names", "num_segments", "shift", "shift_place",
           "shift_div", "shift_direction", "consensus_type", "temporal_pool", "non_local", "non_local_type", "dropout",
           "input_size")  # in which a reader looks for the facts
 

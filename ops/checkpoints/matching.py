@@ -38,6 +38,10 @@ def check_same_classes(found: Checkpoint, data: DatasetPaths) -> None:
     if found.known_spec is not None and found.known_spec.num_class != data.num_class:
         raise UserError(f"{found.path} has {counted(found.known_spec.num_class, 'class')}, data set {data.name} has"
                         f" {data.num_class}: name the data set that it was trained on")
+    if found.known_spec is not None and found.known_spec.multi_label != data.multi_label:
+        words = ("one class per video", "any number of classes per video")
+        raise UserError(f"{found.path} was trained for {words[found.known_spec.multi_label]}, and data set {data.name} has"
+                        f" {words[data.multi_label]}: name the data set that it was trained on")
     if not same_classes(found, data.name, data.class_names):
         raise UserError(f"{found.path} was trained on {found.dataset}, whose classes are not {data.name}'s: use"
                         f" {found.dataset}")

@@ -51,8 +51,9 @@ def training_transform(published: transforms.Compose, modality: str, *, color: s
 
 
 class Mix:
-    """Mixes each clip of a batch with its neighbor in the batch, all frames alike: (clips (N, ...), labels (N,)) -> (mixed
-    clips, labels (N, num_class)) on their device. mixes: one is chosen for each batch, by a coin toss.
+    """Mixes each clip of a batch with its neighbor in the batch, all frames alike: (clips (N, ...), labels (N,) or multi-hot
+    (N, num_class)) -> (mixed clips, labels (N, num_class)) on their device. mixes: one is chosen for each batch, by a coin
+    toss.
     """
 
     def __init__(self, mixes: Sequence[Callable]) -> None:

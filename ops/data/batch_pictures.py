@@ -33,12 +33,15 @@ class BatchPictures:
         return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in colors]
 
     def text(self, label: Tensor) -> str:
-        """The class of a label, or for shares of classes (num_class,) each one with its share, largest first."""
+        """The class of a label, or for shares of classes (num_class,) each one with its share, largest first.
+
+        Whole shares, of a multi-label clip that is not mixed, are not shown.
+        """
         if label.dim() == 0:
             return self._name(int(label))
         found = sorted(((float(share), i) for i, share in enumerate(label) if share > 0), reverse=True)
-        if len(found) == 1:
-            return self._name(found[0][1])
+        if all(share > 0.995 for share, _ in found):
+            return ", ".join(self._name(i) for _, i in reversed(found)) or "no class"
         return " + ".join(f"{share:.2f} {self._name(i)}" for share, i in found)
 
     def _name(self, label: int) -> str:

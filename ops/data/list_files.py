@@ -1,4 +1,7 @@
-"""List files: one video per line, `path num_frames label`. The one place that reads, parses and formats such lines."""
+"""List files: one video per line, `path num_frames label`. The one place that reads, parses and formats such lines.
+
+The label of a multi-label list is any number of classes: `3`, `3,17,42`, or `-` for none.
+"""
 import os
 import re
 from pathlib import Path
@@ -9,39 +12,64 @@ from ops.common.words import counted
 from ops.video.discovery import is_video_name
 
 LINE_FORM = "path num_frames label"
-_COUNTED = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})\s+(-?[0-9]{1,9})")
-_UNCOUNTED = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})")
+NO_LABEL = "-"
+_LABEL = r"(-?[0-9]{1,9}(?:,-?[0-9]{1,9})*|-)"
+_COUNTED = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})\s+" + _LABEL)
+_UNCOUNTED = re.compile(r"(.*\S)\s+" + _LABEL)
+
+Label = Union[int, tuple[int, ...]]  # as it is written: one class, or any other number of them
 
 
 class VideoRecord:
-    """One video of a list. path: relative to the root. num_frames: 0 if the line has none. label: 0-based."""
+    """One video of a list. path: relative to the root. num_frames: 0 if the line has none. labels: 0-based, ascending; one
+    in a list that is not multi-label.
+    """
 
     def __init__(self, row: Sequence[Any]) -> None:
-        self.path, self.num_frames, self.label = str(row[0]), int(row[1]), int(row[2])
+        self.path, self.num_frames = str(row[0]), int(row[1])
+        self.labels = classes_of(row[2]) if isinstance(row[2], tuple) else (int(row[2]),)
+
+    @property
+    def label(self) -> int:
+        """The class of a video that has exactly one."""
+        label, = self.labels
+        return label
 
 
-def read_list(list_file: Union[str, Path], num_class: Optional[int] = None) -> list[VideoRecord]:
-    """The records of a list file.
+def read_list(list_file: Union[str, Path], num_class: Optional[int] = None,
+              multi_label: Optional[bool] = False) -> list[VideoRecord]:
+    """The records of a list file. multi_label: whether a video may have any number of classes, not just one; None: the
+    same, where the labels are not used as numbers.
 
     UserError that names the file and line for: a file that cannot be read, an empty list, a line of another form, a
-    video without frames, a label outside 0 .. num_class - 1.
+    video without frames, a label outside 0 .. num_class - 1, a class that a line names twice, a line that needs a
+    multi-label list.
     """
-    records = [_checked_record(text, f"{list_file}:{number}", num_class) for number, text in read_lines(list_file)]
+    records = [_checked_record(text, f"{list_file}:{number}", num_class, multi_label is not False)
+               for number, text in read_lines(list_file)]
     if not records:
         raise UserError(f"the video list {list_file} is empty: it needs lines of the form: {LINE_FORM}")
     return records
 
 
-def _checked_record(text: str, place: str, num_class: Optional[int]) -> VideoRecord:
+def _checked_record(text: str, place: str, num_class: Optional[int], multi_label: bool) -> VideoRecord:
     line = parse_line(text)
     if line is None:
         raise UserError(f"{place}: {text[:80]!r} is not of the form: {LINE_FORM}")
     if line.num_frames is not None and line.num_frames < 1:
         raise UserError(f"{place}: {line.path!r} has {line.num_frames} frames: leave it out of the list")
-    if line.label < 0 or num_class is not None and line.label >= num_class:
-        classes = "0 and up" if num_class is None else f"0 to {num_class - 1}"
-        raise UserError(f"{place}: label {line.label} is outside the classes {classes}: the list does not belong to"
-                        " this data set, or counts from 1")
+    if not isinstance(line.label, int) and not multi_label:
+        raise UserError(f"{place}: {line.path!r} has {len(line.label) or 'no'} labels ({format_label(line.label)}), but each"
+                        " video of this data set has one: correct the line, or give the data set multi_label: true in its"
+                        " datasets.yaml")
+    labels = classes_of(line.label)
+    for label in labels:
+        if label < 0 or num_class is not None and label >= num_class:
+            classes = "0 and up" if num_class is None else f"0 to {num_class - 1}"
+            raise UserError(f"{place}: label {label} is outside the classes {classes}: the list does not belong to"
+                            " this data set, or counts from 1")
+    if repeated := repeated_class(labels):
+        raise UserError(f"{place}: {line.path!r} has label {repeated[0]} twice: name each class once")
     return VideoRecord((line.path, line.num_frames or 0, line.label))
 
 
@@ -51,7 +79,7 @@ class ListLine(NamedTuple):
     """A parsed line, its numbers not checked. num_frames: None if the line has none, as only video files may."""
     path: str
     num_frames: Optional[int]
-    label: int
+    label: Label
 
 
 def parse_line(text: str) -> Optional[ListLine]:
@@ -60,15 +88,38 @@ def parse_line(text: str) -> Optional[ListLine]:
     Paths may contain spaces. Numbers are whole and may be negative.
     """
     if match := _COUNTED.fullmatch(text.strip()):
-        return ListLine(match[1], int(match[2]), int(match[3]))
+        return ListLine(match[1], int(match[2]), _parse_label(match[3]))
     if (match := _UNCOUNTED.fullmatch(text.strip())) and is_video_name(match[1]):
-        return ListLine(match[1], None, int(match[2]))
+        return ListLine(match[1], None, _parse_label(match[2]))
     return None
 
 
-def format_line(path: str, num_frames: int, label: int) -> str:
+def _parse_label(text: str) -> Label:
+    if text == NO_LABEL:
+        return ()
+    numbers = tuple(map(int, text.split(",")))
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def format_line(path: str, num_frames: int, label: Label) -> str:
     """A line without its end. `can_be_listed` tells whether `parse_line` returns the same path."""
-    return f"{path} {num_frames} {label}"
+    return f"{path} {num_frames} {format_label(label)}"
+
+
+def format_label(label: Label) -> str:
+    """The label of a line: `3`, `3,17`, or `-`."""
+    return ",".join(map(str, classes_of(label))) or NO_LABEL
+
+
+def classes_of(label: Label) -> tuple[int, ...]:
+    """The classes of a label, ascending."""
+    return (label,) if isinstance(label, int) else tuple(sorted(label))
+
+
+def repeated_class(label: Label) -> tuple[int, ...]:
+    """The first class that a label names more than once, as a tuple; () if there is none."""
+    classes = classes_of(label)
+    return tuple(a for a, b in zip(classes, classes[1:]) if a == b)[:1]
 
 
 def can_be_listed(path: str) -> bool:

@@ -24,6 +24,9 @@ class BadVideo(NamedTuple):
     reason: str
 
 
+Target = Union[int, Tensor]  # a label, or a multi-hot vector of labels
+
+
 class View(NamedTuple):
     """Another clip of the same video, for a network with another input: its frames, and the transform of a `TSNDataSet`."""
     sampler: ClipSampler
@@ -40,8 +43,9 @@ class TSNDataSet(Dataset):
     auto: shards if root_path holds them, else a video file if the listed path has the extension of one, else frames.
     random_shift: random frames, for training; otherwise fixed ones. test_mode: the frames of the test protocols.
     modality: RGB; Flow (two gray images per frame, x and y); RGBDiff (one more frame per segment, since the network
-    takes differences). num_class: labels are checked against it.
-    mirror_labels: a coin toss mirrors a clip, and its label becomes mirror_labels[label].
+    takes differences). num_class: labels are checked against it. multi_label: a video has any number of classes, and
+    the label of an item is a float32 tensor (num_class,) with 1 for each of them; otherwise it is the class's number.
+    mirror_labels: a coin toss mirrors a clip, and each of its classes becomes mirror_labels[class].
     skip_bad: an unreadable video becomes a `BadVideo`.
     seed: item (epoch, index) depends on (seed, epoch, index) alone, whichever worker process makes it, and so does
     (epoch, index, n), another clip of the same video; item index draws from torch's generator.
@@ -57,7 +61,7 @@ class TSNDataSet(Dataset):
                  test_mode: bool = False, remove_missing: bool = False, dense_sample: bool = False,
                  twice_sample: bool = False, num_class: Optional[int] = None, skip_bad: bool = False,
                  seed: int = 0, mirror_labels: Optional[Sequence[int]] = None, data_format: str = "auto",
-                 views: Sequence[View] = ()) -> None:
+                 views: Sequence[View] = (), multi_label: bool = False) -> None:
         self.root_path, self.list_file = Path(root_path), Path(list_file)
         self.num_segments, self.new_length = num_segments, frames_per_segment(modality, new_length)
         self.mirror_labels = mirror_labels
@@ -68,7 +72,10 @@ class TSNDataSet(Dataset):
         self.sampler = ClipSampler(num_segments, self.new_length,
                                    sampling_mode(phase, dense=dense_sample, twice=twice_sample))
         self.skip_bad, self.seed, self.views = skip_bad, seed, views
-        self.video_list = read_list(list_file, num_class)
+        if multi_label and num_class is None:
+            raise UserError("multi_label needs num_class: the labels of an item are a vector with one number per class")
+        self.multi_label, self.num_class = multi_label, num_class
+        self.video_list = read_list(list_file, num_class, multi_label)
         self.source = make_source(self.root_path, image_tmpl, modality=modality, data_format=data_format)
         if modality == "Flow" and image_tmpl.count("{") == 3:  # published behaviour: such lists count x and y files
             for record in self.video_list:
@@ -111,9 +118,8 @@ class TSNDataSet(Dataset):
         per_index = 2 if self.modality == "Flow" else 1
         clip, *others = [list(itertools.islice(images, per_index * len(indices))) for indices in wanted]
         mirrored = self.mirror_labels is not None and bool(torch.randint(2, (1,)))
-        label = self.mirror_labels[record.label] if mirrored and self.mirror_labels else record.label
         before_crop = torch.get_rng_state()
-        sample = self._transformed(clip, self.transform, mirrored), label
+        sample = self._transformed(clip, self.transform, mirrored), self.target(record, mirrored)
         if not self.views:
             return sample
         seen = []
@@ -128,6 +134,11 @@ class TSNDataSet(Dataset):
         clip = mirror(clip, is_flow=self.modality == "Flow") if mirrored else clip
         return transform(clip) if transform else clip
 
+    def target(self, record: VideoRecord, mirrored: bool = False) -> Target:
+        """The label of a clip of this video, or of its mirror image."""
+        labels = [self.mirror_labels[i] for i in record.labels] if mirrored and self.mirror_labels else record.labels
+        return multi_hot(labels, self.num_class) if self.multi_label and self.num_class else labels[0]
+
     def segment_frames(self, num_frames: int) -> list[int]:
         """The 1-based frames of one item (`ClipSampler.frames`)."""
         return self.sampler.expand(self.segment_indices(num_frames), num_frames)
@@ -137,8 +148,14 @@ class TSNDataSet(Dataset):
         return self.sampler.first_frames(num_frames)
 
 
+def multi_hot(labels: Sequence[int], num_class: int) -> Tensor:
+    """(num_class,) float32: 1 for each of the labels, 0 for the other classes."""
+    return torch.zeros(num_class).index_fill_(0, torch.tensor(labels, dtype=torch.long), 1.0)
+
+
 class Batch(NamedTuple):
-    """clips: (N, T*C, H, W) uint8 (None if every video was bad). labels: (N,). bad: the videos that were left out.
+    """clips: (N, T*C, H, W) uint8 (None if every video was bad). labels: (N,), or of a multi-label data set (N, num_class)
+    with 1 for each class of a clip. bad: the videos that were left out.
 
     views: of the clips (`View`), each (N, its T*C, its H, its W) uint8.
     """
@@ -155,4 +172,11 @@ def collate(samples: list[Union[tuple, BadVideo]]) -> Batch:
     # In a worker process default_collate stacks straight into the memory that the processes share.
     clips = default_collate([clip for clip, *_ in good]) if good else None
     views = [default_collate(list(view)) for view in zip(*(seen for _, _, *more in good for seen in more))]
-    return Batch(clips, torch.tensor([label for _, label, *_ in good], dtype=torch.long), bad, views)
+    return Batch(clips, stack_targets([label for _, label, *_ in good]), bad, views)
+
+
+def stack_targets(targets: Sequence[Target]) -> Tensor:
+    """(N,) labels, or (N, num_class) multi-hot ones."""
+    if targets and isinstance(targets[0], Tensor):
+        return torch.stack([target for target in targets if isinstance(target, Tensor)])
+    return torch.tensor(targets, dtype=torch.long)

@@ -8,8 +8,9 @@ import torch
 
 from ops.common.errors import UserError, shown
 from ops.common.words import counted
-from ops.data.list_files import VideoRecord
+from ops.data.list_files import VideoRecord, format_label
 from ops.evaluation.metrics import Predictions
+from ops.evaluation.multi_label import make_predictions
 from ops.video.discovery import is_video_name
 
 
@@ -35,8 +36,10 @@ def check_same_videos(lists: Sequence[ScoredList]) -> None:
 
 def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Predictions:
     """The weighted mean of the scores of several members, whose lists have passed `check_same_videos`."""
-    logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / len(scored)
-    return Predictions(torch.as_tensor(logits), scored[0].labels, scored[0].probabilities)
+    # The published mean is over members, not over weights; of probabilities of single classes it must stay one.
+    whole = sum(coeff) or 1 if scored[0].probabilities and scored[0].labels.dim() == 2 else len(scored)
+    logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / whole
+    return make_predictions(torch.as_tensor(logits), scored[0].labels, scored[0].probabilities)
 
 
 def _difference(first: ScoredList, other: ScoredList) -> str:
@@ -47,9 +50,9 @@ def _difference(first: ScoredList, other: ScoredList) -> str:
     for number, (a, b) in enumerate(zip(first.videos, other.videos)):
         if names[number] != other_names[number]:
             return f"video {number + 1} is {shown(a.path)!r} in {first.name}, but {shown(b.path)!r} in {other.name}"
-        if a.label != b.label:
-            return (f"video {number + 1}, {shown(a.path)!r}, has label {a.label} in {first.name}, but {b.label} in"
-                    f" {other.name}")
+        if a.labels != b.labels:
+            return (f"video {number + 1}, {shown(a.path)!r}, has label {format_label(a.labels)} in {first.name}, but"
+                    f" {format_label(b.labels)} in {other.name}")
     return ""
 
 

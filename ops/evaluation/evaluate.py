@@ -12,6 +12,7 @@ from ops.data.loader import first_batches
 from ops.data.tsn_dataset import Batch
 from ops.evaluation.clip_runtime import ClipRuntime
 from ops.evaluation.metrics import Predictions
+from ops.evaluation.multi_label import make_predictions, probabilities_of
 
 
 class Batches(Protocol):
@@ -31,8 +32,8 @@ def evaluate(runtime: ClipRuntime, loader: Batches, *, mirrored: Sequence[bool] 
 
     mirrored: for each of an item's views (crops x clips, in its channels) whether it is a mirror image; the views'
     scores are averaged. mirror_labels: label -> the mirrored video's label, so that a mirror image's score for "left"
-    counts as one for "right". softmax: applied to the average. max_steps: batches after which to stop. desc: of the
-    progress bar.
+    counts as one for "right". softmax: applied to the average (of a multi-label network, a sigmoid). max_steps: batches
+    after which to stop. desc: of the progress bar.
     """
     views = len(mirrored)
     flipped = torch.tensor(mirrored)
@@ -44,7 +45,7 @@ def evaluate(runtime: ClipRuntime, loader: Batches, *, mirrored: Sequence[bool] 
         if mirror_labels is not None and any(mirrored):
             output[:, flipped] = output[:, flipped][:, :, list(mirror_labels)]
         output = output.mean(dim=1)
-        logits.append((output.softmax(dim=1) if softmax else output).cpu())
+        logits.append((probabilities_of(output, runtime.spec.multi_label) if softmax else output).cpu())
         labels.append(batch.labels)
     return _in_list_order(distributed.gather((logits, labels)), softmax)
 
@@ -52,4 +53,4 @@ def evaluate(runtime: ClipRuntime, loader: Batches, *, mirrored: Sequence[bool] 
 def _in_list_order(parts: Sequence[tuple[list[Tensor], list[Tensor]]], softmax: bool) -> Predictions:
     """The predictions of all processes, each given as its batches' logits and labels."""
     logits, labels = (torch.stack(interleave(chain.from_iterable(part[i]) for part in parts)) for i in (0, 1))
-    return Predictions(logits, labels, probabilities=softmax)
+    return make_predictions(logits, labels, probabilities=softmax)

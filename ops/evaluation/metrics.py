@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -63,11 +63,20 @@ class Predictions:
         """The mean over the classes that have videos."""
         return float(np.nanmean(self.class_accuracies()))
 
+    def class_table(self, names: Sequence[str]) -> list[list[Any]]:
+        """The rows of per_class.csv, the first with the names of the columns."""
+        rows = [[i, name, row.sum(), row[i], f"{100 * row[i] / row.sum():.2f}" if row.sum() else ""]
+                for i, (name, row) in enumerate(zip(names, self.confusion()))]
+        return [["class", "name", "videos", "correct", "accuracy"], *rows]
+
     def summary(self) -> dict[str, Any]:
         """The numbers of a report; None, which JSON has, for one that is not finite, which JSON lacks."""
         numbers = {"top1": self.top1, "top5": self.top5, "class_accuracy": self.class_accuracy, "loss": self.loss}
-        return {"videos": len(self.labels),
-                **{name: value if math.isfinite(value) else None for name, value in numbers.items()}}
+        return {"videos": len(self.labels), **finite_or_none(numbers)}
+
+
+def finite_or_none(numbers: Mapping[str, float]) -> dict[str, Optional[float]]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
@@ -82,18 +91,19 @@ def write_report(scores: Predictions, directory: Path, *, names: Optional[Sequen
                  extra: dict[str, Any]) -> None:
     """Write the files of REPORT into `directory`; scores.npy has the logits.
 
+    Classes that do not exclude each other have no confusion matrix, so its files are then left out.
     names: of the classes. extra: more entries for results.json.
     """
-    confusion = scores.confusion()
-    labels = names_or_numbers(names, len(confusion))
+    labels = names_or_numbers(names, scores.logits.shape[1])
     with atomic_write(directory / "results.json") as f:
         json.dump({**scores.summary(), **extra}, f, indent=1, allow_nan=False)
     with atomic_write(directory / "per_class.csv") as f:
-        writer = csv.writer(f)
-        writer.writerow(["class", "name", "videos", "correct", "accuracy"])
-        for i, (name, row) in enumerate(zip(labels, confusion)):
-            writer.writerow([i, name, row.sum(), row[i], f"{100 * row[i] / row.sum():.2f}" if row.sum() else ""])
-    for name, array in (("scores", scores.logits.numpy()), ("confusion", confusion)):
+        csv.writer(f).writerows(scores.class_table(labels))
+    arrays = {"scores": scores.logits.numpy()}
+    if scores.labels.dim() == 1:
+        arrays["confusion"] = scores.confusion()
+    for name, array in arrays.items():
         with atomic_write(directory / f"{name}.npy", "wb") as f:
             np.save(f, array)
-    save_png(draw_confusion(confusion, labels), directory / "confusion.png")
+    if "confusion" in arrays:
+        save_png(draw_confusion(arrays["confusion"], labels), directory / "confusion.png")

@@ -22,6 +22,7 @@ from ops.dataset_config import DATASETS, dataset_root, read_categories
 from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
+from ops.evaluation.multi_label import probabilities_of
 from ops.evaluation.videos import Video, Window, load_video
 
 Report = dict[str, Any]
@@ -104,12 +105,17 @@ class Predictor:
                      with_timeline: bool) -> Report:
         """`predictions` are those of the windows' mean scores."""
         report: Report = {"video": video.name, "frames": video.num_frames, "seconds": video.seconds,
-                          "predictions": rank_classes(scores.mean(dim=0), self.labels, topk)}
+                          "predictions": self._rank(scores.mean(dim=0), topk)}
+        if self.runtime.spec.multi_label:
+            report["multi_label"] = True
         if with_timeline:
             report["timeline"] = [{"start": round(window.start, 3), "end": round(window.end, 3),
-                                   "predictions": rank_classes(row, self.labels, topk)}
+                                   "predictions": self._rank(row, topk)}
                                   for window, row in zip(windows, scores)]
         return report
+
+    def _rank(self, scores: Tensor, topk: int) -> list[dict[str, Any]]:
+        return rank_classes(scores, self.labels, topk, multi_label=self.runtime.spec.multi_label)
 
 
 def find_protocol(name: str) -> TestProtocol:
@@ -141,9 +147,12 @@ def find_class_names(found: Checkpoint, categories: Optional[Path] = None,
     return names if names and len(names) == count else None
 
 
-def rank_classes(scores: Tensor, names: Sequence[str], topk: int) -> list[dict[str, Any]]:
-    """The `topk` likeliest classes of one row of scores (num_class,), best first. probability: 0 to 1."""
-    probabilities = scores.softmax(dim=0)
+def rank_classes(scores: Tensor, names: Sequence[str], topk: int, *, multi_label: bool = False) -> list[dict[str, Any]]:
+    """The `topk` likeliest classes of one row of scores (num_class,), best first. probability: 0 to 1.
+
+    multi_label: the probability of each class does not depend on the others', so they need not sum to 1.
+    """
+    probabilities = probabilities_of(scores, multi_label)
     order = scores.argsort(descending=True, stable=True)[:topk]
     return [{"class": names[i], "label": i, "probability": float(probabilities[i]), "score": float(scores[i])}
             for i in order.tolist()]

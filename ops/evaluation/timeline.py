@@ -31,6 +31,21 @@ def spans(timeline: Timeline) -> list[tuple[float, float, str, float]]:
     return found
 
 
+def presences(timeline: Timeline, least: float = 0.5) -> list[tuple[float, float, str, float]]:
+    """(start, end, class, mean probability) of each stretch of windows in which a class has at least the probability
+    `least`, for classes that do not exclude each other: stretches may overlap. They come in the order of their starts.
+    """
+    edges, found = borders(timeline), []
+    windows = [{row["class"]: row["probability"] for row in window["predictions"]} for window in timeline]
+    for name in dict.fromkeys(name for window in windows for name in window):
+        for present, group in groupby(range(len(windows)), key=lambda i: windows[i].get(name, 0.0) >= least):
+            stretch = list(group)
+            if present:
+                mean = sum(windows[i][name] for i in stretch) / len(stretch)
+                found.append((edges[stretch[0]], edges[stretch[-1] + 1], name, mean))
+    return sorted(found, key=lambda stretch: stretch[0])
+
+
 def timeline_panel(result: dict[str, Any], most: int = SHOWN_CLASSES) -> Panel:
     """One video's panel for `ops.common.plots.draw_timelines`, with the `most` likeliest classes of its windows.
 

@@ -12,7 +12,7 @@ from unicodedata import normalize
 from ops.common.errors import UserError
 from ops.common.files import write_together
 from ops.common.progress import progress
-from ops.data.list_files import LINE_FORM, format_line, parse_line, read_lines
+from ops.data.list_files import LINE_FORM, classes_of, format_label, format_line, parse_line, read_lines, repeated_class
 from ops.prepare.findings import KINDS
 from ops.prepare.inspect_video import VideoReport, inspect_video
 from ops.prepare.shared_frames import POSITIONS, Match, find_shared_frames
@@ -25,12 +25,17 @@ HARMLESS = ("count", "color", "recording")
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a list. num_frames: None where the line has none, as for video files. label: 0-based."""
+    """A line of a list. num_frames: None where the line has none, as for video files. labels: 0-based, ascending."""
     list: str
     line: int
     path: str
     num_frames: Optional[int]
-    label: int
+    labels: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """The labels as the line has them, but in ascending order."""
+        return format_label(self.labels)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the videos are checked against. num_class, class_names: None if unknown; labels are then not checked."""
+    """What the videos are checked against. num_class, class_names: None if unknown; labels are then not checked.
+
+    multi_label: a video may have any number of labels, not just one.
+    """
     root: Path
     template: str
     num_class: Optional[int] = None
@@ -53,6 +61,7 @@ class Rules:
     min_frames: int = 8
     full: bool = False
     data_format: str = "auto"
+    multi_label: bool = False
 
     @property
     def files_per_frame(self) -> int:
@@ -95,7 +104,7 @@ def read_entries(name: str, file: Path, report: DatasetReport) -> None:
         if line is None:
             report.findings.append(Finding(name, number, text[:80], "line", f"not: {LINE_FORM}"))
         else:
-            report.entries.append(Entry(name, number, *line))
+            report.entries.append(Entry(name, number, line.path, line.num_frames, classes_of(line.label)))
 
 
 def guess_template(root: Path, lists: Iterable[Path], default: str) -> str:
@@ -164,20 +173,27 @@ def _inspect(rules: Rules, path: str, num_frames: Optional[int]) -> VideoReport:
 def _check_labels(report: DatasetReport) -> None:
     """Labels outside the classes; labels that disagree with the name of a directory in the path."""
     names, num_class = report.rules.class_names, report.rules.num_class
-    labels = [entry.label for entry in report.entries]
+    labels = [label for entry in report.entries for label in entry.labels]
     from_one = num_class is not None and labels and min(labels) == 1 and max(labels) == num_class
     by_name: dict[str, set[int]] = defaultdict(set)
     for number, name in enumerate(names or ()):
         by_name[_letters_and_digits(name)].add(number)
     for entry in report.entries:
-        if entry.label < 0 or num_class is not None and entry.label >= num_class:
-            report.add_finding(entry, "label", f"label {entry.label} is outside the classes 0 to {(num_class or 1) - 1}"
+        outside = [label for label in entry.labels if label < 0 or num_class is not None and label >= num_class]
+        if outside:
+            report.add_finding(entry, "label", f"label {outside[0]} is outside the classes 0 to {(num_class or 1) - 1}"
                                + (": the list numbers classes from 1, it must number them from 0" if from_one else ""))
+        elif len(entry.labels) != 1 and not report.rules.multi_label:
+            report.add_finding(entry, "label", f"{len(entry.labels) or 'no'} labels ({entry.label}), but each video of a"
+                               " data set that is not multi-label has one")
+        elif repeated := repeated_class(entry.labels):
+            report.add_finding(entry, "label", f"label {repeated[0]} twice")
         elif names:
             directories = {number for part in entry.path.split("/")[:-1]
                            for number in by_name.get(_letters_and_digits(part), ())}
-            if directories and entry.label not in directories:
-                report.add_finding(entry, "label", f"label {entry.label} is {names[entry.label]!r}, but the directory is"
+            if directories and not directories & set(entry.labels):
+                words = " and ".join(repr(names[label]) for label in entry.labels) or "no class"
+                report.add_finding(entry, "label", f"label {entry.label} is {words}, but the directory is"
                                    f" {names[min(directories)]!r} ({min(directories)})")
 
 
@@ -268,7 +284,7 @@ def write_clean(report: DatasetReport, out: Path) -> dict[str, tuple[Path, int]]
             raise UserError(f"fix: every video of {file} has a finding: correct the list or the videos first", "fix")
     targets = {name: clean_list(out, name, len(kept)) for name in kept}
     files_per_frame = report.rules.files_per_frame
-    write_together({targets[name]: [format_line(entry.path, report.video(entry).count * files_per_frame, entry.label)
+    write_together({targets[name]: [format_line(entry.path, report.video(entry).count * files_per_frame, entry.labels)
                                     for entry in entries] for name, entries in kept.items()})
     return {name: (targets[name], len(entries)) for name, entries in kept.items()}
 
@@ -283,7 +299,7 @@ def summary(report: DatasetReport, name: str) -> dict[str, Any]:
     entries = [entry for entry in report.entries if entry.list == name]
     videos = [report.video(entry) for entry in entries]
     counts = [video.count for video in videos if video.count]
-    labels = Counter(entry.label for entry in entries)
+    labels = Counter(label for entry in entries for label in entry.labels)
     sizes = Counter(f"{width}x{height}" for video in videos for width, height in video.sizes)
     return {"file": str(report.files[name]), "videos": len(entries), "classes": len(labels),
             "classes_known": report.rules.num_class,

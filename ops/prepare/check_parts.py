@@ -36,7 +36,7 @@ def check_part(files: Mapping[str, Path], rules: Rules, workers: int, *, part: P
 
 
 def _settings(report: DatasetReport) -> dict[str, Any]:
-    lines = repr([(entry.list, entry.line, entry.path, entry.num_frames, entry.label) for entry in report.entries])
+    lines = repr([(entry.list, entry.line, entry.path, entry.num_frames, entry.labels) for entry in report.entries])
     rules = {key: str(value) for key, value in asdict(report.rules).items()}
     return {**rules, "lists": {name: str(file) for name, file in report.files.items()},
             "lines": hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()}

@@ -130,12 +130,12 @@ def write_flow_list(rgb_list: Path, out: Path, *, flow: Path, layout: str) -> li
     left out. UserError when that is all of them.
     """
     lines, missing = [], []
-    records = read_list(rgb_list)
+    records = read_list(rgb_list, multi_label=None)
     for record in records:
         try:
             video, template = _flow_of(record.path, flow, layout)
             pairs = count_frames(flow / video, template)
-            lines.append(format_line(video, pairs * (2 if layout == "something_v1" else 1), record.label))
+            lines.append(format_line(video, pairs * (2 if layout == "something_v1" else 1), record.labels))
         except (UserError, OSError) as error:
             missing.append((record.path, str(error) if isinstance(error, UserError) else "no directory of flow"))
     if not lines:

@@ -7,6 +7,7 @@
       test_list: lists/test.txt            # optional; tools/check_dataset.py checks it too
       categories: lists/category.txt       # class names, one per line; or num_class: 12
       template: "img_{:05d}.jpg"           # frame directories only: file name of a frame, 1-based (default {:06d}.jpg)
+      multi_label: true                    # a video has any number of classes, `3,17` or `-`, not just one (default false)
 
 Relative paths are relative to the directory of the yaml file. Every value is text, so `no` and `007` are ordinary names.
 """
@@ -24,7 +25,7 @@ from ops.common.locks import change_file
 from ops.common.yaml_file import compose_yaml, read_yaml_text, yaml_pairs
 from ops.video.discovery import TEMPLATE, is_template
 
-KEYS = ("root", "train_list", "val_list", "test_list", "categories", "num_class", "template")
+KEYS = ("root", "train_list", "val_list", "test_list", "categories", "num_class", "template", "multi_label")
 _HEADER = "# Your own data sets; ops/prepare/user_file.py documents the format.\n"
 
 
@@ -39,6 +40,7 @@ class UserDataSet:
     num_class: Optional[int] = None
     template: str = TEMPLATE
     test_list: Optional[Path] = None
+    multi_label: bool = False
     place: str = field(default="", compare=False)  # file and line, for messages
 
     def check_paths(self, *unused: str) -> None:
@@ -91,6 +93,10 @@ def _value(key: str, text: str, path: Path, *, line: int) -> Any:
         if not re.fullmatch("[1-9][0-9]{0,8}", text):
             raise UserError(f"{path}:{line}: num_class {text[:40]!r}: choose 1 or more classes")
         return int(text)
+    if key == "multi_label":
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"{path}:{line}: multi_label {text[:40]!r}: choose true or false")
+        return text.lower() == "true"
     if key == "template":
         if not is_template(text):
             raise UserError(f"{path}:{line}: template {text[:60]!r}: choose a file name with one number, as in"
@@ -161,8 +167,9 @@ def _format_entry(entry: UserDataSet, path: Path) -> str:
     """The entry as yaml; a path inside the file's own directory is written relative to it."""
     base = Path(os.path.abspath(path)).parent
     values: Mapping[str, Any] = {key: asdict(entry)[key] for key in KEYS}
+    defaults = {"template": TEMPLATE, "multi_label": False}
     texts = {key: _relative_inside(value, base) if isinstance(value, Path) else value
-             for key, value in values.items() if value is not None and (key, value) != ("template", TEMPLATE)}
+             for key, value in values.items() if value is not None and value != defaults.get(key)}
     return yaml.safe_dump({entry.name: texts}, sort_keys=False, allow_unicode=True, width=1 << 20)
 
 

@@ -21,13 +21,14 @@ from ops.common.words import counted
 from ops.data.list_files import VideoRecord
 from ops.data.loader import Loader, RankSampler
 from ops.data.sampling import DENSE_SPAN
-from ops.data.tsn_dataset import TSNDataSet
+from ops.data.tsn_dataset import Target, TSNDataSet, stack_targets
 from ops.evaluation.metrics import Predictions
+from ops.evaluation.multi_label import make_predictions
 from ops.streaming.online import OnlineTSM
 
 log = logging.getLogger(__name__)
 
-Video = tuple[Tensor, int]  # frames (F, 3, H, W) uint8, label
+Video = tuple[Tensor, Target]  # frames (F, 3, H, W) uint8, label
 
 
 @dataclass
@@ -94,13 +95,13 @@ def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams:
     data = _WholeVideos(videos, stride)
     loader = Loader(data, batch_size=streams, sampler=RankSampler(data), num_workers=workers, collate_fn=list)
     means: list[Tensor] = []
-    labels: list[int] = []
+    labels: list[Target] = []
     for batch in progress(loader, desc="online", unit="batch"):
         means += running_means(online, [frames for frames, _ in batch])
         labels += [label for _, label in batch]
     shares = distributed.gather((means, labels))
     means, labels = interleave(share[0] for share in shares), interleave(share[1] for share in shares)
-    return _summarise(means, torch.tensor(labels), stride)
+    return _summarise(means, stack_targets(labels), stride)
 
 
 def running_means(online: OnlineTSM, videos: Sequence[Tensor]) -> list[Tensor]:
@@ -138,7 +139,7 @@ class _WholeVideos(Dataset):
         frames = clip.unflatten(0, (-1, 3))
         if len(frames) != len(indices):
             raise UserError("online streams one view of each frame: omit test_crops", "online", "test_crops")
-        return frames, record.label
+        return frames, self.videos.target(record)
 
 
 def _summarise(means: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineScores:
@@ -147,11 +148,12 @@ def _summarise(means: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineSc
     hits = np.zeros(longest)
     running = np.zeros(longest, dtype=int)
     for rows, label in zip(means, labels):
-        correct = (rows.argmax(dim=1) == label).numpy()
+        best = rows.argmax(dim=1)
+        correct = (best == label if label.dim() == 0 else label[best] > 0).numpy()
         hits += np.pad(correct, (0, longest - len(correct)), mode="edge")
         running[:len(correct)] += 1
     last = torch.stack([rows[-1] for rows in means])
-    return OnlineScores(Predictions(last, labels), 100 * hits / len(means), running, stride)
+    return OnlineScores(make_predictions(last, labels), 100 * hits / len(means), running, stride)
 
 
 # ---- report -------------------------------------------------------------------------------------------------

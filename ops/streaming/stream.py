@@ -14,6 +14,7 @@ from ops.data.preprocessing import Preprocessing
 from ops.data.test_protocol import TestProtocol
 from ops.dataset_config import JESTER_CLASSES
 from ops.evaluation.metrics import names_or_numbers
+from ops.evaluation.multi_label import probabilities_of
 from ops.streaming.step_runtime import State, StepRuntime
 
 AVERAGED_FRAMES = 12  # published behaviour
@@ -65,11 +66,14 @@ class Timing(NamedTuple):
 
 
 class NoSmoothing:
-    """Predict the best class of each frame alone."""
+    """Predict the best class of each frame alone. multi_label: see `ModelSpec`."""
+
+    def __init__(self, multi_label: bool = False) -> None:
+        self.multi_label = multi_label
 
     def update(self, logits: Tensor) -> tuple[int, Tensor]:
         """logits: (num_class,) of the next frame -> (class, probabilities (num_class,))."""
-        return int(logits.argmax()), logits.softmax(dim=0)
+        return int(logits.argmax()), probabilities_of(logits, self.multi_label)
 
 
 class PublishedSmoothing:
@@ -77,11 +81,12 @@ class PublishedSmoothing:
 
     A candidate in `refused` is replaced by the previous prediction. A candidate in `read_as` counts as another class,
     which also receives its probability. The prediction changes only while the last two predictions agree, so it stays
-    for at least two frames. start: the prediction before the first frame, if there is one.
+    for at least two frames. start: the prediction before the first frame, if there is one. multi_label: see `ModelSpec`.
     """
 
     def __init__(self, refused: frozenset[int] = frozenset(), read_as: Optional[Mapping[int, int]] = None,
-                 start: Optional[int] = None) -> None:
+                 start: Optional[int] = None, *, multi_label: bool = False) -> None:
+        self.multi_label = multi_label
         self.refused = refused
         self.read_as = dict(read_as or {})
         self.recent: deque[Tensor] = deque(maxlen=AVERAGED_FRAMES)
@@ -93,7 +98,7 @@ class PublishedSmoothing:
         mean = torch.stack(tuple(self.recent)).mean(dim=0)
         prediction = self._choose(int(mean.argmax()))
         self.before_last, self.last = self.last, prediction
-        return prediction, self._merge(mean.softmax(dim=0))
+        return prediction, self._merge(probabilities_of(mean, self.multi_label))
 
     def _choose(self, candidate: int) -> int:
         if self.last is not None and candidate in self.refused:
@@ -179,11 +184,12 @@ class Stream:
                         self._frames[i])
 
     def _new_smoothing(self) -> Union[NoSmoothing, PublishedSmoothing]:
+        multi_label = self.runtime.spec.multi_label
         if self.smoothing == "none":
-            return NoSmoothing()
+            return NoSmoothing(multi_label)
         if self.class_names == list(JESTER_CLASSES):
             return PublishedSmoothing(JESTER_REFUSED, JESTER_READ_AS, JESTER_START)
-        return PublishedSmoothing()
+        return PublishedSmoothing(multi_label=multi_label)
 
 
 def _with_zero_row(tensor: Tensor, index: int) -> Tensor:

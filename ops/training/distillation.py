@@ -18,6 +18,7 @@ from ops.common.words import counted
 from ops.data.tsn_dataset import Batch
 from ops.dataset_config import DatasetPaths
 from ops.evaluation.clip_runtime import mean_over_segments
+from ops.evaluation.multi_label import probabilities_of
 from ops.models import TSN
 from ops.training.execution import Execution
 
@@ -40,7 +41,7 @@ class Teacher:
         scores = mean_over_segments(self.network(inputs)).float()
         if not self.network.before_softmax:  # its scores are probabilities, whose logarithms are logits
             scores = scores.clamp_min(torch.finfo(torch.float32).tiny).log()
-        return (scores / temperature).softmax(dim=1)
+        return probabilities_of(scores / temperature, self.network.spec.multi_label)
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,15 @@ class Distillation:
         """t^2 KL(answers || student at temperature t), mean over clips, or over frames under the identity consensus.
 
         output: the student's scores, (N, num_class) or (N, T, num_class). The factor keeps the size of the gradient
-        independent of the temperature.
+        independent of the temperature. Of a multi-label network, it is the mean over the classes of the KL of each.
         """
         if output.dim() == 3:
             answers = answers.repeat_interleave(output.shape[1], dim=0)
             output = output.flatten(0, 1)
+        if self.student.spec.multi_label:
+            least = F.binary_cross_entropy(answers, answers)  # that of a student with the same answers
+            return self.temperature ** 2 * (F.binary_cross_entropy_with_logits(output.float() / self.temperature, answers)
+                                            - least)
         student = (output.float() / self.temperature).log_softmax(dim=1)
         return self.temperature ** 2 * F.kl_div(student, answers, reduction="batchmean")
 

@@ -1,4 +1,5 @@
 """What an epoch was like, as a row of log.csv and as a line for the reader."""
+import math
 from typing import Any, Mapping, Optional
 
 import torch
@@ -7,6 +8,7 @@ from ops.common import distributed
 from ops.common.device import peak_memory
 from ops.common.progress import duration
 from ops.evaluation.metrics import Predictions
+from ops.evaluation.multi_label import MultiLabelPredictions
 from ops.training.state import EpochSums
 
 
@@ -29,6 +31,8 @@ def epoch_row(epoch: int, sums: EpochSums, *, rate: float, scores: Optional[Pred
         row["peak_memory_mb"] = max(memory) / 1e6
     if scores:
         row |= {"val_loss": scores.loss, "val_top1": scores.top1, "val_top5": scores.top5}
+    if isinstance(scores, MultiLabelPredictions) and math.isfinite(scores.mean_ap):
+        row["val_map"] = scores.mean_ap
     return row
 
 
@@ -37,7 +41,9 @@ def epoch_line(row: Mapping[str, Any]) -> str:
     distilled = f" (distilled {row['train_distill_loss']:.4f})" if "train_distill_loss" in row else ""
     parts = [f"loss {row['train_loss']:.4f}{distilled}, prec@1 {row['train_top1']:.2f}, prec@5 {row['train_top5']:.2f}"]
     if "val_loss" in row:
-        parts.append(f"validation loss {row['val_loss']:.4f}, prec@1 {row['val_top1']:.2f}, prec@5 {row['val_top5']:.2f}")
+        mean_ap = f", mAP {row['val_map']:.2f}" if "val_map" in row else ""
+        parts.append(f"validation loss {row['val_loss']:.4f}{mean_ap}, prec@1 {row['val_top1']:.2f},"
+                     f" prec@5 {row['val_top5']:.2f}")
     parts += [f"lr {row['lr']:.5g}, gradient norm {row['grad_norm']:.3g}",
               f"{row['clips_per_second']:.4g} clips per second, step {row['step_seconds']:.3f}s with data"
               f" {row['data_seconds']:.3f}s"]

@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 
 # best_by: predictions -> a number that is larger for a better epoch
-MEASURES: dict[str, Callable[[Predictions], float]] = {
+MEASURES: dict[str, Callable[[Any], float]] = {
     "top1": lambda scores: scores.top1, "mean_class": lambda scores: scores.class_accuracy,
-    "loss": lambda scores: -scores.loss}
+    "loss": lambda scores: -scores.loss, "map": lambda scores: scores.mean_ap}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training losses: cross-entropy, with smoothed labels and with weights for the classes."""
+"""The training losses: cross-entropy, or binary cross-entropy, with smoothed labels and with weights for the classes."""
 from typing import Optional
 
 import torch
@@ -34,6 +34,25 @@ def make_criterion(num_class: int, loss_type: str = "nll", label_smoothing: floa
     return criterion
 
 
+def make_multi_label_criterion(loss_type: str = "nll", label_smoothing: float = 0.1,
+                               positive_weights: Optional[Tensor] = None) -> Criterion:
+    """(output (N, num_class) or (N, T, num_class), labels (N, num_class) from 0 to 1) -> binary cross-entropy, its mean over
+    clips and classes.
+
+    loss_type: nll, or smooth: with label_smoothing s, a class of a clip has the probability 1 - s / 2, another one s / 2.
+    positive_weights: (num_class,) factors of the loss of a class that a clip has.
+    """
+    smoothing = label_smoothing if loss_type == "smooth" else 0.0
+
+    def criterion(output: Tensor, labels: Tensor) -> Tensor:
+        targets = labels.to(output.device, torch.float32) * (1 - smoothing) + smoothing / 2
+        if output.dim() == 3:
+            targets = targets[:, None].expand_as(output)
+        weights = None if positive_weights is None else positive_weights.to(targets)
+        return F.binary_cross_entropy_with_logits(output.float(), targets, pos_weight=weights)
+    return criterion
+
+
 def smooth(targets: Tensor, smoothing: float) -> Tensor:
     """(N, num_class) targets of any sum: each keeps 1 - smoothing of its value and gives the rest to the other classes."""
     others = targets.sum(dim=1, keepdim=True) - targets
@@ -47,3 +66,12 @@ def balancing_weights(counts: Tensor) -> Tensor:
     """
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp_min(1e-9)), 0.0).float()
+
+
+def positive_weights(counts: Tensor, clips: int) -> Tensor:
+    """(num_class,) clips without a class for each clip that has it: then both sides of each class weigh the same.
+
+    counts: (num_class,) clips with the class, of `clips`. A class that no clip or every clip has gets the factor 1.
+    """
+    mixed = (counts > 0) & (counts < clips)
+    return torch.where(mixed, (clips - counts) / counts.clamp_min(1e-9), 1.0).float()

@@ -20,9 +20,10 @@ COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "train_top5", "val_loss", 
            "data_seconds", "step_seconds", "clips_per_second", "seconds_left", "peak_memory_mb", "grad_norm")
 _FIRST_VERSION = COLUMNS[:10]
 DISTILLED = ("train_distill_loss",)  # further columns of a run with teachers
+MULTI_LABEL = ("val_map",)  # and of a run on a multi-label data set
 _TAGS = {"train_loss": "loss/train", "train_top1": "acc/train_top1", "train_top5": "acc/train_top5",
-         "val_loss": "loss/test", "val_top1": "acc/test_top1", "val_top5": "acc/test_top5", "lr": "lr",
-         "best_top1": "acc/test_top1_best", "grad_norm": "grad_norm", "data_seconds": "time/data_seconds",
+         "val_loss": "loss/test", "val_top1": "acc/test_top1", "val_top5": "acc/test_top5", "val_map": "acc/test_map",
+         "lr": "lr", "best_top1": "acc/test_top1_best", "grad_norm": "grad_norm", "data_seconds": "time/data_seconds",
          "step_seconds": "time/step_seconds", "clips_per_second": "time/clips_per_second",
          "seconds_left": "time/seconds_left", "peak_memory_mb": "memory/peak_mb",
          "train_distill_loss": "loss/train_distilled"}
@@ -144,7 +145,8 @@ def _has_our_columns(path: Path) -> bool:
             header, *rows = [*csv.reader(f)] or [list(COLUMNS)]
     except (UnicodeDecodeError, csv.Error):
         return False
-    return (header in (list(COLUMNS), [*COLUMNS, *DISTILLED], list(_FIRST_VERSION))
+    return (header in [list(_FIRST_VERSION), *([*COLUMNS, *distilled, *several] for distilled in ((), DISTILLED)
+                                               for several in ((), MULTI_LABEL))]
             and all(len(row) == len(header) and row[0].isdecimal() for row in rows))
 
 

@@ -54,7 +54,7 @@ class StepOptions:
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A readable batch on the device, normalized and mixed: (the network's input, its labels (N,), or shares of the
-        classes (N, num_class))."""
+        classes (N, num_class); those of a multi-label data set need not sum to 1)."""
         assert batch.clips is not None
         inputs = self.prepare(batch.clips)
         labels = batch.labels.to(inputs.device, non_blocking=True)

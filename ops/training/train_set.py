@@ -37,7 +37,7 @@ def training_set(model: TSN, data: DatasetPaths, *, flip: str = "auto", augment:
     videos = TSNDataSet(data.frames, data.train_list, spec.num_segments, spec.segment_length, spec.modality,
                         data.template, transform(model), dense_sample=dense_sample, num_class=data.num_class,
                         skip_bad=skip_bad, seed=seed, mirror_labels=training_mirror(flip, data),
-                        data_format=data_format)
+                        data_format=data_format, multi_label=data.multi_label)
     videos.views = [View(ClipSampler(other.spec.num_segments, frames_per_segment(spec.modality, other.spec.segment_length),
                                      videos.sampler.mode), transform(other)) for other in views_for]
     log.info("training videos: %d", len(videos))
@@ -50,21 +50,25 @@ def validation_set(model: TSN, data: DatasetPaths, *, dense_sample: bool = False
     transform = TestProtocol().transform(model.preprocessing)
     videos = TSNDataSet(data.frames, data.val_list, spec.num_segments, spec.segment_length, spec.modality,
                         data.template, transform, random_shift=False, dense_sample=dense_sample,
-                        num_class=data.num_class, data_format=data_format)
+                        num_class=data.num_class, data_format=data_format, multi_label=data.multi_label)
     log.info("validation videos: %d", len(videos))
     return videos
 
 
 def class_counts(videos: TSNDataSet, num_class: int) -> Tensor:
     """(num_class,) float64: clips of each class in an epoch, on average; a mirrored clip counts for its own class."""
-    counts = torch.bincount(torch.tensor([record.label for record in videos.video_list]), minlength=num_class).double()
+    labels = [label for record in videos.video_list for label in record.labels]
+    counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=num_class).double()
     if videos.mirror_labels is None:
         return counts
     return (counts + torch.zeros_like(counts).index_add_(0, torch.tensor(videos.mirror_labels), counts)) / 2
 
 
 def balanced_draws(videos: TSNDataSet) -> Tensor:
-    """(videos,) float64 probabilities with which a draw is a video of any class of the list equally often."""
+    """(videos,) float64 probabilities with which a draw is a video of any class of the list equally often.
+
+    Each video must have exactly one class.
+    """
     labels = torch.tensor([record.label for record in videos.video_list])
     counts = torch.bincount(labels).double()
     return 1 / (counts[labels] * (counts > 0).sum())

@@ -14,7 +14,7 @@ from tests.helpers.networks import on_meta
 OTHER = dict(num_class=5, num_segments=3, modality="Flow", arch="resnet18", shift=True, shift_div=4, shift_place="block",
              shift_direction="unidirectional", consensus_type="identity", dropout=0.0, img_feature_dim=7,
              temporal_pool=True, non_local=True, non_local_type="gaussian", input_size=64, new_length=3,
-             before_softmax=False)
+             before_softmax=False, multi_label=True)
 
 
 def test_a_model_keeps_the_spec_it_was_built_from():
@@ -22,10 +22,11 @@ def test_a_model_keeps_the_spec_it_was_built_from():
     assert on_meta(spec).spec is spec
 
 
-def test_the_published_constructor_passes_every_option_on():
+@pytest.mark.parametrize("exclusive", [{"before_softmax": True}, {"multi_label": False}])
+def test_the_published_constructor_passes_every_option_on(exclusive):
     assert {field.name for field in dataclasses.fields(ModelSpec)} == OTHER.keys()
     published = {"arch": "base_model", "shift": "is_shift"}
-    wanted = {**OTHER, "consensus_type": "avg"}
+    wanted = {**OTHER, "consensus_type": "avg", **exclusive}
     with torch.device("meta"):
         model = TSN(**{published.get(key, key): value for key, value in wanted.items()}, pretrain="none")
     assert model.spec == ModelSpec(**wanted)
@@ -38,7 +39,8 @@ def test_the_published_constructor_passes_every_option_on():
 def test_dict_and_back():
     spec = ModelSpec(**OTHER)
     assert ModelSpec.from_dict(spec.to_dict()) == spec
-    assert ModelSpec(5, 8).to_dict().keys() == OTHER.keys() - {"new_length", "before_softmax"}, "earlier versions read it"
+    assert ModelSpec(5, 8).to_dict().keys() == OTHER.keys() - {"new_length", "before_softmax", "multi_label"}, (
+        "earlier versions read it")
 
 
 @pytest.mark.parametrize("damage", [dict(num_class="5"), dict(shift="yes"), dict(dropout=None), dict(arch=18),

@@ -28,6 +28,7 @@ ENTRY = "{root: ., train_list: lists/train.txt, val_list: lists/val.txt, num_cla
     (ENTRY.replace("{", "a: {").replace("2}", "0}"), "num_class '0': choose 1 or more"),
     (ENTRY.replace("{", "a: {").replace("2}", "2, template: x.jpg}"), "template 'x.jpg': choose a file name"),
     (ENTRY.replace("{", "a: {").replace("2}", "2, template: {:06d}.jpg}"), "not yaml"),
+    (ENTRY.replace("{", "a: {").replace("2}", "2, multi_label: yes}"), "multi_label 'yes': choose true or false"),
     ("a:\n  root:\n", "own.yaml:2: root of data set 'a' must be text"),
     ("a:\n  root: [x]\n", "own.yaml:2: root of data set 'a' must be text"), ("a: \x07", "own.yaml: not yaml"),
     ("[" * 5000, "not yaml"), ("a: 1\n--- \nb: 2", "own.yaml:2: not yaml"),
@@ -55,6 +56,9 @@ def test_registering_a_data_set_keeps_everything_else(tmp_path):
     text = file.read_text()
     assert text.startswith("# mine\n'007':\n  root: .\n") and "\nno: {root: ." in text and "# the end\nnew:\n" in text
     assert list(read_dataset_file(file)) == ["007", "no", "new"] and read_dataset_file(file)["007"] == changed
+    several = entry(tmp_path, "several", multi_label=True)
+    register(file, several, taken=DATASETS)
+    assert file.read_text().endswith("  multi_label: true\n") and read_dataset_file(file)["several"] == several
     with pytest.raises(UserError, match="own.yaml:2: '007' is already the data set with the list .*train.txt"):
         register(file, entry(tmp_path, "007", root=tmp_path / "other"), taken=DATASETS)
     register(file, entry(tmp_path, "007", root=tmp_path / "other"), taken=DATASETS, replace=True)

@@ -182,3 +182,28 @@ def test_mixed_clips_reach_the_teacher_in_a_step(monkeypatch):
     teachers_input, own = seen
     assert torch.allclose(teachers_input, own, atol=1e-5)
     assert not torch.allclose(own, state.network.preprocessing.apply(clips()))
+
+
+# ---- several labels per clip ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("frames", [0, 5])
+def test_each_class_of_a_multi_label_network_has_its_own_divergence(frames):
+    torch.manual_seed(0)
+    output = 3 * torch.randn(*((4, frames, 3) if frames else (4, 3)))
+    output.requires_grad_()
+    answers = torch.rand(4, 3)
+    distilled = Distillation([], network(multi_label=True), temperature=2.0).loss(output, answers)
+    distilled.backward()
+    p = answers.double().numpy()[:, None]
+    q = 1 / (1 + np.exp(-output.detach().double().numpy().reshape(4, -1, 3) / 2))
+    divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    assert float(distilled.detach()) == pytest.approx(4 * divergence.mean(), rel=1e-4)
+    assert np.allclose(output.grad.numpy().reshape(q.shape), 2 * (q - p) / q.size, atol=1e-6)
+
+
+def test_a_multi_label_student_learns_the_probability_of_each_class():
+    master = teacher(multi_label=True)
+    distillation = Distillation([master], network(seed=3, multi_label=True), weight=1.0, temperature=2.0)
+    inputs = master.network.preprocessing.apply(clips())
+    assert torch.allclose(distillation.answers([inputs]), (master.network(inputs) / 2).sigmoid(), atol=1e-6)
+    assert float(distillation.loss(master.network(inputs), distillation.answers([inputs]))) == pytest.approx(0, abs=1e-5)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
+from ops.data.list_files import VideoRecord
 from ops.dataset_config import resolve_dataset
 from ops.models import TSN
 from ops.spec import ModelSpec
@@ -34,12 +35,14 @@ def test_flow_is_not_flipped_where_flips_are_forbidden(tmp_path):
 
 
 def labelled(*labels, mirror=None):
-    return SimpleNamespace(video_list=[SimpleNamespace(label=label) for label in labels], mirror_labels=mirror)
+    return SimpleNamespace(video_list=[VideoRecord(("video", 1, label)) for label in labels], mirror_labels=mirror)
 
 
 def test_clips_per_class_count_mirrored_ones_for_their_own_class():
     assert class_counts(labelled(0, 0, 0, 2), 4).tolist() == [3, 0, 1, 0]
     assert class_counts(labelled(0, 0, 0, 2, mirror=[1, 0, 2, 3]), 4).tolist() == [1.5, 1.5, 1, 0]
+    several = labelled((0, 2), (), (2,), (1, 2), mirror=[1, 0, 2, 3])
+    assert class_counts(several, 4).tolist() == [1, 1, 3, 0], "a clip counts for each of its classes"
 
 
 def test_balanced_draws_give_each_class_of_the_list_the_same_share():
