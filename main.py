@@ -4,7 +4,7 @@ import logging
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 import opts
 from ops.common import cli
@@ -35,7 +35,7 @@ from ops.evaluation.multi_label import MultiLabelPredictions
 from ops.models import TSN
 from ops.recipes import DEFAULTS
 from ops.remote.data import fetch_data
-from ops.remote.files import check_address
+from ops.remote.files import check_address, local_file
 from ops.spec import ModelSpec
 from ops.temporal_shift import shift_layers
 from ops.training.distillation import Distillation, check_same_distillation, describe_distillation, load_distillation
@@ -72,7 +72,9 @@ def main() -> int:
 
 def train(args: argparse.Namespace, device: torch.device) -> None:
     """Seed, model, optimizer, data, resume, epochs: the work of each process."""
-    check_before_preparing(args)
+    with distributed.one_per_machine_first():
+        teachers = [local_file(file, "teacher") for file in args.teacher.split(",") if file]
+    check_before_preparing(args, teachers)
     with distributed.one_per_machine_first():
         if args.data_url:
             fetch_data(args.data_url, dataset_root(args.root_dataset))
@@ -86,7 +88,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
                       dense_sample=args.dense_sample, suffix=args.suffix)
     log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
     for file in () if args.evaluate else (LAST, BEST):
-        check_not_an_input(model_directory / file, [args.tune_from, args.pretrain, *args.teacher.split(",")])
+        check_not_an_input(model_directory / file, [args.tune_from, args.pretrain, *teachers])
     if args.resume == AUTO:
         fetch_back(args.train_url, log_directory, model_directory)
         resumed = last_checkpoint(model_directory)
@@ -107,7 +109,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     log.info("%s per step, learning rate %g, %s (%s), %s", counted(effective_batch, "clip"), options.lr, precision.name,
              precision.reason, execution)
     distillation = None if args.evaluate else load_distillation(
-        args.teacher, student=model, data=data, device=device, execution=execution, weight=args.distill_weight,
+        teachers, student=model, data=data, device=device, execution=execution, weight=args.distill_weight,
         temperature=args.distill_temperature)
     state = make_state(args, model, data, distillation, device=device, precision=precision, execution=execution,
                        effective_batch=effective_batch)
@@ -143,7 +145,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
 
 # ---- build --------------------------------------------------------------------------------------------------
 
-def check_before_preparing(args: argparse.Namespace) -> None:
+def check_before_preparing(args: argparse.Namespace, teachers: Sequence[Path]) -> None:
     """Refuse impossible options before a data set is fetched, or generated on its first use, which takes minutes."""
     check_installed(args.track)
     if args.train_url and distributed.world().is_main:
@@ -153,7 +155,7 @@ def check_before_preparing(args: argparse.Namespace) -> None:
         return
     with torch.device("meta"):  # checks every option of the model without computing anything
         TSN.from_spec(ModelSpec.from_options(vars(args), num_class=entry.num_class, multi_label=entry.multi_label))
-    for file in (args.tune_from, args.pretrain, *args.teacher.split(",")):
+    for file in (args.tune_from, args.pretrain, *teachers):
         if file and file not in ("imagenet", "none"):
             read_checkpoint(Path(file))
 

@@ -100,13 +100,13 @@ class Distillation:
 
 # ---- building -------------------------------------------------------------------------------------------------
 
-def load_distillation(paths: str, *, student: TSN, data: DatasetPaths, device: torch.device, execution: Execution,
-                      weight: float, temperature: float) -> Optional[Distillation]:
-    """The teachers of the option `teacher`, checkpoints with commas between them; None for "".
+def load_distillation(files: Sequence[Path], *, student: TSN, data: DatasetPaths, device: torch.device,
+                      execution: Execution, weight: float, temperature: float) -> Optional[Distillation]:
+    """The checkpoints that the option `teacher` names; None if there are none.
 
     UserError for a file that is no checkpoint that can be scored, or has other classes or another modality.
     """
-    teachers = [_load(Path(path), student=student, data=data) for path in paths.split(",") if paths]
+    teachers = [_load(file, student=student, data=data) for file in files]
     for teacher in teachers:
         teacher.network.to(device)
         execution.prepare(teacher.network)

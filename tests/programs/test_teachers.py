@@ -1,6 +1,7 @@
 """main.py --teacher: what it trains, stores, resumes and refuses."""
 import csv
 
+import fsspec
 import pytest
 import torch
 import yaml
@@ -115,6 +116,15 @@ def test_resuming_refuses_other_teachers(distilled, trained, teachers, data, tmp
     argv = flags(data, tmp_path, "--epochs", 4, "--resume", trained / "model" / NAME / "ckpt.pth.tar")
     assert_refused(run(monkeypatch, capfd, "main", *argv, "--teacher", teachers[0]),
                    f"--teacher was not given, is {teachers[0]}")
+
+
+def test_a_teacher_may_be_at_an_address(data, teachers, tmp_path, cache, monkeypatch, capfd):
+    addresses = f"memory://lab/run/ckpt.pth.tar,{teachers[1].as_uri()}"
+    fsspec.filesystem("memory").put(str(teachers[0]), "/lab/run/ckpt.pth.tar")
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--teacher", addresses, "--debug", "--epochs", 1))
+    assert done.status == 0 and "run/ckpt.pth.tar: resnet18" in done.err, done.err
+    content = torch.load(tmp_path / "model" / NAME.replace("_e3_", "_e1_") / "ckpt.pth.tar", weights_only=True)
+    assert content["train"]["teacher"] == addresses
 
 
 def test_a_per_frame_student_learns_from_a_network_that_sees_the_future(data, teachers, tmp_path, monkeypatch, capfd):
