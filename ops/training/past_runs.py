@@ -30,7 +30,8 @@ class PastRun:
                 best = max(multi_label, key=lambda row: row["val_map"])
                 found["best val_map"] = f"{best['val_map']:.2f} (epoch {best['epoch']:.0f})"
             found |= {f"last {name}": f"{validated[-1][name]:.4g}" for name in ("val_top1", "val_loss")}
-        columns = ("train_top1", "train_loss", "clips_per_second", "step_seconds", "data_seconds", "peak_memory_mb")
+        columns = ("train_top1", "train_loss", "train_distill_loss", "clips_per_second", "step_seconds", "data_seconds",
+                   "peak_memory_mb")
         return found | {f"last {name}": f"{last[name]:.4g}" for name in columns if name in last}
 
 
