@@ -142,7 +142,8 @@ class DatasetPaths:
     """A data set on this machine: what `ops.data.tsn_dataset.TSNDataSet` needs of it.
 
     class_names: None where no file has them. frames: the directory that the lists' paths are relative to. template: file
-    name of a frame. entry: its row of the table. categories: the file of class names, if the table has one.
+    name of a frame. entry: its row of the table. categories: the file of class names, if the table has one. multi_label: a
+    video has any number of classes, not just one.
     """
     name: str
     num_class: int
@@ -153,11 +154,7 @@ class DatasetPaths:
     template: str
     entry: DataSet
     categories: Optional[Path] = None
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a video has any number of classes, not just one."""
-        return self.entry.multi_label
+    multi_label: bool = False
 
     def inputs(self) -> Iterator[Path]:
         """Every file and directory that the data set may be read from, with all that its lists name. Some may not exist."""
@@ -202,7 +199,7 @@ def resolve_dataset(name: str, modality: str, root: Optional[str] = None, *, tra
     names = read_categories(categories) if categories else None
     return DatasetPaths(name, len(names) if names else entry.num_class, names, **lists,
                         frames=Path(root_path or base / files.frames), template=files.template, entry=entry,
-                        categories=categories)
+                        categories=categories, multi_label=entry.multi_label)
 
 
 def find_dataset(name: str, dataset_file: Optional[str] = None) -> tuple[str, Optional[UserDataSet]]:

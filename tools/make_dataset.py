@@ -1,8 +1,9 @@
 """Turn your own videos into a data set:  python tools/make_dataset.py ROOT NAME  then  python main.py NAME RGB --shift
 
 ROOT contains one directory of videos per class (ROOT/<class>/..., or ROOT/train/<class>/... beside val and test). Or --csv
-lists the videos, one line `file,label` or `file,label,split` each, with files relative to ROOT. A video is a file (mp4,
-webm, mkv, avi, mov, ...), read in place, or a directory of frames; --extract turns files into directories of frames.
+lists the videos, one line `file,label` or `file,label,split` each, with files relative to ROOT; with --multi_label, a label
+is any number of classes with semicolons between them (`indoors;running`, or nothing). A video is a file (mp4, webm, mkv,
+avi, mov, ...), read in place, or a directory of frames; --extract turns files into directories of frames.
 
 Every video is opened, its frames are counted, and the first, middle and last are decoded. Unreadable videos are left out
 and listed with the reason in unreadable.txt, and the exit status is then 2 (0 with --allow_missing).
@@ -41,6 +42,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("split")
     add = group.add_argument
     add("--csv", type=Path, help="file with lines `file,label[,split]`")
+    add("--multi_label", action="store_true", help="with --csv: a video has any number of classes, `label;label`")
     add("--val", type=number(float, above=0, below=1), default=0.2, metavar="SHARE",
         help="share of each class for validation (default: %(default)s)")
     add("--split-by", "--split_by", type=one_of(*WAYS), default="source", help=f"{', '.join(WAYS)} (default: %(default)s)")
@@ -97,14 +99,14 @@ def main() -> int:
     args = parser.parse_args()
     out = args.out or args.root / ".tsm" / args.name
     check_arguments(args, out)
-    videos = read_csv(args.csv, args.root) if args.csv else find_labeled_videos(args.root, out)
+    videos = read_csv(args.csv, args.root, args.multi_label) if args.csv else find_labeled_videos(args.root, out)
     if not videos:
         raise UserError(f"no videos in {args.csv or args.root}: it needs a directory of videos per class, or a --csv file")
     warn_without_effect(parser, args, videos)
     usable = read_videos(args, videos, out)
-    classes = {video.label for video in usable.counts}
-    log_unusable(usable, {video.label for video in videos} - classes)
-    if len(classes) < 2:
+    classes = {label for video in usable.counts for label in video.classes}
+    log_unusable(usable, {label for video in videos for label in video.classes} - classes)
+    if len(classes) < (1 if args.multi_label else 2):
         raise UserError(f"a data set needs two or more classes with readable videos, {args.root} has {len(classes)}: it"
                         " needs a directory of videos per class, or a --csv file")
     matches = find_shared_frames({video.path: usable.looks[video.path] for video in usable.counts})
@@ -120,6 +122,8 @@ def check_arguments(args: Namespace, out: Path) -> None:
     if not os.path.isdir(args.root):
         raise UserError(f"there is no directory {args.root}: choose the directory of your videos")
     check_name(args.dataset_file, args.name, list_path(out, "train"), taken=DATASETS, replace=args.replace)
+    if args.multi_label and not args.csv:
+        raise UserError("--multi_label needs --csv: a directory per class gives each video one class")
     for path, flag in ((list_path(out, "train"), "out"), (args.dataset_file, "dataset_file")):
         try:
             check_writable(path)
@@ -159,7 +163,7 @@ def report(args: Namespace, usable: UsableVideos, splits: dict[str, list[Labeled
            out: Path) -> None:
     """Print the table of classes and the commands to check and train; log warnings about the split."""
     print("\n".join(class_table(splits, args.source_pattern)))
-    labels = {split: {video.label for video in videos} for split, videos in splits.items()}
+    labels = {split: {label for video in videos for label in video.classes} for split, videos in splits.items()}
     for side, without in (("validation", labels["train"] - labels["val"]),
                           ("training", labels["val"] - labels["train"])):
         if without:

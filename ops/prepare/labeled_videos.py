@@ -3,7 +3,7 @@ import csv
 import io
 import os
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 from unicodedata import normalize
 
 from ops.common.errors import UserError
@@ -14,15 +14,21 @@ SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "va
 
 
 class LabeledVideo(NamedTuple):
-    """A video of a known class.
+    """A video of a known class, or of any number of them.
 
     path: of a video file or frame directory, relative to the root, with slashes. label: the class's name, with accents as
     single characters (NFC): macOS spells them as two in file names, and one class must not become two that look the same.
-    split: train, val or test; "" if it is still to be chosen.
+    split: train, val or test; "" if it is still to be chosen. several: the names of all its classes, in a multi-label data
+    set; None in another.
     """
     path: str
     label: str
     split: str = ""
+    several: Optional[tuple[str, ...]] = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (self.label,) if self.several is None else self.several
 
 
 # ---- directories --------------------------------------------------------------------------------------------
@@ -65,11 +71,12 @@ def _videos_of_classes(root: Path, classes: Sequence[str], *, prefix: str, split
 
 # ---- csv ----------------------------------------------------------------------------------------------------
 
-def read_csv(file: Path, root: Path) -> list[LabeledVideo]:
+def read_csv(file: Path, root: Path, multi_label: bool = False) -> list[LabeledVideo]:
     """The videos of a csv file with lines `file,label[,split]`, optionally below a header with these names in any order.
 
-    file: relative to `root`, or absolute and inside it. split: train, val or test, or empty. UserError, with the line,
-    for anything else and for a file that is named twice.
+    file: relative to `root`, or absolute and inside it. split: train, val or test, or empty. multi_label: the label is any
+    number of classes with semicolons between them. UserError, with the line, for anything else and for a file that is named
+    twice.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -85,7 +92,7 @@ def read_csv(file: Path, root: Path) -> list[LabeledVideo]:
         where = f"{file}, line {line}"
         if len(row) > len(columns):
             raise UserError(f"{where}: {_FORMAT}")
-        video = _parse_row(dict(zip(columns, row)), root, where)
+        video = _parse_row(dict(zip(columns, row)), root, where, multi_label)
         if video.path in lines:
             raise UserError(f"{where}: {video.path!r} is already in line {lines[video.path]}")
         lines[video.path] = line
@@ -107,14 +114,24 @@ def _rows(file: Path, text: str) -> Iterator[tuple[list[str], int]]:
         raise UserError(f"{file}, line {reader.line_num}: {error}") from None
 
 
-def _parse_row(cells: dict[str, str], root: Path, where: str) -> LabeledVideo:
+def _parse_row(cells: dict[str, str], root: Path, where: str, multi_label: bool) -> LabeledVideo:
     path, label, split = (cells.get(column, "") for column in ("file", "label", "split"))
-    if not path or not label or "\0" in path:
+    if not path or not (label or multi_label) or "\0" in path:
         raise UserError(f"{where}: {_FORMAT}")
     if split and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{where}: split {split[:40]!r}: choose train, val or test, or leave it empty")
     whole = Path(os.path.normpath(Path(os.path.abspath(root)) / path))
     if not whole.is_relative_to(os.path.abspath(root)):
         raise UserError(f"{where}: {path[:80]!r} is not inside {root}: choose a root that contains all videos")
-    return LabeledVideo(whole.relative_to(os.path.abspath(root)).as_posix(), normalize("NFC", label),
-                        SPLIT_NAMES.get(split.lower(), ""))
+    label = normalize("NFC", label)
+    return LabeledVideo(whole.relative_to(os.path.abspath(root)).as_posix(), label, SPLIT_NAMES.get(split.lower(), ""),
+                        _parse_classes(label, where) if multi_label else None)
+
+
+def _parse_classes(text: str, where: str) -> tuple[str, ...]:
+    """The names between semicolons, sorted; () for none. UserError for a name that occurs twice."""
+    names = sorted(name.strip() for name in text.split(";") if name.strip())
+    for name, following in zip(names, names[1:]):
+        if name == following:
+            raise UserError(f"{where}: the class {name[:40]!r} is named twice: name each class once")
+    return tuple(names)

@@ -45,7 +45,7 @@ def check_videos(root: Path, videos: Sequence[LabeledVideo], workers: int) -> Us
 
     UserError, before any work, for a class name that cannot be listed.
     """
-    _check_labels(video.label for video in videos)
+    _check_labels(label for video in videos for label in video.classes)
     templates = {video: _find_template(root / video.path) for video in videos
                  if can_be_listed(video.path) and os.path.isdir(root / video.path)}
     usual = Counter(name for name, _ in templates.values() if name).most_common(1)
@@ -84,7 +84,7 @@ def extract_videos(root: Path, videos: Sequence[LabeledVideo], target: Path, *, 
     workers: processes. UserError, before any work, for a class name that cannot be listed; and when the frames cannot be
     written, which is never a video's fault.
     """
-    _check_labels(video.label for video in videos)
+    _check_labels(label for video in videos for label in video.classes)
     directories = _frame_directories([video.path for video in videos])
     jobs = [Job(root / video.path, target / directories[video.path], video.path) for video in videos
             if can_be_listed(directories[video.path])]
@@ -144,8 +144,8 @@ def class_table(splits: dict[str, list[LabeledVideo]], pattern: Optional[re.Patt
     """Lines of a table of classes: videos, sources, and videos of each split; of many classes the first and last."""
     videos = [video for rows in splits.values() for video in rows]
     used = [split for split in SPLITS if splits[split]]
-    cells = Counter((video.label, video.split) for video in videos)
-    total = Counter(video.label for video in videos)
+    cells = Counter((label, video.split) for video in videos for label in video.classes)
+    total = Counter(label for video in videos for label in video.classes)
     pairs = _class_sources(videos, pattern)
     sources = Counter(label for label, _ in pairs)
     width = max(5, *(len(label) for label in total))
@@ -162,8 +162,8 @@ def class_table(splits: dict[str, list[LabeledVideo]], pattern: Optional[re.Patt
 def _class_sources(videos: Sequence[LabeledVideo], pattern: Optional[re.Pattern]) -> set[tuple[str, str]]:
     """The (class, source) pairs that occur: a source may have clips of several classes."""
     groups = group_by_source([video.path for video in videos], pattern)
-    labels = {video.path: video.label for video in videos}
-    return {(labels[path], source) for source, paths in groups.items() for path in paths}
+    classes = {video.path: video.classes for video in videos}
+    return {(label, source) for source, paths in groups.items() for path in paths for label in classes[path]}
 
 
 # ---- writing ------------------------------------------------------------------------------------------------
@@ -173,20 +173,22 @@ def write_dataset(name: str, usable: UsableVideos, splits: dict[str, list[Labele
 
     Returns the entry to register in datasets.yaml. UserError for a class name that cannot be listed, CannotWrite.
     """
-    classes = class_order([video.label for video in usable.counts])
+    classes = class_order([label for video in usable.counts for label in video.classes])
     _check_labels(classes)
     numbers = {label: number for number, label in enumerate(classes)}
     counts = {video.path: count for video, count in usable.counts.items()}
     files = {out / CATEGORIES: classes, out / UNREADABLE: [f"{path}\t{reason}" for path, reason in usable.bad]}
     for split, videos in splits.items():
-        files[list_path(out, split)] = [format_line(video.path, counts[video.path], numbers[video.label])
-                                        for video in videos]
+        files[list_path(out, split)] = [
+            format_line(video.path, counts[video.path], tuple(numbers[label] for label in video.classes))
+            for video in videos]
     write_together({file: lines for file, lines in files.items() if lines})
     for file in (file for file, lines in files.items() if not lines):
         file.unlink(missing_ok=True)  # of an earlier run
     return UserDataSet(name, Path(os.path.abspath(usable.root)), list_path(out, "train"), list_path(out, "val"),
                        Path(os.path.abspath(out), CATEGORIES), template=usable.template,
-                       test_list=list_path(out, "test") if splits["test"] else None)
+                       test_list=list_path(out, "test") if splits["test"] else None,
+                       multi_label=any(video.several is not None for video in usable.counts))
 
 
 def dataset_files(out: Path) -> list[Path]:

@@ -72,7 +72,8 @@ def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed
     if pattern is not None and videos and all(source_of(video.path, pattern) is None for video in videos):
         raise UserError(f"source_pattern {pattern.pattern!r} matches none of the {len(videos)} paths; the first is"
                         f" {videos[0].path!r} (matched without its extension)", "source_pattern")
-    free = {video.path: video.label for video in videos if video.split in ("", "train")}
+    # Videos without a class are split as if that were one.
+    free = {video.path: video.classes or ("",) for video in videos if video.split in ("", "train")}
     chosen = (set() if any(video.split == "val" for video in videos) else
               validation_share(free, way, share=share, seed=seed, pattern=pattern, links=links))
     splits: dict[str, list[LabeledVideo]] = {split: [] for split in SPLITS}
@@ -87,9 +88,9 @@ def split_videos(videos: Sequence[LabeledVideo], way: str, *, share: float, seed
     return splits
 
 
-def validation_share(labels: Mapping[str, str], way: str, *, share: float, seed: int, pattern: Optional[re.Pattern] = None,
-                     links: Sequence[tuple[str, str]] = ()) -> set[str]:
-    """Choose the paths of the validation videos. labels: path -> class. share: above 0 and below 1.
+def validation_share(labels: Mapping[str, Sequence[str]], way: str, *, share: float, seed: int,
+                     pattern: Optional[re.Pattern] = None, links: Sequence[tuple[str, str]] = ()) -> set[str]:
+    """Choose the paths of the validation videos. labels: path -> classes. share: above 0 and below 1.
 
     way: `source` keeps the clips of a source together (a path without a known source is one by itself); `content` also
     those that `links` join, pairs of paths of clips that share frames; `file` decides for each file alone. All three give
@@ -102,12 +103,12 @@ def validation_share(labels: Mapping[str, str], way: str, *, share: float, seed:
     if way == "content":
         known = [link for link in links if link[0] in labels and link[1] in labels]
         groups = {min(group): group for group in join_groups(groups.values(), known)}
-    classes = {source: [labels[path] for path in paths] for source, paths in groups.items()}
+    classes = {source: [label for path in paths for label in labels[path]] for source, paths in groups.items()}
     return {path for source in choose_sources(classes, share, seed) for path in groups[source]}
 
 
 def choose_sources(sources: Mapping[str, Sequence[str]], share: float, seed: int) -> set[str]:
-    """Choose the sources of the validation videos. sources: source -> the class of each of its videos.
+    """Choose the sources of the validation videos. sources: source -> the classes of all its videos, with repetitions.
 
     Each class comes as close to its share as whole sources allow, rare classes first. A class with two or more sources
     gets at least one video on either side, unless sources with several classes make that impossible.

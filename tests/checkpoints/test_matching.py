@@ -1,4 +1,6 @@
 """A checkpoint's classes against a data set's, and models that start from its weights."""
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -69,6 +71,17 @@ def test_other_classes_are_refused_with_the_difference(dataset, names, num_class
         assert words in refusal(check_same_classes, found, data)
     else:
         check_same_classes(found, data)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_classes_that_exclude_each_other_are_not_those_that_do_not(several, weights, tmp_path):
+    found = load_checkpoint(save_described(weights, tmp_path / "tuned.pth.tar"))
+    if several:
+        found = replace(found, known_spec=found.spec.with_(multi_label=True))
+    words = ["one class per video", "any number of classes per video"]
+    message = refusal(check_same_classes, found, replace(paths("gestures", None), multi_label=not several))
+    assert message.index(words[several]) < message.index(words[not several])
+    check_same_classes(found, replace(paths("gestures", None), multi_label=several))
 
 
 def test_two_spellings_of_an_accent_are_one_name(weights, tmp_path):

@@ -74,11 +74,11 @@ def test_no_source_is_on_both_sides_of_the_split(names, seed):
 
 
 def test_by_file_every_class_gets_its_share_at_random_only_the_whole():
-    labels = {f"{'ab'[i % 10 == 0]}/v_part{i}.mp4": "ab"[i % 10 == 0] for i in range(1000)}
+    labels = {f"{'ab'[i % 10 == 0]}/v_part{i}.mp4": ("ab"[i % 10 == 0],) for i in range(1000)}
     assert len(group_by_source(labels)) == 1  # by source there would be nothing to split: all are parts of `v`
     chosen = validation_share(labels, "file", share=0.2, seed=0)
-    assert Counter(labels[path] for path in chosen) == {"a": 180, "b": 20}
+    assert Counter(labels[path] for path in chosen) == {("a",): 180, ("b",): 20}
     tossed = validation_share(labels, "random", share=0.2, seed=0)
     assert 160 <= len(tossed) <= 240 and tossed != validation_share(labels, "random", share=0.2, seed=1)
-    more = {**labels, "a/new.mp4": "a"}
+    more = {**labels, "a/new.mp4": ("a",)}
     assert validation_share(more, "random", share=0.2, seed=0) - {"a/new.mp4"} == tossed  # the others do not move

@@ -331,3 +331,38 @@ def test_awkward_file_names_survive_in_lists(tmp_path, monkeypatch, capfd):
     assert {path for rows in lists(root).values() for path in rows} == {
         f"{label}/{name}.mp4" for label in ("one", "two") for name in names}
     assert all((root / path).exists() for rows in lists(root).values() for path in rows)
+
+
+# ---- several labels per video -----------------------------------------------------------------------------------
+
+def test_a_csv_gives_each_video_any_number_of_classes(videos, monkeypatch, capfd):
+    labels = {"a": "running; indoors", "b": "indoors", "c": ""}
+    table = videos.parent / "table.csv"
+    table.write_text("file,label\n" + "".join(
+        f"{name}/day {source}_part{part:02d}.mp4,{labels[source]}{'; Kicking' * (name == 'kick off')}\n"
+        for name in ("waving", "kick off") for source in "abc" for part in (1, 2)))
+    done = make(monkeypatch, capfd, videos, "--csv", table, "--multi_label", "--val", 0.4, "--split-by", "file")
+    assert done.status == 0, done.err
+    assert [line.split()[:2] for line in done.out.splitlines()[1:5]] == [
+        ["Kicking", "6"], ["indoors", "8"], ["running", "4"], ["all", "12"]]
+    own = read_dataset_file(videos.parent / "own.yaml")["mine"]
+    assert own.multi_label and own.categories.read_text().split() == ["Kicking", "indoors", "running"]
+    found = {record.path: record.labels for file in (own.train_list, own.val_list)
+             for record in read_list(file, 3, multi_label=True)}
+    assert found == {f"{name}/day {source}_part{part:02d}.mp4": (*([0] if name == "kick off" else []), *numbers)
+                     for name in ("waving", "kick off") for part in (1, 2)
+                     for source, numbers in (("a", [1, 2]), ("b", [1]), ("c", []))}
+    sides = [{label for record in read_list(file, 3, multi_label=True) for label in record.labels}
+             for file in (own.train_list, own.val_list)]
+    assert sides == [{0, 1, 2}] * 2, "every class is on both sides of the split"
+    done = run(monkeypatch, capfd, "main", "mine", "RGB", "--dataset_file", videos.parent / "own.yaml", *SMALL, "--root_log",
+               videos.parent / "log", "--root_model", videos.parent / "model")
+    assert done.status == 0 and "Testing Results: mAP " in done.out, done.err
+
+
+def test_wrong_labels_of_several_classes_are_refused(videos, monkeypatch, capfd):
+    table = videos.parent / "table.csv"
+    table.write_text("waving/day a_part01.mp4,one;two\nwaving/day b_part01.mp4,one; two ;one\n")
+    assert_refused(make(monkeypatch, capfd, videos, "--csv", table, "--multi_label"), "table.csv, line 2",
+                   "'one' is named twice")
+    assert_refused(make(monkeypatch, capfd, videos, "--multi_label"), "--multi_label needs --csv")
