@@ -1,4 +1,5 @@
 """Single files at an address: weights fetched into the cache, results copied out."""
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -45,7 +46,7 @@ def check_address(address: str, option: str) -> None:
     place = open_place(address, option) / ".writable"
     with open(os.devnull, "rb") as nothing:
         place.write(nothing)
-    with place.errors():
+    with contextlib.suppress(Exception):  # some credentials may write and not delete
         place.fs.rm_file(place.path)
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
@@ -65,7 +65,7 @@ class RunCopy:
         while not self._ended.wait(pause):
             try:
                 self.copy_changed()
-            except UserError as error:
+            except (UserError, OSError) as error:
                 self._failures += 1
                 pause = min(2 * pause, LONGEST_PAUSE)
                 log.warning("warning: %s; training goes on, next attempt in %s", error, duration(pause))
@@ -81,14 +81,14 @@ class RunCopy:
                 self.copy_changed()
                 log.info("logs and checkpoints are complete in %s", self.place.address)
                 return None
-            except UserError as error:
+            except (UserError, OSError) as error:
                 problem = error
                 if attempt < LAST_ATTEMPTS:
                     log.warning("warning: %s; attempt %d of %d", error, attempt + 1, LAST_ATTEMPTS)
                     time.sleep(INTERVAL)
         missing = ", ".join(str(path) for path in self._changed().values())
         return UserError(f"{problem}; these files are complete here and not there: {missing}: copy them, or run again with"
-                         " resume auto", *problem.options, "resume")
+                         " resume auto", "train_url", "resume")
 
     def copy_changed(self) -> None:
         """Copy the files that have changed since they were copied. UserError at the first that cannot be copied."""
@@ -97,10 +97,10 @@ class RunCopy:
         with ExitStack() as stack:
             opened = {name: stack.enter_context(open(changed[name], "rb")) for name in reversed(order) if self._rank(name)}
             for name in order:
-                content = opened.get(name) or stack.enter_context(open(changed[name], "rb"))
-                saved = os.fstat(content.fileno()).st_mtime_ns
-                (self.place / name).write(content)
-                self.saved[name] = saved
+                with suppress(FileNotFoundError), opened.get(name) or open(changed[name], "rb") as content:
+                    saved = os.fstat(content.fileno()).st_mtime_ns
+                    (self.place / name).write(content)
+                    self.saved[name] = saved
         if order:
             self._write_record()
 
@@ -113,7 +113,12 @@ class RunCopy:
         """Name at the address -> file, for the files that are not there in their present state."""
         files = {f"{name}/{path.relative_to(directory).as_posix()}": path for name, directory in self.directories.items()
                  for path in directory.rglob("*") if path.is_file() and not path.is_symlink() and not is_leftover(path.name)}
-        return {name: path for name, path in files.items() if self.saved.get(name) != path.stat().st_mtime_ns}
+        changed = {}
+        for name, path in files.items():
+            with suppress(FileNotFoundError):  # a tracker's, which is gone again
+                if self.saved.get(name) != path.stat().st_mtime_ns:
+                    changed[name] = path
+        return changed
 
     def _write_record(self) -> None:
         (self.place / RECORD).write(io.BytesIO(json.dumps(self.saved, indent=2).encode()))

@@ -62,6 +62,44 @@ def test_an_error_of_rank_0_lets_the_others_go_on():
     assert texts == ["no disk\n", "went on\n"]
 
 
+def test_machines_fetch_at_the_same_time_and_leave_together():
+    """Ranks 0 and 1 are on one machine, 2 and 3 on another, which takes longer."""
+    times = [list(map(float, text.split())) for text in run_ranks("""
+    for _ in range(2):
+        with distributed.one_per_machine_first():
+            begun = time.time()
+            time.sleep(2 if rank == 2 else 0.5)
+            ended = time.time()
+        print(begun, ended, time.time())
+    distributed.gather(rank)
+""", (0, 1, 0, 1))]
+    for begun, ended, left in ((0, 1, 2), (3, 4, 5)):
+        assert times[2][begun] < times[0][ended], "at the same time"
+        assert times[0][ended] <= times[1][begun] < times[2][ended] <= times[3][begun]
+        assert min(row[left] for row in times) >= max(row[ended] for row in times)
+
+
+@pytest.mark.parametrize("end, reason", [
+    ("raise UserError('no disk')", "rank 2 could not do its part: its own message gives the reason"),
+    ("os._exit(0)", "rank 2 is lost: it gave no sign of life for 3 seconds (dist_timeout)")])
+def test_a_machine_that_cannot_fetch_ends_the_others(end, reason):
+    texts = run_ranks(f"""
+    distributed._limit, distributed.BEAT = 3.0, 0.2
+    try:
+        with distributed.one_per_machine_first():
+            if rank == 2:
+                {end}
+            time.sleep(5 if rank == 0 else 0)
+        print("left")
+    except UserError as error:
+        print(error, flush=True)
+    if rank == 0:  # the others ask it
+        time.sleep(5)
+""", (0, 1, 0, 1))
+    assert [texts[rank] for rank in (0, 1, 3)] == [reason + "\n"] * 3
+    assert texts[2] in ("no disk\n", "")
+
+
 def test_processes_that_differ_are_refused_everywhere():
     texts = run_ranks("""
     distributed.check_equal("the same", "never")
@@ -86,7 +124,7 @@ def test_all_processes_take_the_buffers_of_rank_0():
 
 def test_one_process_compares_with_none():
     distributed.check_equal(1, "never")
-    with distributed.main_process_first():
+    with distributed.main_process_first(), distributed.one_per_machine_first():
         pass
     with pytest.raises(UserError):  # an error of the block itself passes through
         with distributed.main_process_first():

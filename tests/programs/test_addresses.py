@@ -101,3 +101,10 @@ def test_a_password_in_an_address_is_refused_and_not_shown(address, shown, tmp_p
     done = run(monkeypatch, capfd, "main", *flags(tmp_path, tmp_path, f"--data_url={address}"))
     assert_refused(done, "--data_url", shown, "usual places")
     assert "hunter2" not in done.err + done.out and not (tmp_path / "log").exists()
+
+
+def test_a_password_in_a_settings_file_is_refused_and_not_shown(tmp_path, monkeypatch, capfd):
+    (tmp_path / "settings.yaml").write_text("train_url: ftp://me:hunter2@host/runs\n")
+    done = run(monkeypatch, capfd, "main", *flags(tmp_path, tmp_path, "--config", tmp_path / "settings.yaml"))
+    assert_refused(done, "settings.yaml:1: train_url", "ftp://***@host/runs")
+    assert "hunter2" not in done.err + done.out
