@@ -18,7 +18,7 @@ from ops.backbones import BACKBONES
 from ops.common.choices import MODALITIES
 from ops.common.cli import Parser, add_input_size_flag, check_usage, number, one_of, run
 from ops.common.words import counted
-from opts import add_spec_flags
+from tools.shared.training_flags import add_spec_flags
 
 
 def build_parser() -> Parser:

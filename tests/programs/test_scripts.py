@@ -130,7 +130,8 @@ def test_the_command_line_of_a_script_is_its_recipe(script, training_args):
         **recipe, "lr_steps": list(recipe["lr_steps"]), "tune_from": args.tune_from}
     assert Path(args.tune_from or "").stem == (recipe["tune_from"] or "")
     other = {key: value for key, value in differences(args).items() if key not in recipe}
-    assert other == {"workers": 16, "eval_freq": 1, **({"shift_place": "blockres"} if recipe["shift"] else {})}
+    place = {"shift_place": "blockres"} if recipe["shift"] else {}
+    assert other == {"workers": 16, "loaders": 16, "eval_freq": 1, **place}
 
 
 def test_the_quickstart_trains_with_its_recipe():
