@@ -132,7 +132,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         with copies:  # the last ones of the run may not have been made
             return
     run_log = open_log(args, log_directory, model_directory, state, device) if distributed.world().is_main else None
-    criterion = choose_criterion(args, data, class_sizes, clips=len(train_loader.dataset))  # type: ignore[arg-type]
+    criterion = choose_criterion(args, data, class_sizes, clips=len(train_loader.dataset))
     steps = StepOptions(partial(model.preprocessing.apply, device=device), criterion, precision=precision,
                         clip_gradient=args.clip_gradient, mix=make_mix(data.num_class, args.mixup, args.cutmix),
                         distillation=distillation)

@@ -2,8 +2,8 @@
 
     python tools/plot_log.py log/RUN1 log/RUN2 --out runs.png
 
-A run is given by its directory, or by the log.csv in it. The picture shows the loss and the top-1 accuracy after each epoch,
-in a color per run: validation solid, training dashed.
+A run is given by its directory, or by the log.csv in it. The picture shows the loss and the top-1 accuracy (of
+multi-label data sets the mAP) after each epoch, in a color per run: validation solid, training dashed.
 """
 import sys
 from argparse import RawDescriptionHelpFormatter

@@ -149,16 +149,18 @@ def draw_scaling(frames: Sequence[int], seconds: Sequence[float], megabytes: Seq
 def draw_runs(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
     """The loss (above) and top-1 (below) of any number of runs after each epoch: validation solid, training dashed.
 
+    If all runs are on multi-label data sets, the mean average precision takes the place of top-1; training has none.
     logs: the rows of a run's log.csv, as for `draw_training`, by the run's name. The colors repeat after eight runs.
     """
     figure = _figure(7.0, 5.8)
     colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(logs)}
     above, below = figure.add_axes((0, 0.53, 1, 0.47)), figure.add_axes((0, 0, 1, 0.47))
-    for axes, quantity in ((above, "loss"), (below, "top1")):
+    multi_label = all(any("val_map" in row for row in rows) for rows in logs.values())
+    for axes, quantity in ((above, "loss"), (below, "map" if multi_label else "top1")):
         _draw_curves(axes, logs, colors, quantity)
-        _scale(axes, max(int(row["epoch"]) + 1 for rows in logs.values() for row in rows), percent=quantity == "top1")
+        _scale(axes, max(int(row["epoch"]) + 1 for rows in logs.values() for row in rows), percent=axes is below)
     above.set(ylabel="loss")
-    below.set(xlabel="epochs", ylabel="top-1, %")
+    below.set(xlabel="epochs", ylabel="mAP, %" if multi_label else "top-1, %")
     above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 

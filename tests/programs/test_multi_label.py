@@ -6,6 +6,8 @@ import re
 import pytest
 import torch
 
+from ops.training.run_log import read_log
+from tests.helpers.charts import capture_figures, lines_of
 from tests.helpers.multi_label import CLASSES, make_multi_label
 from tests.helpers.processes import finish, start, torchrun
 from tests.helpers.programs import assert_refused, run
@@ -49,6 +51,19 @@ def test_a_run_learns_several_classes_at_once(trained):
     assert content["best"]["by"] == "map" and content["best"]["value"] == pytest.approx(max(measured), abs=1e-3)
     events = b"".join(path.read_bytes() for path in (trained / "log" / NAME).glob("events.*"))
     assert b"acc/test_map" in events
+
+
+def test_its_log_is_drawn_and_compared_by_its_average_precision(trained, tmp_path, monkeypatch, capfd):
+    figures = capture_figures(monkeypatch)
+    done = run(monkeypatch, capfd, "tools.plot_log", trained / "log" / NAME, "--out", tmp_path / "p.png")
+    assert done.status == 0, done.err
+    measured = {int(row["epoch"]) + 1: float(row["val_map"]) for row in read_log(trained / "log" / NAME / "log.csv")
+                if row["val_map"]}
+    below = figures[0].axes[1]
+    assert below.get_ylabel() == "mAP, %" and lines_of(below)[f"{NAME}, validation"] == list(measured.items())
+    done = run(monkeypatch, capfd, "tools.compare_runs", trained / "log" / NAME, "--json")
+    epoch = max(measured, key=measured.get)
+    assert json.loads(done.out)[0]["results"]["best val_map"] == f"{measured[epoch]:.2f} (epoch {epoch - 1})"
 
 
 def test_it_is_tested_like_any_other(trained, data, tmp_path, monkeypatch, capfd):
