@@ -161,7 +161,9 @@ def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace
         warn_unused(parser, args, f"--lr_type {args.lr_type} has no steps", "lr_steps")
     if args.loss_type != "smooth":
         warn_unused(parser, args, "it needs --loss_type smooth", "label_smoothing")
-    if not args.teacher:
+    if args.evaluate:
+        warn_unused(parser, args, "--evaluate trains nothing", "teacher", "distill_weight", "distill_temperature")
+    elif not args.teacher:
         warn_unused(parser, args, "it needs --teacher", "distill_weight", "distill_temperature")
     if args.no_norm_decay:
         log.info("--no_norm_decay changes nothing: normalization layers and biases have no weight decay, as published")

@@ -119,7 +119,11 @@ def check_outputs(args: argparse.Namespace, members: Sequence[Member], directory
 def outputs(args: argparse.Namespace, directory: Path) -> dict[Path, str]:
     """Each file that the test writes, and the option that names it."""
     report = {directory / name: "out" for name in (*REPORT, *(ONLINE_REPORT if args.online else ()))}
-    return {**report, Path(args.csv_file): "csv_file"} if args.csv_file else report
+    if not args.csv_file:
+        return report
+    if Path(args.csv_file).resolve() in {path.resolve() for path in report}:
+        raise UserError(f"csv_file {args.csv_file} would overwrite a file of the report: choose another name", "csv_file")
+    return {**report, Path(args.csv_file): "csv_file"}
 
 
 # ---- build ----------------------------------------------------------------------------------------------------

@@ -131,6 +131,8 @@ def test_the_results_of_a_test_do_not_replace_what_it_reads(files, monkeypatch, 
         argv = [*mine, "--csv_file", output]
         assert_kept(monkeypatch, capfd, files, "test_models", argv, "--csv_file", f"{output}: choose")
     assert_kept(monkeypatch, capfd, files, "test_models", [*mine, "--out", "x"], "--out x/confusion.png", "clip.webm")
+    both = [*mine, "--out", "y", "--csv_file", "x/../y/results.json"]
+    assert_kept(monkeypatch, capfd, files, "test_models", both, "would overwrite a file of the report")
 
 
 def test_two_flow_lists_cannot_share_a_file(files, monkeypatch, capfd):

@@ -152,6 +152,12 @@ def test_precise_statistics_need_batch_norms_that_train(caplog):
     assert opts.parse_train([*TRAIN, "--recipe", "modern"]).precise_bn == 0 and not caplog.messages
 
 
+def test_an_evaluation_has_no_teacher(caplog):
+    opts.parse_train([*TRAIN, "--evaluate", "--resume", "x", "--teacher", "t.pth", "--distill_weight", "0.3"])
+    assert caplog.messages == ["warning: --teacher has no effect: --evaluate trains nothing",
+                               "warning: --distill_weight has no effect: --evaluate trains nothing"]
+
+
 def test_flow_takes_no_color_augmentation():
     message = refusal(opts.parse_train, ["something", "Flow", "--augment", "randaug"])
     assert "augment randaug" in message and "Flow" in message
