@@ -68,14 +68,17 @@ def main() -> int:
     with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
         if not distributed.world().is_main:
             logging.getLogger().setLevel(logging.WARNING)
-        directory = test(args, device)
+        directory, written = test(args, device)
         if args.train_url and distributed.world().is_main:
-            copy_out(outputs(args, directory), f"{args.train_url.rstrip('/')}/{directory.name}")
+            copy_out(written, f"{args.train_url.rstrip('/')}/{directory.name}")
     return 0
 
 
-def test(args: argparse.Namespace, device: torch.device) -> Path:
-    """Fetch, build the members, score each on its list, report: the work of each process. The directory of the report."""
+def test(args: argparse.Namespace, device: torch.device) -> tuple[Path, list[Path]]:
+    """Fetch, build the members, score each on its list, report: the work of each process.
+
+    Returns the directory of the report, and the files that this process wrote.
+    """
     if args.train_url and distributed.world().is_main:
         check_address(args.train_url, "train_url")
     with distributed.one_per_machine_first():
@@ -89,21 +92,21 @@ def test(args: argparse.Namespace, device: torch.device) -> Path:
     check_outputs(args, members, directory)
     if args.online:
         warn_no_effect(args)
-        stream(members[0], args, device=device, directory=directory)
-        return directory
+        return directory, stream(members[0], args, device=device, directory=directory)
     log_protocol(args.protocol, members)
     check_same_videos([ScoredList(str(m.data.val_list), video_list(m, args).video_list) for m in members])
     scores = combine([run(member, args) for member in members], [member.coeff for member in members])
     if not distributed.world().is_main:
-        return directory
+        return directory, []
     names = members[0].class_names
-    write_report(scores, directory, names=names, extra={
+    written = write_report(scores, directory, names=names, extra={
         "dataset": args.dataset, "weights": [str(m.found.path) for m in members], "coeff": args.coeff,
         "segments": [m.runtime.spec.num_segments for m in members], "views": args.protocol.views})
     if args.csv_file:
         write_csv(Path(args.csv_file), members[0], scores)
+        written.append(Path(args.csv_file))
     print_results(scores, names, directory)
-    return directory
+    return directory, written
 
 
 def check_outputs(args: argparse.Namespace, members: Sequence[Member], directory: Path) -> None:
@@ -117,7 +120,7 @@ def check_outputs(args: argparse.Namespace, members: Sequence[Member], directory
 
 
 def outputs(args: argparse.Namespace, directory: Path) -> dict[Path, str]:
-    """Each file that the test writes, and the option that names it."""
+    """Each file that the test may write, and the option that names it."""
     report = {directory / name: "out" for name in (*REPORT, *(ONLINE_REPORT if args.online else ()))}
     if not args.csv_file:
         return report
@@ -169,21 +172,22 @@ def run(member: Member, args: argparse.Namespace) -> Predictions:
     return scores
 
 
-def stream(member: Member, args: argparse.Namespace, *, device: torch.device, directory: Path) -> None:
-    """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end."""
+def stream(member: Member, args: argparse.Namespace, *, device: torch.device, directory: Path) -> list[Path]:
+    """--online: stream whole videos frame by frame; accuracy after every n frames, and at the end. The files written."""
     videos = video_list(member, args)
     dense = bool((member.found.content.get("train") or {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
     result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
                           workers=args.loaders)
     if not distributed.world().is_main:
-        return
-    write_report(result.scores, directory, names=member.class_names, extra={
+        return []
+    written = write_report(result.scores, directory, names=member.class_names, extra={
         "dataset": args.dataset, "weights": [str(member.found.path)], "online_stride": stride,
         "online_top1": result.top1.tolist()})
-    write_online_report(result, directory)
+    written += write_online_report(result, directory)
     print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
     print_results(result.scores, member.class_names, directory)
+    return written
 
 
 # ---- report ---------------------------------------------------------------------------------------------------

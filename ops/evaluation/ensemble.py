@@ -37,7 +37,8 @@ def check_same_videos(lists: Sequence[ScoredList]) -> None:
 def combine(scored: Sequence[Predictions], coeff: Sequence[float]) -> Predictions:
     """The weighted mean of the scores of several members, whose lists have passed `check_same_videos`."""
     # The published mean is over members, not over weights; of probabilities of single classes it must stay one.
-    whole = sum(coeff) or 1 if scored[0].probabilities and scored[0].labels.dim() == 2 else len(scored)
+    # A member that counts against the others has a negative weight, which must not turn the ranking around.
+    whole = sum(map(abs, coeff)) or 1 if scored[0].probabilities and scored[0].labels.dim() == 2 else len(scored)
     logits = sum(scores.logits * weight for scores, weight in zip(scored, coeff)) / whole
     return make_predictions(torch.as_tensor(logits), scored[0].labels, scored[0].probabilities)
 

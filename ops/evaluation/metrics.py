@@ -84,15 +84,16 @@ def names_or_numbers(names: Optional[Sequence[str]], count: int) -> list[str]:
     return list(names) if names else [str(i) for i in range(count)]
 
 
-REPORT = ("results.json", "per_class.csv", "scores.npy", "confusion.npy", "confusion.png")
+CONFUSION = ("confusion.npy", "confusion.png")
+REPORT = ("results.json", "per_class.csv", "scores.npy", *CONFUSION)
 
 
 def write_report(scores: Predictions, directory: Path, *, names: Optional[Sequence[str]],
-                 extra: dict[str, Any]) -> None:
-    """Write the files of REPORT into `directory`; scores.npy has the logits.
+                 extra: dict[str, Any]) -> list[Path]:
+    """Write the files of REPORT into `directory` and return their paths; scores.npy has the logits.
 
-    Classes that do not exclude each other have no confusion matrix, so its files are then left out.
-    names: of the classes. extra: more entries for results.json.
+    Classes that do not exclude each other have no confusion matrix: its files are then left out, and those of an earlier
+    report are removed. names: of the classes. extra: more entries for results.json.
     """
     labels = names_or_numbers(names, scores.logits.shape[1])
     with atomic_write(directory / "results.json") as f:
@@ -107,3 +108,7 @@ def write_report(scores: Predictions, directory: Path, *, names: Optional[Sequen
             np.save(f, array)
     if "confusion" in arrays:
         save_png(draw_confusion(arrays["confusion"], labels), directory / "confusion.png")
+        return [directory / name for name in REPORT]
+    for name in CONFUSION:
+        (directory / name).unlink(missing_ok=True)
+    return [directory / name for name in REPORT if name not in CONFUSION]

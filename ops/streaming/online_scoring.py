@@ -161,9 +161,9 @@ def _summarise(means: Sequence[Tensor], labels: Tensor, stride: int) -> OnlineSc
 ONLINE_REPORT = ("accuracy_over_time.csv", "accuracy_over_time.png")
 
 
-def write_online_report(result: OnlineScores, directory: Path) -> None:
-    """Write the files of ONLINE_REPORT into `directory`."""
-    table, picture = (directory / name for name in ONLINE_REPORT)
+def write_online_report(result: OnlineScores, directory: Path) -> list[Path]:
+    """Write the files of ONLINE_REPORT into `directory` and return their paths."""
+    written = table, picture = [directory / name for name in ONLINE_REPORT]
     with atomic_write(table) as f:
         writer = csv.writer(f)
         writer.writerow(["frames", "source_frame", "top1", "videos_running"])
@@ -171,3 +171,4 @@ def write_online_report(result: OnlineScores, directory: Path) -> None:
             writer.writerow([n, row[0], f"{row[1]:.2f}", row[2]])
     chart = draw_accuracy(result.top1, result.running, videos=len(result.scores.labels), stride=result.stride)
     save_png(chart, picture)
+    return written

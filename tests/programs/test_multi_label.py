@@ -2,7 +2,9 @@
 import csv
 import json
 import re
+from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
@@ -83,6 +85,23 @@ def test_it_is_tested_like_any_other(trained, data, tmp_path, monkeypatch, capfd
     both = ",".join([str(best(trained)), str(best(trained).with_name("ckpt.pth.tar"))])
     done = run(monkeypatch, capfd, "test_models", *argv, "--weights", both, "--softmax", "--out", tmp_path / "both")
     assert done.status == 0 and done.out.splitlines()[-1].startswith("Overall mAP "), done.err
+
+
+@pytest.mark.parametrize("online", [[], ["--online"]])
+def test_its_report_is_copied_out(online, trained, data, tmp_path, monkeypatch, capfd):
+    """Without a confusion matrix, also where an earlier report left one."""
+    out = tmp_path / f"report{len(online)}"
+    out.mkdir()
+    (out / "confusion.png").write_bytes(b"of an earlier report")
+    done = run(monkeypatch, capfd, "test_models", "multi", "--dataset_file", data, "-j", 0, "--device", "cpu", "--weights",
+               best(trained), "--batch_size", 8, "--max_num", 8, "--out", out, "--train_url", "memory://lab/reports",
+               *online)
+    assert done.status == 0, done.err
+    memory = fsspec.filesystem("memory")
+    copied = {Path(name).name: memory.cat_file(name) for name in memory.ls(f"/lab/reports/{out.name}", detail=False)}
+    assert copied == {path.name: path.read_bytes() for path in out.iterdir()}
+    assert "results.json" in copied and not [name for name in copied if "confusion" in name]
+    assert ("accuracy_over_time.csv" in copied) == bool(online)
 
 
 def test_two_processes_score_every_video_once(trained, data, tmp_path):
