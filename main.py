@@ -73,8 +73,8 @@ def main() -> int:
 def train(args: argparse.Namespace, device: torch.device) -> None:
     """Seed, model, optimizer, data, resume, epochs: the work of each process."""
     with distributed.one_per_machine_first():
-        named = [] if args.evaluate else args.teacher.split(",")
-        teachers = [local_file(file, "teacher") for file in named if file]
+        named = [] if args.evaluate or not args.teacher else args.teacher.split(",")
+        teachers = [local_file(file, "teacher") for file in named]
     check_before_preparing(args, teachers)
     with distributed.one_per_machine_first():
         if args.data_url:

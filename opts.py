@@ -165,6 +165,10 @@ def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace
         warn_unused(parser, args, "--evaluate trains nothing", "teacher", "distill_weight", "distill_temperature")
     elif not args.teacher:
         warn_unused(parser, args, "it needs --teacher", "distill_weight", "distill_temperature")
+    elif args.distill_weight == 1:
+        of_labels = [name for name in ("loss_type", "label_smoothing", "class_weights")
+                     if getattr(args, name) != DEFAULTS[args.recipe].get(name)]
+        warn_unused(parser, args, "with --distill_weight 1 the labels have no share in the loss", *of_labels)
     if args.no_norm_decay:
         log.info("--no_norm_decay changes nothing: normalization layers and biases have no weight decay, as published")
     if args.resume not in ("", "auto") and args.start_epoch:

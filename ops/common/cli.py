@@ -124,6 +124,14 @@ def address(text: str) -> str:
     return text
 
 
+def addresses(text: str) -> str:
+    """An argparse type: addresses or paths with commas between them, each as `address` allows; "" for none."""
+    parts = [address(part) for part in text.split(",")] if text else []
+    if not all(part.strip() for part in parts):
+        raise NotAllowed(f"{text!r}: one of its names is empty: write them with single commas between them, A.pth,B.pth")
+    return text
+
+
 def part(text: str) -> Part:
     """An argparse type: `2/8`, the second of 8 parts."""
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)

@@ -104,9 +104,16 @@ def load_distillation(files: Sequence[Path], *, student: TSN, data: DatasetPaths
                       execution: Execution, weight: float, temperature: float) -> Optional[Distillation]:
     """The checkpoints that the option `teacher` names; None if there are none.
 
-    UserError for a file that is no checkpoint that can be scored, or has other classes or another modality.
+    UserError for a file that is no checkpoint that can be scored, or has other classes or another modality, and for two
+    files with the same content.
     """
     teachers = [_load(file, student=student, data=data) for file in files]
+    known: dict[str, Path] = {}
+    for teacher in teachers:
+        if teacher.sha256 in known:
+            raise UserError(f"teacher {teacher.path} has the same content as {known[teacher.sha256]}: name it once",
+                            "teacher")
+        known[teacher.sha256] = teacher.path
     for teacher in teachers:
         teacher.network.to(device)
         execution.prepare(teacher.network)
@@ -156,8 +163,8 @@ def check_same_distillation(content: Mapping[str, Any], distillation: Optional[D
     if not content.get("train") or not isinstance(before, Mapping):
         return
     theirs, ours = before.get("teachers") or {}, now.get("teachers", {})
-    if list(theirs) != list(ours):
-        changed = " (the file has changed)" if list(theirs.values()) == list(ours.values()) else ""
+    if sorted(theirs) != sorted(ours):  # in any order: their answers are averaged
+        changed = " (the file has changed)" if sorted(theirs.values()) == sorted(ours.values()) else ""
         raise UserError(f"resume {path}: teacher was {_named(theirs)}, is {_named(ours)}{changed}: go on with the"
                         " teacher of before, or start a new run with tune_from", "resume", "teacher", "tune_from")
     for name in ("weight", "temperature"):

@@ -158,6 +158,20 @@ def test_an_evaluation_has_no_teacher(caplog):
                                "warning: --distill_weight has no effect: --evaluate trains nothing"]
 
 
+@pytest.mark.parametrize("recipe", ["published", "modern"])
+def test_labels_without_a_share_in_the_loss_have_no_options(recipe, caplog):
+    alone = [*TRAIN, "--recipe", recipe, "--teacher", "t.pth", "--distill_weight", "1"]
+    opts.parse_train(alone)
+    assert not caplog.messages
+    opts.parse_train([*alone, "--loss_type", "smooth", "--label_smoothing", "0.2", "--class_weights", "auto"])
+    flags = ["loss_type"] * (recipe == "published") + ["label_smoothing", "class_weights"]
+    assert caplog.messages == [
+        f"warning: --{flag} has no effect: with --distill_weight 1 the labels have no share in the loss" for flag in flags]
+    caplog.clear()
+    opts.parse_train([*TRAIN, "--teacher", "t.pth", "--distill_weight", "0.9", "--class_weights", "auto"])
+    assert not caplog.messages
+
+
 def test_flow_takes_no_color_augmentation():
     message = refusal(opts.parse_train, ["something", "Flow", "--augment", "randaug"])
     assert "augment randaug" in message and "Flow" in message

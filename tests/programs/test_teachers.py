@@ -65,11 +65,11 @@ def test_a_run_without_a_teacher_has_no_columns_for_one(trained):
 
 
 def test_a_resumed_run_equals_the_whole_one(distilled, teachers, data, tmp_path, monkeypatch, capfd):
-    """Interrupted within an epoch; the teachers' files have moved."""
+    """Interrupted within an epoch; the teachers' files have moved, and are named in another order."""
     whole, _ = distilled
     moved = [teacher.rename(tmp_path / teacher.name) for teacher in teachers]
     try:
-        argv = flags(data, tmp_path, *MORE, "--teacher", ",".join(map(str, moved)), "--resume", "auto")
+        argv = flags(data, tmp_path, *MORE, "--resume", "auto", "--teacher")
         saved = []
 
         def stop(state, *args, **options):
@@ -77,10 +77,10 @@ def test_a_resumed_run_equals_the_whole_one(distilled, teachers, data, tmp_path,
             if len(saved) == 2:
                 raise KeyboardInterrupt
         monkeypatch.setattr("ops.training.loop.check_weights", stop)
-        assert run(monkeypatch, capfd, "main", *argv).status == 130
+        assert run(monkeypatch, capfd, "main", *argv, ",".join(map(str, moved))).status == 130
         monkeypatch.undo()
         assert checkpoint(tmp_path)["epoch"] == 1 and checkpoint(tmp_path)["step"] == 1
-        done = run(monkeypatch, capfd, "main", *argv)
+        done = run(monkeypatch, capfd, "main", *argv, ",".join(map(str, moved[::-1])))
         assert done.status == 0 and "after epoch 1, step 1" in done.err, done.err
     finally:
         for new, old in zip(moved, teachers):
@@ -166,9 +166,31 @@ def test_a_run_does_not_overwrite_its_teacher(data, tmp_path, monkeypatch, capfd
 
 
 @pytest.mark.parametrize("argv, words", [
-    (["--distill_weight", "1.5"], ["--distill_weight", "1.5"]), (["--distill_temperature", "0"], ["--distill_temperature"])])
+    (["--distill_weight", "1.5"], ["--distill_weight", "1.5"]),
+    (["--distill_weight", "0"], ["--distill_weight 0", "above 0"]),
+    (["--distill_temperature", "0"], ["--distill_temperature"])])
 def test_numbers_out_of_range_are_refused(argv, words, data, tmp_path, monkeypatch, capfd):
     assert_refused(run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--teacher", "x.pth", *argv)), *words)
+
+
+@pytest.mark.parametrize("text, words", [
+    (",", ["--teacher ','", "is empty", "A.pth,B.pth"]), ("a.pth,", ["--teacher 'a.pth,'", "is empty"]),
+    ("a.pth,https://me:hunter2@host/b.pth", ["--teacher", "https://***@host/b.pth", "usual places"]),
+    ("https://host/a.pth?X-Amz-Signature=hunter2", ["--teacher", "X-Amz-Signature=***"])])
+@pytest.mark.parametrize("by_file", [False, True])
+def test_names_of_teachers_are_checked(by_file, text, words, data, tmp_path, monkeypatch, capfd):
+    """Before anything stores them."""
+    (tmp_path / "settings.yaml").write_text(f"teacher: '{text}'\n")
+    given = ["--config", tmp_path / "settings.yaml"] if by_file else ["--teacher", text]
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, *given))
+    assert_refused(done, *([f"settings.yaml:1: teacher {word[10:]}" if word.startswith("--teacher ") else word
+                            for word in words if word != "--teacher"] if by_file else words))
+    assert "hunter2" not in done.err + done.out and not (tmp_path / "log").exists()
+
+
+def test_a_teacher_is_named_once(data, teachers, tmp_path, monkeypatch, capfd):
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--teacher", f"{teachers[0]},{teachers[0]}"))
+    assert_refused(done, f"--teacher {teachers[0]} has the same content as {teachers[0]}: name it once")
 
 
 def test_options_of_teachers_have_no_effect_without_one(data, tmp_path, monkeypatch, capfd):

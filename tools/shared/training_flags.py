@@ -123,10 +123,10 @@ def add_learning_flags(group: Flags) -> None:
 
 def add_teacher_flags(group: Flags) -> None:
     add = group.add_argument
-    add("--teacher", default="", metavar="FILE[,FILE]", help="checkpoints, files or fsspec addresses, whose answers to the"
-        " training clips are learned too; each sees them with its own number of frames and size")
-    add("--distill_weight", type=number(float, 0, 1), default=0.5, metavar="W",
-        help="share of the teachers in the loss; the labels have the rest (default: %(default)s)")
+    add("--teacher", type=cli.addresses, default="", metavar="FILE[,FILE]", help="checkpoints, files or fsspec addresses,"
+        " whose answers to the training clips are learned too; each sees them with its own number of frames and size")
+    add("--distill_weight", type=number(float, above=0, maximum=1), default=0.5, metavar="W",
+        help="share of the teachers in the loss, above 0; the labels have the rest (default: %(default)s)")
     add("--distill_temperature", type=number(float, above=0), default=4.0, metavar="T",
         help="what all scores are divided by before they are compared; a larger one shows more of the teachers' second"
         " choices (default: %(default)s)")
