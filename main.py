@@ -45,7 +45,7 @@ from ops.training.loop import LoopOptions, fit, validate
 from ops.training.losses import balancing_weights, make_criterion, make_multi_label_criterion, positive_weights
 from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
-from ops.training.run_copies import copied_out, fetch_back
+from ops.training.run_copies import check_new, copied_out, fetch_back
 from ops.training.run_log import DISTILLED, MULTI_LABEL, RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.step import Criterion, StepOptions
@@ -95,6 +95,8 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         resumed = last_checkpoint(model_directory)
         if args.evaluate and not resumed:
             raise UserError(f"--resume auto: there is nothing to evaluate in {model_directory}: name a checkpoint")
+    elif not args.resume and not args.evaluate:
+        check_new(args.train_url, log_directory, model_directory)
     seed_everything(args.seed)
     if resumed and args.tune_from:  # so that --resume can simply be added to the command of a tuned run
         log.info("--tune_from %s is not loaded again: the run resumes from %s", args.tune_from, resumed.path)
@@ -126,7 +128,8 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         return
     train_loader, class_sizes = training_loader(args, model, data, distillation)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not args.repeatable, args.repeatable
-    copies = copied_out(args.train_url, log_directory, model_directory)
+    copies = copied_out(args.train_url, log_directory, model_directory, resumed=resumed.path if resumed else None,
+                        limit=args.dist_timeout)
     if not options.epochs_left(state.epoch, state.stale):
         log.info("nothing left to do: epoch %d of %d%s", state.epoch, args.epochs,
                  ", stopped early" if options.out_of_patience(state.stale) else "")

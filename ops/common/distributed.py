@@ -253,6 +253,25 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+def tell(message: str) -> None:
+    """Let every process find `message` with `told`. Without effect in a run of one process, and when the others are gone."""
+    if _store is not None:
+        with contextlib.suppress(dist.DistError):
+            _store.set(message, "yes")
+
+
+def told(message: str) -> bool:
+    """Whether a process has told `message`; True too when rank 0, which keeps the messages, is gone."""
+    if _store is None:
+        return False
+    try:
+        return _store.check([message])
+    except dist.DistError:
+        return True
+
+
 # ---- lost processes -------------------------------------------------------------------------------------------------
 
 def mark_progress(step: int) -> None:

@@ -5,16 +5,20 @@ when the first address is opened. They find credentials in their own usual place
 """
 import hashlib
 import logging
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Iterator, Mapping
 
 from ops.common.addresses import masked
 from ops.common.errors import UserError, shown
 from ops.common.extras import import_extra
+from ops.common.files import CannotWrite, atomic_write
 
 BLOCK = 8 << 20  # bytes per request
-_VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified")
+_VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "Last-Modified", "last_modified",
+                 "updated", "generation")
 _CREDENTIALS = ("credentials come from the usual places of its library: for s3 the variables AWS_ACCESS_KEY_ID and"
                 " AWS_SECRET_ACCESS_KEY or ~/.aws, for gs `gcloud auth application-default login`")
 
@@ -97,9 +101,10 @@ class Place:
 
     def write(self, content: IO[bytes]) -> int:
         """Write a file, which appears whole or not at all; returns its bytes. Directories above it are made."""
+        if self.is_local:
+            return self._write_here(content)
         written = 0
         with self.errors():
-            self.fs.makedirs(self.path.rsplit("/", 1)[0], exist_ok=True) if self.is_local else None
             out = self.fs.open(self.path, "wb", autocommit=False)
             try:
                 while block := content.read(BLOCK):
@@ -115,6 +120,15 @@ class Place:
         if size != written:
             raise self.problem(f"it has {size} bytes after {written} were written")
         return written
+
+    def _write_here(self, content: IO[bytes]) -> int:
+        """fsspec's own way copies the file from another disk to its final name, where a full disk leaves a part of it."""
+        try:
+            with atomic_write(Path(self.path), "wb") as out:
+                shutil.copyfileobj(content, out, BLOCK)
+                return out.tell()
+        except CannotWrite as error:
+            raise self.problem(f"cannot be written: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

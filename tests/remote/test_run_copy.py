@@ -10,7 +10,8 @@ import pytest
 from ops.common.errors import UserError
 from ops.remote import run_copy
 from ops.remote.files import check_address, copy_out, local_file
-from ops.remote.run_copy import RunCopy, fetch_run
+from ops.remote.run_copy import RunCopy, RunFiles, fetch_run
+from tests.helpers.disks import small_disk
 from tests.helpers.files import tree
 from tests.helpers.s3 import checked_credentials, objects
 
@@ -30,6 +31,15 @@ def soon(monkeypatch):
     monkeypatch.setattr(run_copy, "INTERVAL", 0.05)
 
 
+def position(content):
+    """b"epoch 3" is (3,)."""
+    return tuple(int(word) for word in content.read(20).split()[1:2])
+
+
+def run_files(directories):
+    return RunFiles(directories, log="log/log.csv", checkpoints=["checkpoint/last"], position=position)
+
+
 def files_of(directories):
     return {f"{name}/{file}": content for name, path in directories.items() for file, content in tree(path).items()}
 
@@ -47,7 +57,7 @@ def wait_until(condition):
 
 def test_changed_files_are_copied_during_the_run_and_at_its_end(bucket, directories, soon):
     address = f"{bucket}/runs/run"
-    with RunCopy(address, directories, ["last"]):
+    with RunCopy(address, run_files(directories)):
         wait_until(lambda: copied(address) == files_of(directories))
         (directories["log"] / "pictures").mkdir()
         (directories["log"] / "pictures" / "batch.png").write_bytes(b"png")
@@ -73,7 +83,7 @@ def test_a_checkpoint_is_never_ahead_of_the_log_there(bucket, directories, soon)
                 return
 
     thread = threading.Thread(target=train)
-    with RunCopy(address, directories, ["last"]):
+    with RunCopy(address, run_files(directories)):
         wait_until(lambda: "checkpoint/last" in copied(address))
         thread.start()
         seen = set()
@@ -90,7 +100,7 @@ def test_a_checkpoint_is_never_ahead_of_the_log_there(bucket, directories, soon)
 def test_an_unreachable_address_is_a_warning_and_the_copies_are_made_up_for(bucket, s3_address, directories, soon, caplog):
     address = f"{bucket}/run"
     caplog.set_level("INFO")
-    with RunCopy(address, directories):
+    with RunCopy(address, run_files(directories)):
         with checked_credentials(s3_address):
             (directories["log"] / "log.csv").write_text("1\n2\n")
             wait_until(lambda: "training goes on, next attempt" in caplog.text)
@@ -101,12 +111,12 @@ def test_an_unreachable_address_is_a_warning_and_the_copies_are_made_up_for(buck
 def test_copies_that_fail_until_the_end_are_an_error_that_names_the_files(bucket, s3_address, directories, soon, caplog):
     with checked_credentials(s3_address):
         with pytest.raises(UserError, match="train_url s3://.*access is denied"):
-            RunCopy(f"{bucket}/run", directories)
-    copy = RunCopy(f"{bucket}/run", directories)
+            RunCopy(f"{bucket}/run", run_files(directories))
+    copy = RunCopy(f"{bucket}/run", run_files(directories))
     with checked_credentials(s3_address):
         with pytest.raises(UserError, match="access is denied.*complete here and not there: .*log.csv.*resume auto"), copy:
             (directories["log"] / "log.csv").write_text("1\n2\n")
-    copy = RunCopy(f"{bucket}/run", directories)
+    copy = RunCopy(f"{bucket}/run", run_files(directories))
     with checked_credentials(s3_address):
         with pytest.raises(UserError, match="the loss is not finite"), copy:
             raise UserError("the loss is not finite")
@@ -116,26 +126,28 @@ def test_copies_that_fail_until_the_end_are_an_error_that_names_the_files(bucket
 def test_the_run_is_fetched_back_where_it_is_older_or_missing(bucket, directories, tmp_path):
     address, files = f"{bucket}/run", files_of(directories)
     elsewhere = {name: tmp_path / "elsewhere" / name for name in directories}
-    assert not fetch_run(address, elsewhere, "checkpoint/last")
-    with RunCopy(address, directories):
+    assert not fetch_run(address, run_files(elsewhere))
+    with RunCopy(address, run_files(directories)):
         pass
-    assert fetch_run(address, elsewhere, "checkpoint/last") and files_of(elsewhere) == files
-    assert not fetch_run(address, elsewhere, "checkpoint/last"), "it is as new"
-    assert not fetch_run(address, directories, "checkpoint/last")
+    assert fetch_run(address, run_files(elsewhere)) and files_of(elsewhere) == files
+    assert not fetch_run(address, run_files(elsewhere)), "it is as new"
+    assert not fetch_run(address, run_files(directories))
     later = time.time() + 60
-    (elsewhere["checkpoint"] / "last").write_bytes(b"epoch 3, longer")
+    (elsewhere["checkpoint"] / "last").write_bytes(b"epoch 3 longer")
     os.utime(elsewhere["checkpoint"] / "last", (later, later))
-    assert not fetch_run(address, elsewhere, "checkpoint/last"), "it is newer"
-    with RunCopy(address, elsewhere):
+    assert not fetch_run(address, run_files(elsewhere)), "it is newer"
+    with RunCopy(address, run_files(elsewhere)):
         pass
-    assert fetch_run(address, directories, "checkpoint/last") and files_of(directories) == files_of(elsewhere)
+    assert fetch_run(address, run_files(directories)) and files_of(directories) == files_of(elsewhere)
 
 
 def test_names_in_the_record_cannot_leave_the_directories(bucket, directories):
-    record = {"log/../../x": 1, "checkpoint/last": 2 ** 62}
+    state = {"saved": 2 ** 62, "size": 7, "position": [5], "coming": None}
+    record = {"log/../../x": state, "checkpoint/last": state}
+    fsspec.filesystem("s3").pipe(f"{bucket}/run/checkpoint/last", b"epoch 5")
     fsspec.filesystem("s3").pipe(f"{bucket}/run/copied.json", json.dumps(record).encode())
     with pytest.raises(UserError, match="leads out"):
-        fetch_run(f"{bucket}/run", directories, "checkpoint/last")
+        fetch_run(f"{bucket}/run", run_files(directories))
 
 
 def test_weights_are_fetched_once_and_again_when_they_change(bucket, cache):
@@ -164,3 +176,87 @@ def test_results_are_copied_out(bucket, tmp_path):
         copy_out([tmp_path / "a.json"], "s3://no-such-bucket/x")
     copy_out([tmp_path / "a.json"], str(tmp_path / "deep" / "out"))
     assert (tmp_path / "deep" / "out" / "a.json").read_text() == "{}"
+
+
+# ---- what is there is whole, and belongs together --------------------------------------------------------------------
+
+def test_a_full_disk_keeps_the_last_good_copy(directories, soon, tmp_path):
+    """Nothing of another file system may be copied in place of a good file before it is complete."""
+    last = directories["checkpoint"] / "last"
+    last.write_bytes(b"epoch 1 " + bytes(400_000))
+    before = last.read_bytes()
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        address = str(disk / "runs" / "run")
+        with RunCopy(address, run_files(directories)):
+            pass
+        with pytest.raises(UserError, match="cannot be written: No space left on device"):
+            with RunCopy(address, run_files(directories)):
+                last.write_bytes(b"epoch 2 " + bytes(900_000))
+        assert {path.name for path in (disk / "runs" / "run" / "checkpoint").iterdir()} == {"last"}
+        elsewhere = {name: tmp_path / "elsewhere" / name for name in directories}
+        assert fetch_run(address, run_files(elsewhere))
+        assert (elsewhere["checkpoint"] / "last").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_size_is_not_fetched(directories, tmp_path):
+    address = tmp_path / "there"
+    with RunCopy(str(address), run_files(directories)):
+        pass
+    (address / "checkpoint" / "last").write_bytes(b"epo")
+    elsewhere = {name: tmp_path / "elsewhere" / name for name in directories}
+    with pytest.raises(UserError, match="it has 3 bytes, and 7 when it was copied"):
+        fetch_run(str(address), run_files(elsewhere))
+    assert not elsewhere["checkpoint"].exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_beside_the_copy_of_a_checkpoint_leaves_a_record_that_fits(moment, directories, tmp_path):
+    address, last = tmp_path / "there", directories["checkpoint"] / "last"
+    with RunCopy(str(address), run_files(directories)):
+        pass
+    copy = RunCopy(str(address), run_files(directories))
+    last.write_bytes(b"epoch 2 longer")
+    with open(last, "rb") as content:
+        copy._copy_checkpoint("checkpoint/last", content)
+    record = json.loads((address / "copied.json").read_text())
+    record["checkpoint/last"] = {"saved": 1, "size": 7, "position": [1], "coming": record["checkpoint/last"]}
+    (address / "copied.json").write_text(json.dumps(record))
+    if moment == "before":
+        (address / "checkpoint" / "last").write_bytes(b"epoch 1")
+    elsewhere = {name: tmp_path / "elsewhere" / name for name in directories}
+    assert fetch_run(str(address), run_files(elsewhere))
+    expected = {"before": b"epoch 1", "after": b"epoch 2 longer"}[moment]
+    assert (elsewhere["checkpoint"] / "last").read_bytes() == expected
+
+
+def test_the_further_run_counts_whatever_the_clocks_say(directories, tmp_path):
+    address, last = str(tmp_path / "there"), directories["checkpoint"] / "last"
+    last.write_bytes(b"epoch 2")
+    with RunCopy(address, run_files(directories)):
+        pass
+    ahead = time.time() + 3600
+    last.write_bytes(b"epoch 1")
+    os.utime(last, (ahead, ahead))
+    assert fetch_run(address, run_files(directories)) and last.read_bytes() == b"epoch 2"
+    last.write_bytes(b"epoch 3")
+    os.utime(last, (1e9, 1e9))
+    assert not fetch_run(address, run_files(directories)) and last.read_bytes() == b"epoch 3"
+
+
+def test_a_file_that_cannot_be_copied_does_not_keep_the_others_from_it(directories, soon, tmp_path):
+    there = tmp_path / "there"
+    (there / "log" / "a").mkdir(parents=True)
+    (directories["log"] / "a").write_text("in the place of a directory")
+    with pytest.raises(UserError, match="cannot be written.*complete here and not there: [^,]*/a:"):
+        with RunCopy(str(there), run_files(directories)):
+            pass
+    assert (there / "checkpoint" / "last").read_bytes() == b"epoch 1" and (there / "log" / "log.csv").exists()
+
+
+def test_without_its_log_no_checkpoint_is_copied(directories, soon, tmp_path):
+    there = tmp_path / "there"
+    (there / "log" / "log.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match="complete here and not there: .*log.csv, .*last"):
+        with RunCopy(str(there), run_files(directories)):
+            pass
+    assert not (there / "checkpoint").exists()
