@@ -209,7 +209,8 @@ def open_log(args: argparse.Namespace, directory: Path, model_directory: Path, s
     write_config(directory / "settings.yaml", opts.settings(args))
     write_args(directory / "args.txt", {**vars(args), "command": opts.command_line(), "processes": distributed.world().size,
                                         **versions(device)})
-    tracker = open_tracker(args.track, directory, settings=opts.settings(args), resumed=bool(state.epoch or state.step))
+    tracker = open_tracker(args.track, directory, settings=opts.settings(args),
+                           resumed_at=state.epoch if state.epoch or state.step else None)
     more = [*(DISTILLED if args.teacher else ()), *(MULTI_LABEL if state.network.spec.multi_label else ())]
     return RunLog(directory, state.epoch, state.step, more=more, tracker=tracker)
 

@@ -1,7 +1,8 @@
 """A training run in a tracker (Weights & Biases, Trackio, MLflow): the scalars of TensorBoard and the run's settings.
 
 `tracker.json` in the log directory names the tracked run and the last epoch that is in it, so that a resumed run goes on in
-the same tracked run without gaps or repeats. Where the tracker keeps its data, and its credentials, are its own settings
+the same tracked run without gaps or repeats. No tracker can replace the values of an epoch, so a run that trains epochs anew
+that are in the tracked run becomes another one. Where the tracker keeps its data, and its credentials, are its own settings
 (WANDB_MODE=offline, TRACKIO_DIR, MLFLOW_TRACKING_URI, ...).
 """
 import importlib.util
@@ -33,14 +34,20 @@ class Backend(Protocol):
 class Tracker:
     """The tracked run of a training run, for `ops.training.run_log.RunLog`.
 
-    kind: wandb, trackio or mlflow. directory: of the log. resumed: go on in the tracked run that the directory knows.
+    kind: wandb, trackio or mlflow. directory: of the log. resumed_at: the epoch, 0-based, at which a resumed run goes on, in
+    the tracked run that the directory knows, or in another one where that has this epoch already; None for a new run.
     UserError if the package is missing or cannot open a run; later errors are warnings, and what could not be sent is sent
     with the next epoch.
     """
 
-    def __init__(self, kind: str, directory: Path, *, name: str, settings: Mapping[str, Any], resumed: bool) -> None:
+    def __init__(self, kind: str, directory: Path, *, name: str, settings: Mapping[str, Any],
+                 resumed_at: Optional[int]) -> None:
         self.kind, self.path = kind, directory / "tracker.json"
-        known = _read(self.path, kind) if resumed else {}
+        known = _read(self.path, kind) if resumed_at is not None else {}
+        if known and resumed_at is not None and resumed_at <= known["epoch"]:
+            log.info("track %s: the tracked run %s has epochs up to %d, and training goes on at epoch %d: the epochs from"
+                     " the first one on go to another tracked run", kind, known["run"], known["epoch"], resumed_at)
+            known = {}
         self.epoch = known.get("epoch", -1)
         self.waiting: dict[int, dict[str, float]] = {}
         directory.mkdir(parents=True, exist_ok=True)
@@ -78,11 +85,12 @@ class Tracker:
             json.dump({"tracker": self.kind, "run": self.backend.id, "epoch": self.epoch}, f)
 
 
-def open_tracker(kind: str, directory: Path, *, settings: Mapping[str, Any], resumed: bool) -> Optional[Tracker]:
+def open_tracker(kind: str, directory: Path, *, settings: Mapping[str, Any],
+                 resumed_at: Optional[int]) -> Optional[Tracker]:
     """A `Tracker` whose run has the name of the log's directory; None for the kind "none"."""
     if kind == NO_TRACKER:
         return None
-    return Tracker(kind, directory, name=directory.name, settings=settings, resumed=resumed)
+    return Tracker(kind, directory, name=directory.name, settings=settings, resumed_at=resumed_at)
 
 
 def check_installed(kind: str) -> None:

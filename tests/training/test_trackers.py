@@ -30,16 +30,16 @@ def kind(request, tmp_path, monkeypatch):
 
 
 def open_run(kind, directory, epoch, settings=SETTINGS):
-    tracker = open_tracker(kind, directory, settings=settings, resumed=bool(epoch))
+    tracker = open_tracker(kind, directory, settings=settings, resumed_at=epoch or None)
     return RunLog(directory, epoch, tracker=tracker)
 
 
 def test_a_killed_and_resumed_run_is_one_run_with_the_scalars_of_tensorboard(kind, tmp_path):
     directory = tmp_path / "log" / "TSM_run"
     with pytest.raises(KeyError), open_run(kind, directory, 0) as run_log:
-        for epoch in range(3):
+        for epoch in range(2):
             run_log.add(row(epoch), 50.0 + epoch)
-        raise KeyError("the run is lost before its checkpoint of epoch 2")
+        raise KeyError("the run is lost in epoch 2")
     with open_run(kind, directory, 2, {**SETTINGS, "lr": 0.2}) as run_log:
         for epoch in range(2, 4):
             run_log.add(row(epoch), 50.0 + epoch)
@@ -64,6 +64,24 @@ def test_rows_that_the_tracker_lacks_are_sent_by_the_resumed_run(kind, tmp_path)
     assert [epoch for epoch, _ in run.rows] == [0, 1]
 
 
+@pytest.mark.parametrize("start", [1, 3])
+def test_epochs_that_are_trained_anew_are_another_tracked_run(start, kind, tmp_path, caplog):
+    """With the epochs of the log from the first one on; what was sent before stays what it was."""
+    caplog.set_level(logging.INFO)
+    directory = tmp_path / "log" / "TSM_run"
+    with open_run(kind, directory, 0) as run_log:
+        for epoch in range(4):
+            run_log.add(row(epoch), 50.0 + epoch)
+    with open_run(kind, directory, start, {**SETTINGS, "lr": 0.2}) as run_log:
+        for epoch in range(start, 5):
+            run_log.add({**row(epoch), "lr": 0.2}, 50.0 + epoch)
+    before, after = sorted(trackers.tracked(kind, tmp_path, directory), key=lambda run: len(run.rows))
+    assert [values["lr"] for _, values in before.rows] == [0.1] * 4 and before.settings["lr"] == "0.1"
+    assert [epoch for epoch, _ in after.rows] == list(range(5)) and after.settings["lr"] == "0.2"
+    assert [values["lr"] for _, values in after.rows] == pytest.approx([value for _, value in scalars(directory)["lr"]])
+    assert f"has epochs up to 3, and training goes on at epoch {start}: the epochs from the first one on" in caplog.text
+
+
 def test_a_new_run_in_the_same_directory_is_another_tracked_run(kind, tmp_path):
     directory = tmp_path / "log" / "TSM_run"
     for _ in range(2):
@@ -74,7 +92,7 @@ def test_a_new_run_in_the_same_directory_is_another_tracked_run(kind, tmp_path):
 
 def test_a_tracker_that_fails_is_a_warning_and_its_rows_are_sent_later(kind, tmp_path, monkeypatch, caplog):
     directory = tmp_path / "log" / "TSM_run"
-    tracker = Tracker(kind, directory, name="TSM_run", settings=SETTINGS, resumed=False)
+    tracker = Tracker(kind, directory, name="TSM_run", settings=SETTINGS, resumed_at=None)
     with monkeypatch.context() as patch:
         patch.setattr(tracker.backend, "log", lambda *_: (_ for _ in ()).throw(ConnectionError("no route to\nthe server")))
         tracker.log({"lr": 0.5}, 0)
@@ -98,7 +116,7 @@ def test_a_missing_package_is_named_with_its_command(name, monkeypatch):
 def test_a_tracker_that_cannot_start_is_one_line(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("ops.training.trackers.BACKENDS", {kind: lambda *_: (_ for _ in ()).throw(OSError("no\nlogin"))})
     with pytest.raises(UserError, match=rf"^track {kind}: no login \(OSError\)$"):
-        Tracker(kind, tmp_path, name="run", settings={}, resumed=False)
+        Tracker(kind, tmp_path, name="run", settings={}, resumed_at=None)
 
 
 @pytest.fixture(autouse=True)
