@@ -69,7 +69,8 @@ def _check_unchanged(marker: Path, facts: Facts, place: Place, root: Path) -> No
     if not same:
         raise place.problem(f"it has changed since it was fetched into {root}: to fetch it anew, delete its data there and"
                             f" {marker}; to use the data as it is, leave {place.option} out")
-    log.info("%s: already in %s (%s)", place.address, root, marker)
+    log.info("%s: already in %s (%s)%s", place.address, root, marker,
+             "" if facts.version else "; its server gives no version of it, so only the sizes were compared")
 
 
 def _fetch(place: Place, facts: Facts, work: Path, root: Path) -> None:

@@ -5,13 +5,14 @@ when the first address is opened. They find credentials in their own usual place
 """
 import hashlib
 import logging
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Iterator, Mapping
 
-from ops.common.addresses import masked
+from ops.common.addresses import is_address, masked
 from ops.common.errors import UserError, shown
 from ops.common.extras import import_extra
 from ops.common.files import CannotWrite, atomic_write
@@ -39,7 +40,8 @@ class Place:
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return self.path.rstrip("/").rsplit("/", 1)[-1]
+        path = re.split("[?#]", self.path)[0] if is_address(self.path) else self.path  # http keeps its whole address
+        return path.rstrip("/").rsplit("/", 1)[-1]
 
     def __truediv__(self, name: str) -> "Place":
         return Place(f"{self.address.rstrip('/')}/{name}", self.option, self.fs, f"{self.path.rstrip('/')}/{name}")
@@ -78,6 +80,9 @@ class Place:
     def _describe_directory(self) -> "Facts":
         files, start = {}, len(self.path.rstrip("/")) + 1
         for path, info in self.fs.find(self.path, detail=True).items():
+            if self.is_local and info["type"] != "file":
+                raise self.problem(f"it contains {shown(path[start:])!r}, which is a link or a device: put the files"
+                                   " themselves there")
             if info["type"] == "file" and not path.endswith("/"):  # some stores keep empty objects for directories
                 files[path[start:]] = Facts(int(info["size"]), _version(info))
         listing = "\n".join(f"{name} {facts.size} {facts.version}" for name, facts in sorted(files.items()))
@@ -168,8 +173,23 @@ def _version(info: Mapping[str, Any]) -> str:
 def _reason(error: Exception) -> str:
     """An error of a file system's library in words."""
     name, text = type(error).__name__, masked(" ".join(str(error).split()))[:300]
+    if _cannot_connect(error):
+        return f"its server cannot be reached ({text or name}): is the address right, and does the server run?"
+    if isinstance(error, NotImplementedError):
+        return "its protocol cannot do this; nothing can be written to http and https: choose s3://, gs:// or a path"
+    if "block_size=0" in text:
+        return "its server cannot send parts of a file (range requests), which it needs to: fetch the file by hand"
+    if text.startswith("Protocol not known"):
+        return "unknown protocol: choose s3://, gs://, another protocol of fsspec, or a path"
     if isinstance(error, FileNotFoundError):
         return "there is no such file, directory or bucket"
     if isinstance(error, PermissionError) or "credential" in f"{name}{text}".lower():
         return f"access is denied ({text or name}); {_CREDENTIALS}"
     return f"{getattr(error, 'strerror', None) or text or name} ({name})"
+
+
+def _cannot_connect(error: BaseException) -> bool:
+    """Whether an error, or its cause, is that of a connection; fsspec raises FileNotFoundError from those of aiohttp."""
+    cause = error.__cause__
+    return isinstance(error, ConnectionError) or type(error).__name__.startswith(("ClientConnector", "EndpointConnection")) \
+        or cause is not None and _cannot_connect(cause)

@@ -69,6 +69,16 @@ def _unpack_tar(archive: Path, directory: Path, name: str) -> None:
                 bar.update(raw.tell() - bar.n)
 
         tar.extractall(directory, members(), filter="data")
+        _check_end(tar, name)
+
+
+def _check_end(tar: tarfile.TarFile, name: str) -> None:
+    """UserError unless the block of zeros that ends an archive follows the last member: tarfile takes a cut for the end."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise UserError(f"{name} is damaged: it has no end, so that members are missing or unreadable after the first"
+                        f" {tar.offset} bytes of its content")
 
 
 def _unpack_zip(archive: Path, directory: Path, name: str) -> None:

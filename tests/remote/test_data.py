@@ -1,4 +1,5 @@
 """Data sets at an address: fetched once, whole or not at all, from a real S3 server and from this machine."""
+import gzip
 import io
 import json
 import random
@@ -141,6 +142,28 @@ def test_damaged_and_empty_archives_are_refused(tmp_path, name):
     assert content(tmp_path / "root") == {}
 
 
+@pytest.mark.parametrize("name", ["d.tar", "d.tar.gz"])
+@pytest.mark.parametrize("length", [3 * 512, 3 * 512 + 100])  # header and content of 1, header of 2; a part of the next
+def test_an_archive_cut_between_two_members_is_damaged(tmp_path, name, length):
+    """tarfile takes such a cut for the end."""
+    packed = pack(tmp_path / "whole.tar", {"a": b"1", "b": b"", "c": b"3"}).read_bytes()[:length]
+    (tmp_path / name).write_bytes(gzip.compress(packed) if name.endswith(".gz") else packed)
+    with pytest.raises(UserError, match="damaged: it has no end"):
+        fetch_data(str(tmp_path / name), tmp_path / "root")
+    assert content(tmp_path / "root") == {}
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "elsewhere/file", "nowhere"])
+def test_links_in_a_directory_are_refused(tmp_path, target):
+    for name in ("source", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("1")
+    (tmp_path / "source" / "link").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match="it contains 'link', which is a link"):
+        fetch_data(str(tmp_path / "source"), tmp_path / "root")
+    assert content(tmp_path / "root") == {}
+
+
 def test_files_in_the_way_are_kept(tmp_path):
     there = tmp_path / "root" / "something" / "v2"
     there.mkdir(parents=True)
@@ -155,7 +178,8 @@ def test_files_in_the_way_are_kept(tmp_path):
 @pytest.mark.parametrize("address, words", [
     ("s3://no-such-bucket/d.tar", "no such file, directory or bucket"), ("{bucket}/none.tar", "no such file"),
     ("{bucket}/readme.txt", "neither a directory nor an archive"), ("/no/such/place.tar", "no such file"),
-    ("xyz://a/b.tar", "Protocol not known")])
+    ("xyz://a/b.tar", "xyz://a/b.tar: unknown protocol: choose s3://"),
+    ("http://127.0.0.1:1/d.tar", "its server cannot be reached")])
 def test_wrong_addresses_are_one_line(tmp_path, bucket, address, words):
     fsspec.filesystem("s3").pipe(f"{bucket}/readme.txt", b"text")
     with pytest.raises(UserError, match=words) as error:

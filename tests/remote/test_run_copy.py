@@ -13,6 +13,7 @@ from ops.remote.files import check_address, copy_out, local_file
 from ops.remote.run_copy import RunCopy, RunFiles, fetch_run
 from tests.helpers.disks import small_disk
 from tests.helpers.files import tree
+from tests.helpers.http import http_server
 from tests.helpers.s3 import checked_credentials, objects
 
 
@@ -163,6 +164,25 @@ def test_weights_are_fetched_once_and_again_when_they_change(bucket, cache):
     assert local_file(path.as_uri(), "weights") == path
     with pytest.raises(UserError, match="it is a directory"):
         local_file(f"{bucket}/TSM_run", "weights")
+
+
+@pytest.mark.parametrize("dates", [("Thu, 26 Nov 2026 10:00:00 GMT", "Thu, 26 Nov 2026 10:00:01 GMT"), (None, None)])
+def test_weights_of_the_same_size_are_not_taken_for_each_other(dates, cache):
+    """Of a server that gives a date and no ETag, or neither."""
+    with http_server() as (address, files):
+        for content, date in zip((b"first", b"other"), dates):
+            files["/runs/ckpt.pth"] = content, {"Last-Modified": date} if date else {}
+            path = local_file(f"{address}/runs/ckpt.pth?download=1", "weights")
+            assert path.read_bytes() == content and path.name == "ckpt.pth"
+
+
+def test_what_http_cannot_do_is_said_in_a_line(cache):
+    with http_server(ranges=False) as (address, files):
+        files["/ckpt.pth"] = bytes(9 << 20), {"ETag": "1"}
+        with pytest.raises(UserError, match=r"its server cannot send parts of a file \(range requests\)"):
+            local_file(f"{address}/ckpt.pth", "weights")
+        with pytest.raises(UserError, match=r"^train_url http://[0-9.:]+/runs: .*nothing can be written to http"):
+            check_address(f"{address}/runs", "train_url")
 
 
 def test_results_are_copied_out(bucket, tmp_path):
