@@ -81,7 +81,7 @@ from ops.common.plots import draw_timelines, save_png
 from ops.common.progress import above_bars, progress
 from ops.common.words import counted
 from ops.evaluation.predict import Predictor
-from ops.evaluation.timeline import presences, spans, timeline_panel
+from ops.evaluation.timeline import spans, timeline_panel
 from ops.evaluation.videos import expand, holds_times
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "runs" / "quickstart" / "checkpoint"
@@ -270,8 +270,11 @@ def in_words(report: dict[str, Any]) -> list[str]:
     each is present."""
     lines = [f"{shown(report['video'])}: {counted(report['frames'], 'frame')}{duration(report['seconds'])}"]
     lines += [f"  {100 * row['probability']:5.1f}%  {row['class']}" for row in report["predictions"]]
-    stretches = presences if report.get("multi_label") else spans
-    for start, end, name, probability in stretches(report["timeline"]) if "timeline" in report else ():
+    if "present" in report:
+        stretches = [(row["start"], row["end"], row["class"], row["probability"]) for row in report["present"]]
+    else:
+        stretches = spans(report["timeline"]) if "timeline" in report else []
+    for start, end, name, probability in stretches:
         lines.append(f"  {start:7.2f} to {end:7.2f} s  {100 * probability:5.1f}%  {name}")
     return lines
 

@@ -23,6 +23,7 @@ from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
 from ops.evaluation.multi_label import probabilities_of
+from ops.evaluation.timeline import presences
 from ops.evaluation.videos import Video, Window, load_video
 
 Report = dict[str, Any]
@@ -68,6 +69,8 @@ class Predictor:
                fps: Optional[float] = None, topk: int = 5, batch_size: int = 1, workers: int = 0) -> Report:
         """All that is known of a video: its name, frames, seconds, predictions and, with `window`, its timeline.
 
+        Of a multi-label model with `window`, `present` lists when each class, also one that is not among the `topk`, has a
+        probability of at least a half: dicts of start, end (seconds), class and probability (mean over the windows).
         window, stride: seconds; the network then sees a part of the video at a time. fps: of a frame directory.
         batch_size: windows at a time. workers: processes that read windows.
         """
@@ -109,12 +112,16 @@ class Predictor:
         if self.runtime.spec.multi_label:
             report["multi_label"] = True
         if with_timeline:
-            report["timeline"] = [{"start": round(window.start, 3), "end": round(window.end, 3),
-                                   "predictions": self._rank(row, topk)}
-                                  for window, row in zip(windows, scores)]
+            timeline: list[dict[str, Any]] = [
+                {"start": round(window.start, 3), "end": round(window.end, 3), "predictions": self._rank(row)}
+                for window, row in zip(windows, scores)]
+            if self.runtime.spec.multi_label:
+                report["present"] = [{"start": start, "end": end, "class": name, "probability": probability}
+                                     for start, end, name, probability in presences(timeline)]
+            report["timeline"] = [{**window, "predictions": window["predictions"][:topk]} for window in timeline]
         return report
 
-    def _rank(self, scores: Tensor, topk: int) -> list[dict[str, Any]]:
+    def _rank(self, scores: Tensor, topk: Optional[int] = None) -> list[dict[str, Any]]:
         return rank_classes(scores, self.labels, topk, multi_label=self.runtime.spec.multi_label)
 
 
@@ -147,8 +154,9 @@ def find_class_names(found: Checkpoint, categories: Optional[Path] = None,
     return names if names and len(names) == count else None
 
 
-def rank_classes(scores: Tensor, names: Sequence[str], topk: int, *, multi_label: bool = False) -> list[dict[str, Any]]:
-    """The `topk` likeliest classes of one row of scores (num_class,), best first. probability: 0 to 1.
+def rank_classes(scores: Tensor, names: Sequence[str], topk: Optional[int], *,
+                 multi_label: bool = False) -> list[dict[str, Any]]:
+    """The `topk` likeliest classes (None: all) of one row of scores (num_class,), best first. probability: 0 to 1.
 
     multi_label: the probability of each class does not depend on the others', so they need not sum to 1.
     """

@@ -120,9 +120,16 @@ def test_its_checkpoint_tells_that_classes_do_not_exclude_each_other(trained, da
     reports = json.loads(done.out)
     sums = [sum(row["probability"] for row in report["predictions"]) for report in reports]
     assert max(sums) > 1.3 and min(sums) < 0.7 and all(report["multi_label"] for report in reports)
-    done = run(monkeypatch, capfd, "tools.predict", videos[1], "--weights", best(trained), "--device", "cpu",
-               "--window", 0.2)
-    assert done.status == 0 and len(done.out.splitlines()) >= 5
+    windows = [videos[sums.index(max(sums))], "--weights", best(trained), "--device", "cpu", "--window", 0.2]
+    done = run(monkeypatch, capfd, "tools.predict", *windows)
+    assert done.status == 0, done.err
+    stretches = [line for line in done.out.splitlines() if " to " in line]
+    assert len({line.split("%  ")[1] for line in stretches}) > 1
+    done = run(monkeypatch, capfd, "tools.predict", *windows, "--topk", 1)
+    assert [line for line in done.out.splitlines() if " to " in line] == stretches, "also classes that are not the best"
+    done = run(monkeypatch, capfd, "tools.predict", *windows, "--topk", 1, "--json")
+    report, = json.loads(done.out)
+    assert len(report["present"]) == len(stretches) and {len(row["predictions"]) for row in report["timeline"]} == {1}
     done = run(monkeypatch, capfd, "tools.inspect_checkpoint", best(trained))
     assert "multi_label      True (by its metadata)" in done.out
 
