@@ -163,4 +163,4 @@ def test_a_signal_ends_launcher_and_processes_with_its_status():
 def test_a_killed_process_is_reported_as_a_shell_would():
     program = "import os, signal, time; os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGKILL); time.sleep(60)"
     status, _, err = finish(start("-c", LAUNCH.format(program=program, gpus=[0, 1])))
-    assert status == 128 + signal.SIGKILL, err
+    assert status == 128 + signal.SIGKILL and "ChildFailedError" not in err, err

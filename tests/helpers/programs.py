@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ops.common import cli
@@ -24,13 +23,10 @@ def run(monkeypatch, capfd, program: str, *argv) -> Done:
     for handler in logging.getLogger().handlers[:]:  # a fresh process would have none
         logging.getLogger().removeHandler(handler)
     capfd.readouterr()
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark  # which a run's seed sets
     try:
         cli.run(importlib.import_module(program).main)
     except SystemExit as end:
         return Done(int(end.code or 0), *capfd.readouterr())
-    finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
     raise AssertionError("cli.run returned")
 
 

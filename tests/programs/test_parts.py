@@ -13,9 +13,10 @@ from tests.helpers.classifier import make_classifier
 from tests.helpers.clips import clip, encode
 from tests.helpers.files import tree
 from tests.helpers.processes import finish, start, torchrun
-from tests.helpers.programs import make_frames
+from tests.helpers.programs import make_frames, run
 
 PARTS = 3
+PREDICT = "tools/predict.py"
 LONG = "a name so long that its temporary directory gets a shortened one"
 
 
@@ -211,30 +212,34 @@ def predicted(tmp_path_factory):
         clip(root / f"{number}.mp4", 5 + 9 * number)
     (root / "2.mp4").write_bytes(b"no video")
     weights = make_classifier(root / "weights.pth.tar")
-    return ["tools/predict.py", root, root / "gone", root / "4.mp4", "--weights", weights, "--device", "cpu", "-j", 0]
+    return [root, root / "gone", root / "4.mp4", "--weights", weights, "--device", "cpu", "-j", 0]
 
 
 @pytest.mark.parametrize("more", [["--json"], [], ["--window", 0.5, "--json"]])
-def test_the_last_part_of_a_prediction_prints_what_one_run_prints(more, predicted, tmp_path):
-    whole = finish(start(*predicted, *more))
+def test_the_last_part_of_a_prediction_prints_what_one_run_prints(more, predicted, tmp_path, monkeypatch, capfd):
+    def predict(*flags):
+        return run(monkeypatch, capfd, "tools.predict", *predicted, *more, *flags)
+    whole = predict()
     assert whole[0] == 2 and whole[2].count("failed: ") == 2, whole[2]
-    ended = [finish(start(*predicted, *more, "--part", f"{number}/3", "--results", tmp_path)) for number in (3, 1, 2)]
+    ended = [predict("--part", f"{number}/3", "--results", tmp_path) for number in (3, 1, 2)]
     assert ended[-1] == whole
     assert [text.split(";")[0] for _, text, _ in ended[:2]] == ["part 3/3: 2 videos", "part 1/3: 3 videos"]
-    status, _, err = finish(start(*predicted, *more, "--part", "1/3", "--results", tmp_path, "--topk", 2))
+    status, _, err = predict("--part", "1/3", "--results", tmp_path, "--topk", 2)
     assert status == 2 and "made with other settings (topk 5 there, 2 now)" in err
 
 
 @pytest.mark.parametrize("processes, more", [(2, ["--json"]), (3, []), (2, ["--window", 0.5, "--json"])])
-def test_processes_of_torchrun_answer_together(processes, more, predicted):
-    whole, together = finish(start(*predicted, *more)), finish(torchrun(processes, *predicted, *more))
+def test_processes_of_torchrun_answer_together(processes, more, predicted, monkeypatch, capfd):
+    whole = run(monkeypatch, capfd, "tools.predict", *predicted, *more)
+    together = finish(torchrun(processes, PREDICT, *predicted, *more))
     assert together[1] == whole[1]
     failures = [[line for line in err.splitlines() if line.startswith("failed: ")] for _, _, err in (whole, together)]
     assert failures[0] == failures[1] and len(failures[0]) == 2
 
 
 def test_an_answer_that_cannot_be_printed_is_no_fault_of_the_results(predicted, checked, tmp_path):
-    for name, argv in {"predict": predicted, "check": ["tools/check_dataset.py", checked / "val.txt", "-j", 1]}.items():
+    check = ["tools/check_dataset.py", checked / "val.txt", "-j", 1]
+    for name, argv in {"predict": [PREDICT, *predicted], "check": check}.items():
         argv = [*argv, "--results", tmp_path / name, "--part"]
         finish(start(*argv, "2/2"))
         with open("/dev/full", "w") as full:
@@ -247,6 +252,6 @@ def test_an_answer_that_cannot_be_printed_is_no_fault_of_the_results(predicted, 
 
 
 def test_parts_need_a_directory_for_their_results(predicted, checked):
-    for argv in (predicted, ["tools/check_dataset.py", checked / "val.txt"]):
+    for argv in ([PREDICT, *predicted], ["tools/check_dataset.py", checked / "val.txt"]):
         status, _, err = finish(start(*argv, "--part", "1/2"))
         assert status == 2 and "error: --part needs --results: the directory where the parts put their" in err

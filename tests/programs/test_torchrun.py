@@ -3,12 +3,14 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.helpers.processes import children, finish, start, torchrun
-from tests.helpers.programs import make_somethingv2
+from tests.helpers.members import member
+from tests.helpers.processes import children, finish, torchrun
+from tests.helpers.programs import make_somethingv2, run
 from tests.helpers.small_run import NAME, flags, rows
 
 
@@ -55,8 +57,8 @@ def test_frozen_stages_do_not_change_in_two_processes(trained, data, tmp_path):
     assert len(frozen) > 20 and {key for key in after if torch.equal(after[key], before[key])} == frozen
 
 
-def test_sync_bn_is_refused_without_gpus(data, tmp_path):
-    status, _, err = finish(start("main.py", *flags(data, tmp_path, "--sync_bn")))
+def test_sync_bn_is_refused_without_gpus(data, tmp_path, monkeypatch, capfd):
+    status, _, err = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--sync_bn"))
     assert status == 2 and err.strip().endswith("error: --sync_bn works on GPUs only, this run is on cpu: leave it out")
 
 
@@ -71,22 +73,21 @@ def test_two_processes_run_out_of_patience_together(data, tmp_path):
     assert status == 0 and "nothing left to do: epoch 2 of 3, stopped early" in err, err
 
 
-def test_another_number_of_processes_needs_the_same_clips_per_step(trained, data):
+def test_another_number_of_processes_needs_the_same_clips_per_step(trained, data, monkeypatch, capfd):
     file = trained / "model" / NAME / "ckpt.pth.tar"
-    status, _, err = finish(start("main.py", *flags(data, trained, "--scale_lr", "--epochs", 4, "--resume", file)))
+    argv = flags(data, trained, "--scale_lr", "--epochs", 4, "--resume", file)
+    status, _, err = run(monkeypatch, capfd, "main", *argv)
     assert status == 2 and "took 8 clips per step, this one takes 4" in err and "--grad_accum" in err
-    status, _, err = finish(start("main.py", *flags(data, trained, "--scale_lr", "--epochs", 4, "--resume", file,
-                                                    "--grad_accum", 2)))
+    status, _, err = run(monkeypatch, capfd, "main", *argv, "--grad_accum", 2)
     assert status == 0, err
 
 
-def test_each_video_is_scored_once(trained, data, tmp_path):
+def test_each_video_is_scored_once(trained, data, tmp_path, monkeypatch, capfd):
     file = trained / "model" / NAME / "ckpt.pth.tar"
-    argv = ["test_models.py", "somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu",
-            "--batch_size", 2]
-    ended = {name: finish(process) for name, process in {
-        "one": start(*argv, "--out", tmp_path / "one", "--csv_file", tmp_path / "one.csv"),
-        "two": torchrun(2, *argv, "--out", tmp_path / "two", "--csv_file", tmp_path / "two.csv")}.items()}
+    argv = ["somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu", "--batch_size", 2]
+    more = {name: ("--out", tmp_path / name, "--csv_file", tmp_path / f"{name}.csv") for name in ("one", "two")}
+    ended = {"one": run(monkeypatch, capfd, "test_models", *argv, *more["one"]),
+             "two": finish(torchrun(2, "test_models.py", *argv, *more["two"]))}
     assert all(status == 0 for status, _, _ in ended.values()), ended
     one, two = (ended[name][1].splitlines() for name in ("one", "two"))
     assert one[-1] == two[-1] and one[-1].startswith("Overall Prec@1")
@@ -98,7 +99,14 @@ def test_a_lost_process_ends_the_run(lost, words, data, tmp_path):
     process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000, "--dist_timeout", 5))
     file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
     wait_for(file, process)
-    os.kill(children(process)[1], lost)
+    until = time.monotonic() + 120
+    ranks = children(process)
+    os.kill(ranks[1], lost)
+    if lost == signal.SIGSTOP:
+        while Path(f"/proc/{ranks[0]}").exists():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        os.kill(ranks[1], signal.SIGKILL)  # torchrun would, after 30 seconds
     status, _, err = finish(process, timeout=90)
     lines = [line for line in err.splitlines() if words in line]
     assert status != 0 and len(lines) == 1 and f"last good checkpoint: {file}" in lines[0], err
@@ -120,27 +128,12 @@ def test_torchrun_and_a_scheduler_both_send_sigterm(data, tmp_path):
     torch.load(file, weights_only=True)
 
 
-def test_gpus_launches_the_same_processes(tmp_path):
-    """Here without GPUs: the launcher itself, with a program for the CPU."""
-    code = ("import sys; from ops.common import distributed; "
-            f"sys.argv = ['-m', 'tests.training.parallel_run', {str(tmp_path / 'out')!r}, '4', '1']; "
-            "sys.exit(distributed.launch([0, 1]))")
-    status, _, err = finish(start("-c", code))
-    assert status == 0, err
-    assert set(torch.load(tmp_path / "out", weights_only=True)) == {"weights", "logits", "labels"}
-    failing = code.replace("parallel_run', ", "parallel_run', 'x', 'y', ")
-    status, _, err = finish(start("-c", failing))
-    assert status == 1 and "ValueError" in err and "ChildFailedError" not in err
-
-
-def test_each_video_is_streamed_once(data, tmp_path):
-    run = flags(data, tmp_path, "--epochs", 1, "--shift_direction", "unidirectional")
-    status, _, err = finish(start("main.py", *run))
-    assert status == 0, err
-    file, = tmp_path.glob("model/*/ckpt.pth.tar")
-    argv = ["test_models.py", "somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu",
+def test_each_video_is_streamed_once(data, tmp_path, monkeypatch, capfd):
+    file = member(tmp_path / "model.pth.tar", shift=True, shift_direction="unidirectional")
+    argv = ["somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu",
             "--batch_size", 2, "--online", "--out"]
-    one, two = finish(start(*argv, tmp_path / "one")), finish(torchrun(2, *argv, tmp_path / "two"))
+    one = run(monkeypatch, capfd, "test_models", *argv, tmp_path / "one")
+    two = finish(torchrun(2, "test_models.py", *argv, tmp_path / "two"))
     assert one[0] == two[0] == 0, two[2]
     assert one[1].replace("/one", "/two") == two[1] and "Overall Prec@1" in two[1]
     name = "accuracy_over_time.csv"

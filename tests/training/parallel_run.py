@@ -1,9 +1,9 @@
-"""A short training run for test_parallel.py, started under torchrun: parallel_run.py OUT BATCH ACCUMULATE [WAY].
+"""A short training run for test_parallel.py, started under torchrun: parallel_run.py "OUT=BATCH ACCUMULATE [WAY]"...
 
-Writes the weights after the run and the validation's results to OUT, from rank 0. All BatchNorm layers are frozen, because
-each process would normalise over its own clips. WAY: skip, some videos are unreadable; balanced, draws, smoothed labels and
-class weights; teacher, another network teaches, with clips of its own; precise, BatchNorm statistics are estimated again,
-and instead of them the weights are frozen.
+Writes the weights after each run and the validation's results to its OUT, from rank 0. All BatchNorm layers are frozen,
+because each process would normalise over its own clips. WAY: skip, some videos are unreadable; balanced, draws, smoothed
+labels and class weights; teacher, a teacher; precise, BatchNorm statistics are estimated again, and instead of them the
+weights are frozen.
 """
 import logging
 import sys
@@ -57,36 +57,42 @@ def frozen_norms(model):
 
 
 def main():
-    out, batch, accumulate = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     logging.basicConfig(level=logging.WARNING)
-    balanced, precise = "balanced" in sys.argv, "precise" in sys.argv
+    torch.use_deterministic_algorithms(True)
+    with distributed.joined(CPU, 60):
+        for job in sys.argv[1:]:
+            out, _, words = job.rpartition("=")
+            batch, accumulate, *way = words.split()
+            train(Path(out), int(batch), int(accumulate), way)
+
+
+def train(out, batch, accumulate, way):
+    balanced, precise = "balanced" in way, "precise" in way
     draws = torch.tensor([0.5 + i % 3 for i in range(26)]) if balanced else None
     criterion = make_criterion(3, "smooth" if balanced else "nll", 0.1, torch.tensor([0.5, 1, 2]) if balanced else None)
     torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True)
-    with distributed.joined(CPU, 60):
-        model = TSN.from_spec(ModelSpec(3, 2, arch="resnet18", shift=True, dropout=0, input_size=32), partial_bn=False)
-        rate = 1e-12 if precise else 0.01
-        model = model if precise else frozen_norms(model)
-        optimizer = torch.optim.SGD(model.get_optim_policies(), 0.01, momentum=0.9)
-        state = TrainState(distributed.data_parallel(model, CPU), optimizer)
-        validations, distillation = [], None
-        if "teacher" in sys.argv:
-            torch.manual_seed(1)
-            master = TSN.from_spec(ModelSpec(3, 1, arch="resnet18", input_size=32)).eval().requires_grad_(False)
-            torch.nn.init.normal_(master.new_fc.weight)
-            distillation = Distillation([Teacher(Path("teacher"), "", master)], model, 0.8, 2.0)
-        videos = Noise(26, (5, 9) if "skip" in sys.argv else (), views=distillation is not None)
-        fit(state, make_loader(videos, batch, workers=0, train=True, accumulate=accumulate, draws=draws),
-            make_loader(Noise(7), 2, workers=0, train=False),
-            options=LoopOptions(epochs=2, lr=rate, eval_freq=1, precise_bn=2 if precise else 0),
-            steps=StepOptions(partial(model.preprocessing.apply, device=CPU), criterion, clip_gradient=5.0,
-                              distillation=distillation),
-            runtime=TorchClip(state.validated), directory=out.parent / f"{out.name}.checkpoints",
-            on_validation=validations.append)
-        if distributed.world().is_main:
-            torch.save({"weights": model.state_dict(), "logits": [scores.logits for scores in validations],
-                        "labels": validations[-1].labels}, out)
+    model = TSN.from_spec(ModelSpec(3, 2, arch="resnet18", shift=True, dropout=0, input_size=32), partial_bn=False)
+    rate = 1e-12 if precise else 0.01
+    model = model if precise else frozen_norms(model)
+    optimizer = torch.optim.SGD(model.get_optim_policies(), 0.01, momentum=0.9)
+    state = TrainState(distributed.data_parallel(model, CPU), optimizer)
+    validations, distillation = [], None
+    if "teacher" in way:
+        torch.manual_seed(1)
+        master = TSN.from_spec(ModelSpec(3, 1, arch="resnet18", input_size=32)).eval().requires_grad_(False)
+        torch.nn.init.normal_(master.new_fc.weight)
+        distillation = Distillation([Teacher(Path("teacher"), "", master)], model, 0.8, 2.0)
+    videos = Noise(26, (5, 9) if "skip" in way else (), views=distillation is not None)
+    fit(state, make_loader(videos, batch, workers=0, train=True, accumulate=accumulate, draws=draws),
+        make_loader(Noise(7), 2, workers=0, train=False),
+        options=LoopOptions(epochs=2, lr=rate, eval_freq=1, precise_bn=2 if precise else 0),
+        steps=StepOptions(partial(model.preprocessing.apply, device=CPU), criterion, clip_gradient=5.0,
+                          distillation=distillation),
+        runtime=TorchClip(state.validated), directory=out.parent / f"{out.name}.checkpoints",
+        on_validation=validations.append)
+    if distributed.world().is_main:
+        torch.save({"weights": model.state_dict(), "logits": [scores.logits for scores in validations],
+                    "labels": validations[-1].labels}, out)
 
 
 if __name__ == "__main__":

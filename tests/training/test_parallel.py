@@ -4,32 +4,25 @@ import shutil
 import pytest
 import torch
 
-from tests.helpers.processes import ROOT, finish, start, torchrun
+from tests.helpers.processes import finish, start, torchrun
 
-RUN = ROOT / "tests" / "training" / "parallel_run.py"
+MODULE = "tests.training.parallel_run"
+# way -> clips of a batch, batches of a step, and what else parallel_run.py does; every step takes 8 clips.
+ONE = {"one process": "8 1", "accumulated": "4 2", "balanced": "8 1 balanced", "teacher": "8 1 teacher",
+       "precise": "8 1 precise", "skip": "8 1 skip"}
+TWO = {"two processes": "4 1", "two, accumulated": "2 2", "two, balanced": "2 2 balanced", "two, teacher": "2 2 teacher",
+       "two, precise": "4 1 precise", "two processes, skip": "4 1 skip"}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """{way: what parallel_run.py wrote}; every way takes 8 clips per step."""
+    """{way: what parallel_run.py wrote}, of one process and of two under torchrun."""
     directory = tmp_path_factory.mktemp("parallel")
-    module = ("-m", "tests.training.parallel_run")
-    ways = {"one process": start(*module, directory / "one process", 8, 1),
-            "accumulated": start(*module, directory / "accumulated", 4, 2),
-            "two processes": torchrun(2, *module, directory / "two processes", 4, 1),
-            "two, accumulated": torchrun(2, *module, directory / "two, accumulated", 2, 2),
-            "balanced": start(*module, directory / "balanced", 8, 1, "balanced"),
-            "two, balanced": torchrun(2, *module, directory / "two, balanced", 2, 2, "balanced"),
-            "teacher": start(*module, directory / "teacher", 8, 1, "teacher"),
-            "two, teacher": torchrun(2, *module, directory / "two, teacher", 2, 2, "teacher"),
-            "precise": start(*module, directory / "precise", 8, 1, "precise"),
-            "two, precise": torchrun(2, *module, directory / "two, precise", 4, 1, "precise"),
-            "skip": start(*module, directory / "skip", 8, 1, "skip"),
-            "two processes, skip": torchrun(2, *module, directory / "two processes, skip", 4, 1, "skip")}
-    for name, process in ways.items():
+    jobs = [[f"{directory / name}={way}" for name, way in ways.items()] for ways in (ONE, TWO)]
+    for process in start("-m", MODULE, *jobs[0]), torchrun(2, "-m", MODULE, *jobs[1]):
         status, _, err = finish(process)
-        assert status == 0, (name, err)
-    results = {name: torch.load(directory / name, weights_only=True) for name in ways}
+        assert status == 0, err
+    results = {name: torch.load(directory / name, weights_only=True) for name in ONE | TWO}
     shutil.rmtree(directory)  # more than 2 GB of checkpoints
     return results
 
