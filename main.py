@@ -59,13 +59,12 @@ AUTO = "auto"  # --resume: the run's own last checkpoint, if there is one
 
 
 def main() -> int:
+    distributed.quiet_others()
     args = opts.parse_train()
     device, gpus = pick_devices(args.device, args.gpus)
     if len(gpus) > 1 and not distributed.launched():
         return distributed.launch(gpus)
     with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
-        if not distributed.world().is_main:
-            logging.getLogger().setLevel(logging.WARNING)
         train(args, device)
     return 0
 

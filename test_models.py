@@ -61,13 +61,12 @@ class Member:
 
 
 def main() -> int:
+    distributed.quiet_others()
     args = opts.parse_test()
     device, gpus = pick_devices(args.device, args.gpus)
     if len(gpus) > 1 and not distributed.launched():
         return distributed.launch(gpus)
     with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
-        if not distributed.world().is_main:
-            logging.getLogger().setLevel(logging.WARNING)
         directory, written = test(args, device)
         if args.train_url and distributed.world().is_main:
             copy_out(written, f"{args.train_url.rstrip('/')}/{directory.name}")

@@ -16,7 +16,6 @@ answers. --part I/N --results DIR answers a part of them, as one of N jobs; the 
 import argparse
 import hashlib
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -91,13 +90,12 @@ Item = Union[Path, tuple[str, UserError]]  # a video, or an argument that stands
 
 
 def main() -> int:
+    distributed.quiet_others()
     parser = build_parser()
     args = parser.parse_args()
     check_arguments(args)
     device, _ = pick_devices(args.device, None)
     with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
-        if not distributed.world().is_main:
-            logging.getLogger().setLevel(logging.ERROR)
         return predict(parser, args, device)
 
 

@@ -69,7 +69,7 @@ def main() -> Optional[int]:
                           dense_sample=args.dense_sample, skip_bad=args.skip_bad, seed=args.seed,
                           data_format=args.data_format)
     check_not_an_input(own.out, data.inputs(), "out")
-    loader = make_loader(videos, min(own.clips, len(videos)), workers=args.workers, train=True, seed=args.seed)
+    loader = make_loader(videos, min(own.clips, len(videos)), workers=args.loaders, train=True, seed=args.seed)
     set_epoch(loader, own.epoch)
     batch = next(iter(loader))
     if batch.clips is None:

@@ -64,6 +64,12 @@ def world() -> World:
     return World()
 
 
+def quiet_others() -> None:
+    """Log nothing but errors in any process but the first: the others would repeat its messages and warnings."""
+    if not world().is_main:
+        logging.getLogger().setLevel(logging.ERROR)
+
+
 @contextlib.contextmanager
 def joined(device: torch.device, timeout: float) -> Iterator[World]:
     """Join the processes that torchrun launched, and leave them at the end. Without torchrun: a run of one process.

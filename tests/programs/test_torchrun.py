@@ -46,6 +46,14 @@ def test_two_processes_write_one_log_and_one_checkpoint(trained):
     assert (content["epoch"], content["effective_batch"]) == (3, 8)
 
 
+@pytest.mark.parametrize("argv, words", [
+    (["main.py", "somethingv2", "RGB", "--freeze", "stem", "--pretrain", "none"], "--freeze stem keeps random weights"),
+    (["test_models.py", "somethingv2", "--weights", "none.pth", "--pretrain", "x"], "--pretrain has no effect")])
+def test_one_process_warns_for_all(argv, words, tmp_path):
+    status, _, err = finish(torchrun(2, *argv, "--device", "cpu", "--root_dataset", tmp_path / "absent"))
+    assert status and err.count(f"warning: {words}") == 1, err
+
+
 def test_frozen_stages_do_not_change_in_two_processes(trained, data, tmp_path):
     first, out = trained / "model" / NAME / "ckpt.pth.tar", tmp_path / "tuned"
     more = ("--tune_from", first, "--freeze", "stem,layer1", "--npb", "--epochs", 1)
