@@ -38,29 +38,37 @@ def fetch_data(address: str, root: Path, option: str = "data_url") -> None:
     place = open_place(address, option)
     records = root / RECORDS
     key = f"{re.sub(r'[^A-Za-z0-9._-]', '_', place.name)[-60:]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+    marker = records / f"{key}.json"
+    if place.is_local and Path(place.path).resolve() in (root.resolve(), *root.resolve().parents):
+        raise UserError(f"{option} {address} is root_dataset itself, or above it: leave {option} out if the data is there"
+                        " already", option, "root_dataset")
+    if marker.exists():  # it is complete then, and the root may be one that nothing can be written to
+        _check_unchanged(marker, place, root)
+        return
     try:
         records.mkdir(parents=True, exist_ok=True)
+        with in_turn(records / f".{key}.lock", f"another process is fetching {place.name}: waiting for it"):
+            if marker.exists():
+                _check_unchanged(marker, place, root)
+                return
+            facts = place.describe()
+            _fetch(place, facts, records / key, root)
+            with atomic_write(marker) as f:
+                json.dump({"address": address, "bytes": facts.size, "version": facts.version}, f, indent=2)
+            shutil.rmtree(records / key, ignore_errors=True)
+    except CannotWrite:
+        raise
     except OSError as error:
         raise CannotWrite(records, error.strerror or str(error)) from None
-    with in_turn(records / f".{key}.lock", f"another process is fetching {place.name}: waiting for it"):
-        marker = records / f"{key}.json"
-        try:
-            facts = place.describe()
-        except UserError as error:
-            if not marker.exists():
-                raise
-            log.warning("warning: %s; using what was fetched from it before", error)
-            return
-        if marker.exists():
-            _check_unchanged(marker, facts, place, root)
-            return
-        _fetch(place, facts, records / key, root)
-        with atomic_write(marker) as f:
-            json.dump({"address": address, "bytes": facts.size, "version": facts.version}, f, indent=2)
-        shutil.rmtree(records / key, ignore_errors=True)
 
 
-def _check_unchanged(marker: Path, facts: Facts, place: Place, root: Path) -> None:
+def _check_unchanged(marker: Path, place: Place, root: Path) -> None:
+    """UserError if the data at the address is not what was fetched; a warning if that cannot be found out."""
+    try:
+        facts = place.describe()
+    except UserError as error:
+        log.warning("warning: %s; using what was fetched from it before", error)
+        return
     try:
         before = json.loads(marker.read_text(encoding="utf-8"))
         same = (before["bytes"], before["version"]) == (facts.size, facts.version)

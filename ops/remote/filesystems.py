@@ -16,6 +16,7 @@ from ops.common.addresses import is_address, masked
 from ops.common.errors import UserError, shown
 from ops.common.extras import import_extra
 from ops.common.files import CannotWrite, atomic_write
+from ops.remote.unpack import is_record
 
 BLOCK = 8 << 20  # bytes per request
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "Last-Modified", "last_modified",
@@ -80,6 +81,8 @@ class Place:
     def _describe_directory(self) -> "Facts":
         files, start = {}, len(self.path.rstrip("/")) + 1
         for path, info in self.fs.find(self.path, detail=True).items():
+            if is_record(path[start:]):
+                continue
             if self.is_local and info["type"] != "file":
                 raise self.problem(f"it contains {shown(path[start:])!r}, which is a link or a device: put the files"
                                    " themselves there")

@@ -14,6 +14,7 @@ from ops.common.files import CannotWrite
 from ops.common.progress import progress
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+RECORDS = ".fetched"  # directory in the root of the data sets
 _BLOCK = 1 << 20
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
 
@@ -44,16 +45,20 @@ def unpack(archive: Path, directory: Path, name: str) -> None:
 
 
 def check_member(member: str, archive: str) -> None:
-    """UserError if a member's name leads out of the directory that it is unpacked into, or names the record of fetches."""
-    parts = [part for part in re.split(r"[/\\]", member) if part not in ("", ".")]
+    """UserError if a member's name leads out of the directory that it is unpacked into."""
+    parts = _parts(member)
     if member.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", member) or "\0" in member:
         raise UserError(f"{archive} contains {shown(member)!r}, which leads out of the directory of the data sets: nothing"
                         " of it is used")
-    if parts and parts[0] == RECORDS:
-        raise UserError(f"{archive} contains {shown(member)!r}: {RECORDS} is reserved for the record of what was fetched")
 
 
-RECORDS = ".fetched"
+def is_record(name: str) -> bool:
+    """Whether a member is of the record of what was fetched, of the root that was packed. It is left out: ours has its own."""
+    return _parts(name)[:1] == [RECORDS]
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
 
 
 def _unpack_tar(archive: Path, directory: Path, name: str) -> None:
@@ -63,6 +68,8 @@ def _unpack_tar(archive: Path, directory: Path, name: str) -> None:
         def members() -> Iterator[tarfile.TarInfo]:
             for member in tar:
                 check_member(member.name, name)
+                if is_record(member.name):
+                    continue
                 if not (member.isreg() or member.isdir()):
                     raise _not_a_file(member.name, name, link=member.islnk() or member.issym())
                 yield member
@@ -83,7 +90,7 @@ def _check_end(tar: tarfile.TarFile, name: str) -> None:
 
 def _unpack_zip(archive: Path, directory: Path, name: str) -> None:
     with zipfile.ZipFile(archive) as content, _bar(archive, name) as bar:
-        members = content.infolist()
+        members = [member for member in content.infolist() if not is_record(member.filename)]
         for member in members:
             check_member(member.filename, name)
             kind = stat.S_IFMT(member.external_attr >> 16)

@@ -13,6 +13,7 @@ import fsspec
 import pytest
 
 from ops.common.errors import UserError
+from ops.common.files import CannotWrite
 from ops.remote import data
 from ops.remote.data import fetch_data
 from ops.remote.filesystems import open_place
@@ -93,7 +94,7 @@ def test_what_was_fetched_is_used_without_the_server_and_refused_once_it_differs
 
 
 @pytest.mark.parametrize("name", ["d.tar", "d.zip"])
-@pytest.mark.parametrize("member", ["/etc/cron.d/x", "../x", "a/../../x", "..\\x", "C:/x", "a/..", ".fetched/d.json"])
+@pytest.mark.parametrize("member", ["/etc/cron.d/x", "../x", "a/../../x", "..\\x", "C:/x", "a/.."])
 def test_members_that_leave_the_root_are_refused(tmp_path, name, member):
     pack(tmp_path / name, {**FILES, member: b"harm"})
     with pytest.raises(UserError, match="contains"):
@@ -162,6 +163,39 @@ def test_links_in_a_directory_are_refused(tmp_path, target):
     with pytest.raises(UserError, match="it contains 'link', which is a link"):
         fetch_data(str(tmp_path / "source"), tmp_path / "root")
     assert content(tmp_path / "root") == {}
+
+
+@pytest.mark.parametrize("form", ["d.tar", "d.zip", "d"])
+def test_the_record_of_a_root_that_was_packed_is_left_out(tmp_path, form):
+    """`tar -C data .` of a root that has fetched something itself."""
+    files = {**FILES, ".fetched/x.json": b"{}"}
+    if form == "d":
+        for name, text in files.items():
+            (tmp_path / form / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / form / name).write_bytes(text)
+    else:
+        pack(tmp_path / form, {f"./{name}": text for name, text in files.items()})
+    fetch_data(str(tmp_path / form), tmp_path / "root")
+    assert content(tmp_path / "root") == FILES and not (tmp_path / "root" / ".fetched" / "x.json").exists()
+
+
+@pytest.mark.parametrize("root", [".", "root"])
+def test_the_root_itself_is_no_address_of_data(tmp_path, root):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "list.txt").write_text("1")
+    with pytest.raises(UserError, match="is root_dataset itself, or above it: leave data_url out"):
+        fetch_data(str(tmp_path / "source"), tmp_path / "source" / root)
+    assert content(tmp_path / "source") == {"list.txt": b"1"} and not (tmp_path / "source" / ".fetched").exists()
+
+
+def test_a_root_that_cannot_be_written_is_used_when_it_has_the_data(tmp_path):
+    address = str(pack(tmp_path / "d.tar"))
+    with small_disk(tmp_path / "root", "2m") as root:
+        fetch_data(address, root)
+        subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
+        fetch_data(address, root)
+        with pytest.raises(CannotWrite, match="Read-only file system"):
+            fetch_data(str(pack(tmp_path / "other.tar")), root)
 
 
 def test_files_in_the_way_are_kept(tmp_path):
