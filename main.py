@@ -45,7 +45,7 @@ from ops.training.loop import LoopOptions, fit, validate
 from ops.training.losses import balancing_weights, make_criterion, make_multi_label_criterion, positive_weights
 from ops.training.precision import Precision, choose_precision
 from ops.training.resuming import check_options
-from ops.training.run_copies import check_new, copied_out, fetch_back
+from ops.training.run_copies import check_apart, check_new, copied_out, fetch_back
 from ops.training.run_log import DISTILLED, MULTI_LABEL, RunLog, write_args
 from ops.training.state import BEST, LAST, TrainState, describe_run, head_learns_faster
 from ops.training.step import Criterion, StepOptions
@@ -87,8 +87,11 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     name = store_name(spec, data.name, args.epochs, pretrain=args.pretrain, lr_type=args.lr_type,
                       dense_sample=args.dense_sample, suffix=args.suffix)
     log_directory, model_directory = Path(args.root_log) / name, Path(args.root_model) / name
-    for file in () if args.evaluate else (LAST, BEST):
-        check_not_an_input(model_directory / file, [args.tune_from, args.pretrain, *teachers])
+    if not args.evaluate:
+        inputs = [args.tune_from, args.pretrain, *teachers]
+        for file in (LAST, BEST):
+            check_not_an_input(model_directory / file, inputs)
+        check_apart(args.train_url, log_directory, model_directory, inputs)
     if args.resume == AUTO:
         fetch_back(args.train_url, log_directory, model_directory)
         resumed = last_checkpoint(model_directory)
@@ -150,8 +153,9 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
 
 def check_before_preparing(args: argparse.Namespace, teachers: Sequence[Path]) -> None:
     """Refuse impossible options before a data set is fetched, or generated on its first use, which takes minutes."""
-    check_installed(args.track)
-    if args.train_url and distributed.world().is_main:
+    if not args.evaluate:
+        check_installed(args.track)
+    if args.train_url and not args.evaluate and distributed.world().is_main:
         check_address(args.train_url, "train_url")
     entry = DATASETS.get(args.dataset)
     if entry is None or entry.prepare is None:

@@ -162,7 +162,9 @@ def _warn_of_no_effect(parser: argparse.ArgumentParser, args: argparse.Namespace
     if args.loss_type != "smooth":
         warn_unused(parser, args, "it needs --loss_type smooth", "label_smoothing")
     if args.evaluate:
-        warn_unused(parser, args, "--evaluate trains nothing", "teacher", "distill_weight", "distill_temperature")
+        fetching = args.resume == "auto"  # --train_url then brings the run here
+        warn_unused(parser, args, "--evaluate trains nothing", "teacher", "distill_weight", "distill_temperature", "track",
+                    *([] if fetching else ["train_url"]))
     elif not args.teacher:
         warn_unused(parser, args, "it needs --teacher", "distill_weight", "distill_temperature")
     elif args.distill_weight == 1:

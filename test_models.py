@@ -69,7 +69,7 @@ def main() -> int:
     with distributed.joined(device, args.dist_timeout), distributed.naming_lost_processes():
         directory, written = test(args, device)
         if args.train_url and distributed.world().is_main:
-            copy_out(written, f"{args.train_url.rstrip('/')}/{directory.name}")
+            copy_out(written, f"{args.train_url.rstrip('/')}/{directory.resolve().name}")
     return 0
 
 

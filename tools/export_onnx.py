@@ -73,7 +73,9 @@ log = logging.getLogger("export_onnx")
 
 def main() -> None:
     args = parser().parse_args()
-    if args.data_url:
+    if args.data_url and not args.int8:
+        log.warning("warning: --data_url has no effect: only --int8 reads videos")
+    elif args.data_url:
         fetch_data(args.data_url, dataset_root(args.root_dataset))
     check(args)
     checkpoint = local_file(args.checkpoint, "checkpoint")

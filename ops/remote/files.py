@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, Union
+from typing import Iterable, Optional, Union
 
 from ops.common.addresses import is_address
 from ops.common.errors import UserError
@@ -48,6 +48,12 @@ def local_file(file: Union[str, Path], option: str) -> Path:
     except OSError as error:
         raise CannotWrite(path, error.strerror or str(error)) from None
     return path
+
+
+def local_directory(address: str, option: str) -> Optional[Path]:
+    """The directory that an address names, without links; None if it is not of this machine. UserError."""
+    place = open_place(address, option)
+    return Path(place.path).resolve() if place.is_local else None
 
 
 def check_address(address: str, option: str) -> None:

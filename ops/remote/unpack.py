@@ -53,7 +53,7 @@ def check_member(member: str, archive: str) -> None:
 
 
 def is_record(name: str) -> bool:
-    """Whether a member is of the record of what was fetched, of the root that was packed. It is left out: ours has its own."""
+    """Whether a member is of the record of what was fetched, in the root that was packed. It is left out: ours differs."""
     return _parts(name)[:1] == [RECORDS]
 
 

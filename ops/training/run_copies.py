@@ -5,12 +5,14 @@ import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Iterator, Optional
+from typing import IO, Any, Iterable, Iterator, Optional, Union
 
 import torch
 
 from ops.common import distributed
 from ops.common.errors import Interrupted, UserError
+from ops.common.files import check_not_inputs
+from ops.remote.files import local_directory
 from ops.remote.run_copy import RunCopy, RunFiles, fetch_run, has_run
 from ops.training.state import BEST, LAST
 
@@ -26,6 +28,18 @@ def fetch_back(train_url: str, log: Path, model: Path) -> None:
     if train_url:
         with distributed.one_per_machine_first():
             fetch_run(_address(train_url, log), _files(log, model))
+
+
+def check_apart(train_url: str, log: Path, model: Path, inputs: Iterable[Union[str, Path, None]]) -> None:
+    """UserError if a local address is in one of the run's directories, or the reverse, or if copies would replace inputs."""
+    place = local_directory(_address(train_url, log), "train_url") if train_url else None
+    if place is None:
+        return
+    for directory in map(Path.resolve, (log, model)):
+        if place == directory or place in directory.parents or directory in place.parents:
+            raise UserError(f"train_url {train_url}: the run in {directory} would be copied to {place}: choose an address"
+                            " apart from root_log and root_model", "train_url", "root_log", "root_model")
+    check_not_inputs({place / "checkpoint" / name: "train_url" for name in (LAST, BEST)}, inputs)
 
 
 def check_new(train_url: str, log: Path, model: Path) -> None:

@@ -1,4 +1,5 @@
 """The programs with data, weights, runs and reports at addresses of a real S3 server: --data_url, --train_url."""
+import json
 import signal
 import tarfile
 import time
@@ -84,6 +85,32 @@ def test_a_report_of_weights_at_an_address_is_copied_out(data, trained, bucket, 
     assert_refused(done, "--train_url s3://no-such-bucket/reports", "no such file, directory or bucket")
     argv[2] = f"{bucket}/none.pth.tar"
     assert_refused(run(monkeypatch, capfd, "test_models", *argv), f"--weights {bucket}/none.pth.tar", "no such file")
+
+
+def test_a_report_in_this_directory_is_copied_under_its_name(data, trained, tmp_path, monkeypatch, capfd):
+    (tmp_path / "report").mkdir()
+    monkeypatch.chdir(tmp_path / "report")
+    done = run(monkeypatch, capfd, "test_models", "somethingv2", "--weights", trained / "model" / NAME / "ckpt.pth.tar",
+               "--root_dataset", data, "-j", 0, "--device", "cpu", "--out", ".", "--train_url", tmp_path / "there")
+    assert done.status == 0, done.err
+    assert tree(tmp_path / "there") == {f"report/{name}": text for name, text in tree(tmp_path / "report").items()}
+
+
+def test_a_run_is_not_copied_into_itself(data, tmp_path, monkeypatch, capfd):
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--train_url", tmp_path / "log"))
+    assert_refused(done, "--train_url", "choose an address apart from --root_log and --root_model")
+    assert not (tmp_path / "log" / NAME).exists()
+
+
+def test_a_new_run_at_the_address_of_another_one_is_refused(data, tmp_path, monkeypatch, capfd):
+    there = tmp_path / "there" / NAME
+    (there / "checkpoint").mkdir(parents=True)
+    (there / "checkpoint" / "ckpt.pth.tar").write_bytes(b"1")
+    state = {"saved": 1, "size": 1, "position": [2, 0], "coming": None}
+    (there / "copied.json").write_text(json.dumps({"checkpoint/ckpt.pth.tar": state}))
+    done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--train_url", tmp_path / "there"))
+    assert_refused(done, "holds a run already: continue it with --resume auto, or choose another address,"
+                         " or another --suffix")
 
 
 def test_a_wrong_address_ends_every_process(bucket, tmp_path):

@@ -153,9 +153,13 @@ def test_precise_statistics_need_batch_norms_that_train(caplog):
 
 
 def test_an_evaluation_has_no_teacher(caplog):
-    opts.parse_train([*TRAIN, "--evaluate", "--resume", "x", "--teacher", "t.pth", "--distill_weight", "0.3"])
-    assert caplog.messages == ["warning: --teacher has no effect: --evaluate trains nothing",
-                               "warning: --distill_weight has no effect: --evaluate trains nothing"]
+    opts.parse_train([*TRAIN, "--evaluate", "--resume", "x", "--teacher", "t.pth", "--distill_weight", "0.3",
+                      "--train_url", "s3://bucket/runs", "--track", "wandb"])
+    assert caplog.messages == [f"warning: --{name} has no effect: --evaluate trains nothing"
+                               for name in ("teacher", "distill_weight", "track", "train_url")]
+    caplog.clear()
+    opts.parse_train([*TRAIN, "--evaluate", "--resume", "auto", "--train_url", "s3://bucket/runs"])
+    assert not caplog.messages, "the run is fetched from there"
 
 
 @pytest.mark.parametrize("recipe", ["published", "modern"])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from ops.common.errors import UserError
-from ops.training.run_copies import check_new, copied_out, fetch_back
+from ops.training.run_copies import check_apart, check_new, copied_out, fetch_back
 from ops.training.state import LAST
 from tests.helpers.processes import finish, start, torchrun
 
@@ -128,3 +128,24 @@ def test_a_new_run_does_not_mix_with_an_older_one(run_of, tmp_path):
         pass
     fetch_back(url, elsewhere, model_elsewhere)
     assert ((model_elsewhere / LAST).read_text(), (elsewhere / "log.csv").read_text()) == ("old", "new row\n")
+
+
+@pytest.mark.parametrize("url", ["a/log", "a/log/run", "a/log/run/copies", "a/model", "link"])
+def test_an_address_inside_the_run_is_refused(url, run_of, tmp_path):
+    """The copies would be copied, for ever."""
+    _, log, model = run_of("a")
+    (tmp_path / "link").symlink_to(log.parent)
+    with pytest.raises(UserError, match="^train_url .*: choose an address apart from root_log"):
+        check_apart(str(tmp_path / url), log, model, [])
+    check_apart(str(tmp_path / "there"), log, model, [])
+    check_apart("s3://bucket/a/log", log, model, [])
+
+
+def test_copies_that_would_replace_an_input_are_refused(run_of, tmp_path):
+    url, log, model = run_of("a")
+    teacher = tmp_path / "there" / "run" / "checkpoint" / LAST
+    check_apart(url, log, model, [None, "imagenet", teacher])
+    teacher.parent.mkdir(parents=True)
+    teacher.write_text("1")
+    with pytest.raises(UserError, match="train_url .* would overwrite the input"):
+        check_apart(url, log, model, [None, "imagenet", teacher])
