@@ -123,7 +123,7 @@ def test_a_lost_process_ends_the_run(lost, words, data, tmp_path):
 
 def test_torchrun_and_a_scheduler_both_send_sigterm(data, tmp_path):
     """A scheduler signals every process of a job, and torchrun, which is one of them, signals its own again."""
-    process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000))
+    process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000, "--train_url", tmp_path / "there"))
     file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
     wait_for(file, process)
     os.killpg(process.pid, signal.SIGTERM)
@@ -134,6 +134,7 @@ def test_torchrun_and_a_scheduler_both_send_sigterm(data, tmp_path):
     assert status != 0, err
     assert len([line for line in err.splitlines() if line.startswith("main.py: interrupted in epoch")]) == 1, err
     torch.load(file, weights_only=True)
+    assert (tmp_path / "there" / file.parent.name / "checkpoint" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_each_video_is_streamed_once(data, tmp_path, monkeypatch, capfd):
