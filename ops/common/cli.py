@@ -66,6 +66,7 @@ def _flag(names: str) -> str:
 
 LARGEST = 2 ** 31 - 1  # of any count, size or time; larger numbers overflow in the libraries below
 LARGEST_SEED = 2 ** 63 - 1
+OTHERS_WAIT = 1.0  # seconds in which other processes of a run let the one with the reason speak first
 
 
 class NotAllowed(argparse.ArgumentTypeError):
@@ -306,6 +307,8 @@ def _call(function: Callable[[], Result]) -> Result:
     except Interrupted as stop:
         _exit(stop.for_command_line(), stop.status)
     except UserError as error:
+        if error.elsewhere:
+            time.sleep(2 * OTHERS_WAIT)
         _exit(f"error: {error.for_command_line()}")
     except KeyboardInterrupt:
         _exit("interrupted", 130)
@@ -326,7 +329,7 @@ def _call(function: Callable[[], Result]) -> Result:
 def _exit(line: str, status: int = 2) -> NoReturn:
     rank = os.environ.get("RANK", "0")
     if rank != "0":  # torchrun ends this process meanwhile if rank 0 has failed too, most likely by the same mistake
-        time.sleep(1)
+        time.sleep(OTHERS_WAIT)
         line = f"rank {rank}: {line}"
     print(f"{_program()}: {line}", file=sys.stderr)
     if _is_program:

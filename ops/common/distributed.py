@@ -32,6 +32,7 @@ BEAT, POLL = 5.0, 0.5  # seconds between two signs of life, and between two look
 
 class LostProcess(UserError):
     """Another process of the run died or stopped answering."""
+    elsewhere = True
 
 
 @dataclass(frozen=True)

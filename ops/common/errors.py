@@ -12,6 +12,8 @@ class UserError(ValueError):
     and keeps its traceback.
     """
 
+    elsewhere = False  # whether the cause is in another process, which gives the reason itself
+
     def __init__(self, message: str, *options: str) -> None:
         # A DataLoader worker's error arrives with the worker's whole traceback around it and our own line at its
         # end; a user needs only that line.

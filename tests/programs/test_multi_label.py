@@ -11,7 +11,7 @@ import torch
 from ops.training.run_log import read_log
 from tests.helpers.charts import capture_figures, lines_of
 from tests.helpers.multi_label import CLASSES, make_multi_label
-from tests.helpers.processes import finish, start, torchrun
+from tests.helpers.processes import finish, start
 from tests.helpers.programs import assert_refused, run
 
 NAME = "TSM_multi_RGB_resnet18_shift8_blockres_uni_avg_segment4_e6_none"
@@ -102,14 +102,6 @@ def test_its_report_is_copied_out(online, trained, data, tmp_path, monkeypatch, 
     assert copied == {path.name: path.read_bytes() for path in out.iterdir()}
     assert "results.json" in copied and not [name for name in copied if "confusion" in name]
     assert ("accuracy_over_time.csv" in copied) == bool(online)
-
-
-def test_two_processes_score_every_video_once(trained, data, tmp_path):
-    argv = ["multi", "--dataset_file", data, "-j", 0, "--device", "cpu", "--weights", best(trained), "--batch_size", 5]
-    one = finish(start("test_models.py", *argv, "--out", tmp_path / "one"))
-    two = finish(torchrun(2, "test_models.py", *argv, "--out", tmp_path / "two"))
-    assert one[0] == two[0] == 0, two[2]
-    assert one[1].splitlines()[-1] == two[1].splitlines()[-1]
 
 
 def test_its_checkpoint_tells_that_classes_do_not_exclude_each_other(trained, data, monkeypatch, capfd):

@@ -228,7 +228,7 @@ def test_the_last_part_of_a_prediction_prints_what_one_run_prints(more, predicte
     assert status == 2 and "made with other settings (topk 5 there, 2 now)" in err
 
 
-@pytest.mark.parametrize("processes, more", [(2, ["--json"]), (3, []), (2, ["--window", 0.5, "--json"])])
+@pytest.mark.parametrize("processes, more", [(3, []), (2, ["--window", 0.5, "--json"])])
 def test_processes_of_torchrun_answer_together(processes, more, predicted, monkeypatch, capfd):
     whole = run(monkeypatch, capfd, "tools.predict", *predicted, *more)
     together = finish(torchrun(processes, PREDICT, *predicted, *more))
