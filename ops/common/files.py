@@ -36,6 +36,17 @@ class CannotWrite(UserError, OSError):
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError, such as that of a full disk, into CannotWrite for `path`; one of the block names its own."""
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except OSError as error:
+        raise CannotWrite(path, error.strerror or str(error)) from None
+
+
+@contextmanager
 def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; the file gets its own name at the end.
 
@@ -44,7 +55,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = _partial_name(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -55,10 +66,6 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
                 _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(path, error.strerror or str(error)) from None
 
 
 def _sync(path: Path) -> None:

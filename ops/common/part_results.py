@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
 
 from ops.common.errors import UserError
-from ops.common.files import CannotWrite, agree_on_settings, atomic_write, remove_leftovers_of
+from ops.common.files import agree_on_settings, atomic_write, remove_leftovers_of, writing
 from ops.common.locks import one_at_a_time, only_run
 from ops.common.part import Part
 
@@ -28,7 +28,7 @@ class PartResults:
         Of parts that end at the same time, one gets all results. UserError for a damaged file of another part.
         """
         files = [self._file(number) for number in range(1, self.part.count + 1)]
-        with _writing(self.directory), one_at_a_time(self.directory, self.part):
+        with writing(self.directory), one_at_a_time(self.directory, self.part):
             with atomic_write(self._file(self.part.number)) as f:
                 json.dump(result, f)
             return [_read(file) for file in files] if all(file.exists() for file in files) else None
@@ -52,24 +52,13 @@ def part_results(directory: Path, part: Part, settings: Mapping[str, Any]) -> It
     """
     results = PartResults(directory, part)
     with ExitStack() as held:
-        with _writing(directory):
+        with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             held.enter_context(only_run(directory, part))
             with one_at_a_time(directory, part):
                 remove_leftovers_of([directory / SETTINGS, results._file(part.number)])
                 agree_on_settings(directory / SETTINGS, {"parts": part.count, **settings}, content="results")
         yield results
-
-
-@contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    """OSErrors become CannotWrite for this directory."""
-    try:
-        yield
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(directory, error.strerror or str(error)) from None
 
 
 def _read(file: Path) -> Any:

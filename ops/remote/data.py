@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Iterator
 
 from ops.common.errors import UserError
-from ops.common.files import CannotWrite, atomic_write, put_in_place, remove_leftovers
+from ops.common.files import CannotWrite, atomic_write, put_in_place, remove_leftovers, writing
 from ops.common.locks import in_turn
 from ops.common.progress import progress
 from ops.remote.filesystems import Facts, Place, open_place
@@ -45,7 +45,7 @@ def fetch_data(address: str, root: Path, option: str = "data_url") -> None:
     if marker.exists():  # it is complete then, and the root may be one that nothing can be written to
         _check_unchanged(marker, place, root)
         return
-    try:
+    with writing(records):
         records.mkdir(parents=True, exist_ok=True)
         with in_turn(records / f".{key}.lock", f"another process is fetching {place.name}: waiting for it"):
             if marker.exists():
@@ -56,10 +56,6 @@ def fetch_data(address: str, root: Path, option: str = "data_url") -> None:
             with atomic_write(marker) as f:
                 json.dump({"address": address, "bytes": facts.size, "version": facts.version}, f, indent=2)
             shutil.rmtree(records / key, ignore_errors=True)
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(records, error.strerror or str(error)) from None
 
 
 def _check_unchanged(marker: Path, place: Place, root: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Iterable, Optional, Union
 
 from ops.common.addresses import is_address
 from ops.common.errors import UserError
-from ops.common.files import CannotWrite, cache_directory
+from ops.common.files import cache_directory, writing
 from ops.common.locks import in_turn
 from ops.remote.filesystems import open_place
 from ops.remote.transfer import fetch_file
@@ -35,7 +35,7 @@ def local_file(file: Union[str, Path], option: str) -> Path:
     key = hashlib.sha256(f"{place.address} {facts.size} {facts.version}".encode()).hexdigest()[:16]
     names = [part.rpartition("@")[2] for part in re.split("[?#]", place.path)[0].split("/")[-2:] if part not in ("", "..")]
     path = Path(cache_directory(), "remote", key, *names)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with in_turn(path.with_name(f".{path.name}.lock"), f"another process is fetching {place.name}: waiting for it"):
             if not facts.version:
@@ -43,10 +43,6 @@ def local_file(file: Union[str, Path], option: str) -> Path:
                 path.with_name(f"{path.name}.part").unlink(missing_ok=True)
             if not facts.version or not path.exists():
                 os.replace(fetch_file(place, facts, path.with_name(f"{path.name}.part")), path)
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(path, error.strerror or str(error)) from None
     return path
 
 

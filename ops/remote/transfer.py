@@ -1,11 +1,10 @@
 """Single files from an address to this machine, checked by their size."""
 import logging
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from ops.common.errors import UserError
-from ops.common.files import CannotWrite, whole_file
+from ops.common.files import CannotWrite, whole_file, writing
 from ops.common.progress import progress
 from ops.remote.filesystems import Facts, Place
 from ops.remote.unpack import check_room
@@ -20,7 +19,7 @@ def save(place: Place, facts: Facts, path: Path, shown: bool = True) -> None:
     UserError if the bytes are not as many as `facts` says; CannotWrite.
     """
     with whole_file(path) as temporary:
-        with _writing(temporary), open(temporary, "wb") as f, _bar(place, facts.size, shown=shown) as bar:
+        with writing(temporary), open(temporary, "wb") as f, _bar(place, facts.size, shown=shown) as bar:
             for block in place.blocks():
                 f.write(block)
                 bar.update(len(block))
@@ -55,7 +54,7 @@ def fetch_file(place: Place, facts: Facts, path: Path) -> Path:
 
 def _receive(place: Place, path: Path, size: int) -> None:
     """Append the bytes that `path` lacks."""
-    with _writing(path), open(path, "ab") as f, _bar(place, size, f.tell()) as bar:
+    with writing(path), open(path, "ab") as f, _bar(place, size, f.tell()) as bar:
         for block in place.blocks(f.tell()):
             f.write(block)
             bar.update(len(block))
@@ -72,14 +71,3 @@ def _check_size(place: Place, path: Path, facts: Facts) -> None:
         path.unlink()
         raise place.problem(f"{size} bytes came, it has {facts.size}: it changed meanwhile, or the transfer is faulty: run"
                             " again")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError, such as that of a full disk, into CannotWrite."""
-    try:
-        yield
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(path, error.strerror or str(error)) from None

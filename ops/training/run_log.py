@@ -2,15 +2,14 @@
 import csv
 import itertools
 import logging
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from ops.common.files import CannotWrite, atomic_write
+from ops.common.files import atomic_write, writing
 from ops.training.trackers import Tracker
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class RunLog:
                  tracker: Optional[Tracker] = None) -> None:
         self.directory, self.columns, self.tracker = directory, (*COLUMNS, *more), tracker
         self.path, self.pictures_path = directory / "log.csv", directory / "batch.png"
-        with _cannot_write(directory):
+        with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             if not _has_our_columns(self.path):
                 _rename_foreign(self.path)
@@ -64,7 +63,7 @@ class RunLog:
         """Write the pictures of the run's first batch to batch.png and TensorBoard."""
         with atomic_write(self.pictures_path, "wb") as f:
             pictures.save(f, "PNG")
-        with _cannot_write(self.directory):
+        with writing(self.directory):
             self._show_pictures(pictures)
         self.has_pictures = True
 
@@ -78,7 +77,7 @@ class RunLog:
             writer = csv.DictWriter(f, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        with _cannot_write(self.directory):
+        with writing(self.directory):
             self._show(self.rows[-1], best_top1)
             self.board.flush()
 
@@ -155,15 +154,6 @@ def _rename_foreign(path: Path) -> None:
     aside = next(name for i in itertools.count() if not (name := path.with_name(f"{path.name}.old{i or ''}")).exists())
     path.rename(aside)
     log.info("%s has another format than this program's: renamed to %s", path, aside.name)
-
-
-@contextmanager
-def _cannot_write(directory: Path) -> Iterator[None]:
-    """Turn an OSError of the directory or of TensorBoard's writer into CannotWrite."""
-    try:
-        yield
-    except OSError as error:
-        raise CannotWrite(directory, error.strerror or str(error)) from None
 
 
 def _format(value: Any) -> str:

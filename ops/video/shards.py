@@ -28,6 +28,7 @@ from ops.common.files import (
     remove_leftovers,
     remove_leftovers_of,
     whole_file,
+    writing,
 )
 from ops.common.locks import one_at_a_time, only_run
 from ops.common.part import WHOLE, Part
@@ -168,12 +169,8 @@ def pack(src: AnyPath, dst: AnyPath, *, videos: Optional[Sequence[str]] = None, 
     names = [name for name in names if _is_utf8(name)]
     if not names:
         raise UserError(f"no directories of images in {src}" + " whose names are UTF-8" * bool(unlisted))
-    try:
+    with writing(dst):
         summary = _pack(src, dst, names, per_shard=per_shard, workers=workers, part=part)
-    except CannotWrite:
-        raise
-    except OSError as error:
-        raise CannotWrite(dst, error.strerror or str(error)) from None
     unlisted = list(part.take(unlisted))
     summary.videos += len(unlisted)
     summary.failures += [(shown(name), "its name is not UTF-8, so no list can contain it: rename it") for name in unlisted]
