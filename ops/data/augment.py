@@ -13,7 +13,6 @@ from torchvision.transforms import v2
 
 from ops.data.augment_options import AUGMENTATIONS, check_augmentation
 from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
-from ops.data.training_crop import TrainingCrop
 
 
 class ClipAugment:
@@ -47,6 +46,7 @@ def training_transform(published: transforms.Compose, modality: str, *, color: s
         return transforms.Compose([published, ToClipTensor(color)])
     crop, = published.transforms
     assert isinstance(crop, GroupMultiScaleCrop)
+    from ops.data.training_crop import TrainingCrop  # not at the top: mixing batches needs no OpenCV
     return TrainingCrop(crop, color, ClipAugment(augment, erasing, fill) if augment != "none" or erasing else None)
 
 

@@ -13,7 +13,6 @@ from ops.common.errors import UserError
 from ops.data.clip_transforms import mirror
 from ops.data.list_files import VideoRecord, read_list
 from ops.data.sampling import ClipSampler, frames_per_segment, sampling_mode
-from ops.video.frames import make_source
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,7 @@ class TSNDataSet(Dataset):
         self.skip_bad, self.seed, self.views = skip_bad, seed, views
         if multi_label and num_class is None:
             raise UserError("multi_label needs num_class: the labels of an item are a vector with one number per class")
+        from ops.video.frames import make_source  # not at the top: without videos, nothing needs OpenCV and PyAV
         self.multi_label, self.num_class = multi_label, num_class
         self.video_list = read_list(list_file, num_class, multi_label)
         self.source = make_source(self.root_path, image_tmpl, modality=modality, data_format=data_format)

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Optional, Sequence
 
 from PIL.Image import Image
 from torch import Tensor
@@ -25,11 +25,13 @@ from ops.training.epoch_report import epoch_line, epoch_row
 from ops.training.interrupt import StopRequest
 from ops.training.precise_bn import update_statistics
 from ops.training.run_clock import RunClock
-from ops.training.run_log import RunLog
 from ops.training.saving import SaveSchedule
 from ops.training.schedule import learning_rate, set_learning_rate
 from ops.training.state import BEST, TrainState
 from ops.training.step import NonFiniteLoss, StepOptions, StepResult, check_weights, train_step
+
+if TYPE_CHECKING:
+    from ops.training.run_log import RunLog  # which needs TensorBoard; a run without a log does not
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ class LoopOptions:
 # ---- epochs -------------------------------------------------------------------------------------------------
 
 def fit(state: TrainState, train_loader: DataLoader, val_loader: DataLoader, *, options: LoopOptions, steps: StepOptions,
-        runtime: ClipRuntime, directory: Path, run_log: Optional[RunLog] = None, stop: Optional[StopRequest] = None,
+        runtime: ClipRuntime, directory: Path, run_log: Optional["RunLog"] = None, stop: Optional[StopRequest] = None,
         draw: Optional[Callable[[Tensor, Tensor], Image]] = None, resumed_from: str = "",
         on_validation: Callable[[Predictions], None] = lambda scores: None) -> None:
     """Train the epochs that are left: each is saved to `directory`, logged, and validated when due.
@@ -158,7 +160,7 @@ class _Run:
     stop: StopRequest
     clock: RunClock
     last_good: str = "none yet"
-    run_log: Optional[RunLog] = None
+    run_log: Optional["RunLog"] = None
     draw: Optional[Callable[[Tensor, Tensor], Image]] = None
 
     def __post_init__(self) -> None:

@@ -140,7 +140,8 @@ def _optimizer_step(state: TrainState, clip_gradient: Optional[float]) -> float:
     if state.scaler is None:
         state.optimizer.step()
     else:
-        state.scaler.step(state.optimizer)
+        if math.isfinite(norm):  # the scaler would tell fused SGD to skip, whose momentum is never initialized then
+            state.scaler.step(state.optimizer)
         state.scaler.update()
     state.update_average()
     return float(norm)

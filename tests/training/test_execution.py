@@ -61,16 +61,6 @@ def test_the_description_gives_every_mode_with_the_reason():
     assert str(Execution(True, True, tf32=True, reason="so")) == "channels last (so), compiled, TF32 on"
 
 
-@pytest.fixture
-def tf32():
-    """Torch's two switches, which a test may change."""
-    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [place.allow_tf32 for place in places]
-    yield places
-    for place, value in zip(places, before):
-        place.allow_tf32 = value
-
-
 def test_tf32_is_set_when_it_is_asked_for(tf32, caplog):
     for value in (True, False):
         choose_execution(CUDA, Precision(CUDA), tf32=value).prepare(torch.nn.Linear(1, 1))
