@@ -106,6 +106,8 @@ def predict(parser: Parser, args: argparse.Namespace, device: torch.device) -> i
     paths = [item for item in items if isinstance(item, Path)]
     with distributed.main_process_first():
         weights = find_weights(weights)
+    if "," in str(weights) and not weights.exists():
+        raise UserError(f"--weights {str(weights)!r}: no such file: name one checkpoint; test_models.py takes several")
     if args.plot is not None:
         check_not_an_input(args.plot, [weights, args.categories, *paths], "plot")
     predictor = Predictor(weights, protocol=args.protocol, device=device, categories=args.categories,

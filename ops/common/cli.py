@@ -125,12 +125,17 @@ def address(text: str) -> str:
     return text
 
 
-def addresses(text: str) -> str:
-    """An argparse type: addresses or paths with commas between them, each as `address` allows; "" for none."""
-    parts = [address(part) for part in text.split(",")] if text else []
+def address_list(text: str) -> list[str]:
+    """An argparse type: one or more addresses or paths with commas between them, each as `address` allows."""
+    parts = [address(part) for part in text.split(",")]
     if not all(part.strip() for part in parts):
         raise NotAllowed(f"{text!r}: one of its names is empty: write them with single commas between them, A.pth,B.pth")
-    return text
+    return parts
+
+
+def addresses(text: str) -> str:
+    """An argparse type: the text of an `address_list`, or "" for none."""
+    return ",".join(address_list(text)) if text else ""
 
 
 def part(text: str) -> Part:

@@ -61,6 +61,12 @@ def test_choices_are_checked_by_the_parser(flag):
     assert refusal(opts.parse_train, [*TRAIN, flag, "foo"]).startswith(f"{flag} 'foo': choose ")
 
 
+@pytest.mark.parametrize("text", ["a.pth,", ",a.pth", "a.pth,,b.pth", ""])
+def test_an_empty_name_among_the_checkpoints_is_refused(text):
+    assert refusal(opts.parse_test, ["somethingv2", "--weights", text]) == (
+        f"--weights {text!r}: one of its names is empty: write them with single commas between them, A.pth,B.pth")
+
+
 def test_published_spellings_and_defaults():
     args = opts.parse_train(TRAIN)
     assert (args.epochs, args.batch_size, args.lr, args.lr_type, args.lr_steps) == (120, 128, 0.001, "step", [50, 100])

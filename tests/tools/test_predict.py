@@ -247,6 +247,7 @@ def test_class_names_where_the_file_has_none(tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize("flags, words", [
     ([], "no --weights"), (["--weights", "gone.pth"], "no such checkpoint: gone.pth"), (["--weights", "text"], "text"),
+    (["--weights", "W,"], "name one checkpoint"),
     (["--weights", "W", "--window", "0"], "--window"), (["--weights", "W", "--stride", "1"], "--stride needs --window"),
     (["--weights", "W", "--plot", "x.png"], "--plot needs --window"), (["--weights", "W", "--topk", "0"], "--topk"),
     (["--weights", "W", "--protocol", "x"], "choose efficient"), (["--weights", "W", "--window", "nan"], "--window"),
