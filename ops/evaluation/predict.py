@@ -23,7 +23,7 @@ from ops.evaluation.clip_runtime import ClipRuntime, TorchClip
 from ops.evaluation.evaluate import evaluate
 from ops.evaluation.metrics import names_or_numbers
 from ops.evaluation.multi_label import probabilities_of
-from ops.evaluation.timeline import presences
+from ops.evaluation.timeline import likeliest, presences
 from ops.evaluation.videos import Video, Window, load_video
 
 Report = dict[str, Any]
@@ -67,7 +67,8 @@ class Predictor:
 
     def report(self, video: Union[str, Path], *, window: Optional[float] = None, stride: Optional[float] = None,
                fps: Optional[float] = None, topk: int = 5, batch_size: int = 1, workers: int = 0) -> Report:
-        """All that is known of a video: its name, frames, seconds, predictions and, with `window`, its timeline.
+        """All that is known of a video: its name, frames, seconds, predictions and, with `window`, its timeline and
+        `probabilities`, those of the likeliest classes in every window, {class: [0 to 1 per window]}.
 
         Of a multi-label model with `window`, `present` lists when each class, also one that is not among the `topk`, has a
         probability of at least a half: dicts of start, end (seconds), class and probability (mean over the windows).
@@ -118,6 +119,7 @@ class Predictor:
             if self.runtime.spec.multi_label:
                 report["present"] = [{"start": start, "end": end, "class": name, "probability": probability}
                                      for start, end, name, probability in presences(timeline)]
+            report["probabilities"] = likeliest(timeline, topk)
             report["timeline"] = [{**window, "predictions": window["predictions"][:topk]} for window in timeline]
         return report
 

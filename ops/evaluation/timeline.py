@@ -46,22 +46,22 @@ def presences(timeline: Timeline, least: float = 0.5) -> list[tuple[float, float
     return sorted(found, key=lambda stretch: stretch[0])
 
 
-def timeline_panel(result: dict[str, Any], most: int = SHOWN_CLASSES) -> Panel:
-    """One video's panel for `ops.common.plots.draw_timelines`, with the `most` likeliest classes of its windows.
+def likeliest(timeline: Timeline, topk: int, most: int = SHOWN_CLASSES) -> dict[str, list[float]]:
+    """{class: its probability in each window}, of the `most` likeliest classes, the likeliest first.
 
-    result: from `Predictor.report`, with its timeline.
+    timeline: with every class in each window. topk: a class must be among the best `topk` of a window.
     """
-    timeline = result["timeline"]
-    probabilities = [{row["class"]: row["probability"] for row in window["predictions"]} for window in timeline]
-    return Panel(shown(Path(result["video"]).name), borders(timeline),
-                 [window["predictions"][0]["class"] for window in timeline],
-                 {name: [window.get(name, 0.0) for window in probabilities] for name in _likeliest(timeline, most)})
-
-
-def _likeliest(timeline: Timeline, most: int) -> list[str]:
-    """The classes with the largest probability in any window, the likeliest first."""
+    windows = [{row["class"]: row["probability"] for row in window["predictions"]} for window in timeline]
     largest: dict[str, float] = {}
     for window in timeline:
-        for row in window["predictions"]:
+        for row in window["predictions"][:topk]:
             largest[row["class"]] = max(largest.get(row["class"], 0.0), row["probability"])
-    return sorted(largest, key=lambda name: -largest[name])[:most]
+    names = sorted(largest, key=lambda name: -largest[name])[:most]
+    return {name: [window[name] for window in windows] for name in names}
+
+
+def timeline_panel(result: dict[str, Any]) -> Panel:
+    """One video's panel for `ops.common.plots.draw_timelines`. result: from `Predictor.report`, with its timeline."""
+    timeline = result["timeline"]
+    return Panel(shown(Path(result["video"]).name), borders(timeline),
+                 [window["predictions"][0]["class"] for window in timeline], result["probabilities"])

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ops.evaluation
 from ops.checkpoints.model_zoo import MODEL_ZOO
@@ -94,6 +95,17 @@ def test_any_runtime_predicts(video):
     rows = predictor(video)
     assert predictor.class_names is None and {row["class"] for row in rows} == {"0", "1"}
     assert sum(row["score"] for row in rows) == pytest.approx(1)
+
+
+def test_a_class_has_its_probability_also_in_windows_that_do_not_list_it(tmp_path):
+    """A second of black, a second of white: each is the best class of one window."""
+    for i in range(20):
+        Image.new("RGB", (40, 40), "white" if i >= 10 else "black").save(tmp_path / f"{i:05d}.png")
+    report = Predictor(Brightness()).report(tmp_path, window=1, stride=1, fps=10, topk=1)
+    assert [[row["class"] for row in window["predictions"]] for window in report["timeline"]] == [["0"], ["1"]]
+    likely, unlikely = torch.tensor([1.0, 0.0]).softmax(0).tolist()
+    assert report["probabilities"]["0"] == pytest.approx([likely, unlikely], abs=1e-6)
+    assert report["probabilities"]["1"] == pytest.approx([unlikely, likely], abs=1e-6)
 
 
 def test_models_of_optical_flow_are_refused(tmp_path):
