@@ -17,7 +17,7 @@ from ops.common.errors import UserError, worker_died
 from ops.common.part import Part
 from ops.common.pool import without_interrupts
 from ops.common.words import counted
-from ops.data.tsn_dataset import Batch, collate
+from ops.data.tsn_dataset import Batch, WithoutViews, collate
 
 
 class EpochSampler(Sampler):
@@ -28,14 +28,15 @@ class EpochSampler(Sampler):
     epoch's order however they are divided: accumulate * processes * batch_size items, of which each process takes
     `accumulate` batches. Only full steps are taken, unless the data set is smaller than one step (one process only).
 
-    epoch, start: of the next pass, and its first step. draws: probability of each item; then an epoch is as many draws with
-    replacement, and an item's n-th repetition has the key (epoch, index, n), so that its clips differ.
+    epoch, start, views: of the next pass, its first step, and whether its items have their views. draws: probability of each
+    item; then an epoch is as many draws with replacement, and an item's n-th repetition has the key (epoch, index, n), so
+    that its clips differ.
     """
 
     def __init__(self, data: Sized, seed: int, batch_size: int = 1, accumulate: int = 1,
                  draws: Optional[Tensor] = None) -> None:
         here = distributed.world()
-        self.data, self.seed, self.epoch, self.start, self.draws = data, seed, 0, 0, draws
+        self.data, self.seed, self.epoch, self.start, self.views, self.draws = data, seed, 0, 0, True, draws
         self.rank, self.shape = here.rank, (accumulate, here.size, batch_size)
         self.step_size = accumulate * here.size * batch_size
         self.full = len(data) >= self.step_size
@@ -63,7 +64,7 @@ class EpochSampler(Sampler):
             keys = [keys[place] for place in in_steps[self.start:, :, self.rank].flatten().tolist()]
         elif self.start:
             keys = []
-        return iter(keys)
+        return iter(keys if self.views else map(WithoutViews, keys))
 
     def _keys(self, order: Sequence[int]) -> list[tuple[int, ...]]:
         """(epoch, index) of each item; (epoch, index, n) of its n-th repetition."""
@@ -180,10 +181,11 @@ def _end_at_parents_signal() -> None:
     os._exit(0)
 
 
-def set_epoch(loader: DataLoader, epoch: int, start: int = 0) -> None:
-    """Choose the epoch (0-based) that the training loader's next pass draws, and the optimizer step it begins with."""
+def set_epoch(loader: DataLoader, epoch: int, start: int = 0, *, views: bool = True) -> None:
+    """Choose the epoch (0-based) that the training loader's next pass draws, the optimizer step it begins with, and
+    whether its batches have views."""
     if isinstance(loader.sampler, EpochSampler):
-        loader.sampler.epoch, loader.sampler.start = epoch, start
+        loader.sampler.epoch, loader.sampler.start, loader.sampler.views = epoch, start, views
 
 
 def steps_per_epoch(loader: DataLoader) -> int:

@@ -32,6 +32,10 @@ class View(NamedTuple):
     transform: Callable
 
 
+class WithoutViews(tuple):
+    """The key of an item, (epoch, index) or (epoch, index, n), that is wanted without its views."""
+
+
 class TSNDataSet(Dataset):
     """Clips of a list file's videos: item -> (transformed clip, label).
 
@@ -50,7 +54,8 @@ class TSNDataSet(Dataset):
     (epoch, index, n), another clip of the same video; item index draws from torch's generator.
     views: more clips of each item, (clip, label, [a clip per view]). Each is made with the random numbers of the item's own
     clip, one step after the other: with as many segments it has the same frames, and a transform that draws in the same
-    way crops the same region. The item's own clip and label are the same with and without views.
+    way crops the same region. The item's own clip and label are the same with and without views; a key that is
+    `WithoutViews` makes none.
     remove_missing, force_grayscale: accepted, without effect; the published class removed short videos from its list.
     """
 
@@ -89,19 +94,19 @@ class TSNDataSet(Dataset):
 
     def __getitem__(self, key: Union[int, tuple[int, ...]]) -> Union[tuple, BadVideo]:
         if not isinstance(key, tuple):
-            return self._sample(self.video_list[key])
+            return self._sample(self.video_list[key], self.views)
         with local_seed(mix_seeds(self.seed, *key)):
-            return self._sample(self.video_list[key[1]])
+            return self._sample(self.video_list[key[1]], () if isinstance(key, WithoutViews) else self.views)
 
-    def _sample(self, record: VideoRecord) -> Union[tuple, BadVideo]:
+    def _sample(self, record: VideoRecord, views: Sequence[View]) -> Union[tuple, BadVideo]:
         try:
-            return self._clip(record)
+            return self._clip(record, views)
         except UserError as error:
             if not self.skip_bad:
                 raise
             return BadVideo(record.path, str(error))
 
-    def _clip(self, record: VideoRecord) -> tuple:
+    def _clip(self, record: VideoRecord, views: Sequence[View]) -> tuple:
         """The transformed clip, its label and those of the views; the frames of all are read at once.
 
         Frames of video files are converted only while they are transformed.
@@ -109,7 +114,7 @@ class TSNDataSet(Dataset):
         num_frames = record.num_frames or self.source.count(record.path)
         before_frames = torch.get_rng_state()
         wanted = [self.segment_frames(num_frames)]
-        for view in self.views:
+        for view in views:
             with drawing_again(before_frames):
                 wanted.append(view.sampler.frames(num_frames))
         as_arrays = getattr(self.transform, "takes_arrays", False)
@@ -120,10 +125,10 @@ class TSNDataSet(Dataset):
         mirrored = self.mirror_labels is not None and bool(torch.randint(2, (1,)))
         before_crop = torch.get_rng_state()
         sample = self._transformed(clip, self.transform, mirrored), self.target(record, mirrored)
-        if not self.views:
+        if not views:
             return sample
         seen = []
-        for view, part in zip(self.views, others):
+        for view, part in zip(views, others):
             with drawing_again(before_crop):
                 seen.append(self._transformed(part, view.transform, mirrored))
         return (*sample, seen)

@@ -19,7 +19,7 @@ def update_statistics(state: TrainState, loader: DataLoader, options: StepOption
     The same for a resumed run: batches and random numbers follow from (seed, epoch, step). With several processes, the
     statistics are the mean of theirs; every process must call it.
     """
-    set_epoch(loader, state.epoch)
+    set_epoch(loader, state.epoch, views=False)  # teachers have no part in it
     state.seed_step()
     inputs = (options.prepare(batch.clips) for batch in first_batches(loader, batches) if batch.clips is not None)
     state.validated.train()

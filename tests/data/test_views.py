@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ops.data.loader import make_loader
+from ops.data.loader import make_loader, set_epoch
 from ops.data.tsn_dataset import BadVideo, TSNDataSet, collate
 from ops.dataset_config import DATASETS, DatasetPaths
 from ops.models import TSN
@@ -83,6 +83,20 @@ def test_a_view_shows_the_same_region_mirrored_alike_in_its_own_size(size, data)
                 assert (own[0] > own[2]) == (label == 1)
         mirrored.add(label)
     assert mirrored == {0, 1}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_without_views_has_the_same_clips(workers, data):
+    """The worker process lives from pass to pass, with its own copy of the data set."""
+    videos = training_set(network(), data, seed=3, views_for=[network(8, 64)])
+    loader = make_loader(videos, 3, workers=workers, train=True, seed=3)
+    passes = []
+    for views in (True, False, True):
+        set_epoch(loader, 2, views=views)
+        passes += loader
+    assert [len(batch.views) for batch in passes] == [1, 0, 1]
+    for batch in passes[1:]:
+        assert torch.equal(batch.clips, passes[0].clips) and torch.equal(batch.labels, passes[0].labels)
 
 
 def test_a_views_own_size_does_not_change_the_region(data):

@@ -132,7 +132,7 @@ def test_tf32_rounds_products_where_it_is_asked_for():
 
 @on_gpu
 def test_a_compiled_run_trains_like_an_eager_one():
-    """Through Triton, in the mode that a GPU chooses; another size of batch, as the last of a data set has, is compiled too."""
+    """Through Triton, in the mode that a GPU chooses, also for a batch of another size."""
     batches = [*BATCHES[:2], Batch(clip(3, 2, 3, 32, seed=7), torch.tensor([0, 1, 2]), []), BATCHES[3]]
     (compiled, options), (eager, _) = (new_state("cuda", "bf16", compile=compile, ema=0.5) for compile in (True, False))
     assert losses_of(compiled, options, batches) == pytest.approx(losses_of(eager, options, batches), abs=0.05)
@@ -211,7 +211,7 @@ def test_steps_after_a_resumption_are_the_same_to_the_bit(device, arch, amp):
 
 @pytest.mark.parametrize("device, amp", on_both(("off",), ("bf16",), ("fp16",), cpu=[("off",)]))
 def test_a_run_with_every_option_is_resumed_exactly(device, amp, tmp_path, caplog):
-    """Two epochs in one go, and with a stop after the first: EMA, mixup, a teacher, precise statistics, two batches a step."""
+    """Two epochs at once, and with a stop between them: EMA, mixup, a teacher, precise statistics, two batches a step."""
     caplog.set_level("INFO")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     spec, there = ModelSpec(3, 2, arch="mobilenetv2", shift=True, dropout=0.2, input_size=32), torch.device(device)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ops.data.loader import make_loader
+from ops.data.tsn_dataset import WithoutViews
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.training.loop import LoopOptions, fit
@@ -39,6 +40,16 @@ def test_the_statistics_are_means_over_batches(batches):
         wanted = torch.stack([statistic(batch) for batch in clips]).mean(0)
         assert torch.allclose(getattr(state.model[1], name), wanted, atol=1e-6)
     assert state.model[1].momentum == 0.1
+
+
+def test_the_statistics_need_no_views():
+    class Watched(Clips):
+        def __getitem__(self, key):
+            keys.append(key)
+            return super().__getitem__(key)
+    keys = []
+    update_statistics(new_state(), make_loader(Watched(), 4, workers=0, train=True, seed=5), STEPS, 2)
+    assert len(keys) == 8 and all(isinstance(key, WithoutViews) for key in keys)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
