@@ -2,7 +2,8 @@
 
 A checkpoint of ours is a dict with the published entries (epoch, arch, state_dict with `module.` keys, optimizer,
 best_prec1) and settings (a `ModelSpec`), dataset, class_names, preprocessing, shift_layers, train (options and seed),
-version. Released files, bare state dicts and online files (`ops.checkpoints.online_format`) are read as well.
+version. Released files, bare state dicts, online files (`ops.checkpoints.online_format`) and mmaction2's checkpoints
+(`ops.checkpoints.mmaction`) are read as well.
 """
 import logging
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any, Mapping, Optional
 from torch import Tensor
 
 from ops.checkpoints.metadata import check_class_count, check_entries, read_settings
+from ops.checkpoints.mmaction import from_mmaction, is_mmaction, segments_in_name
 from ops.checkpoints.store_name import NAME_FORM, parse_name
 from ops.checkpoints.tensors import (
     CLIP,
@@ -23,6 +25,7 @@ from ops.checkpoints.tensors import (
     has_released_online_names,
     head_dropout,
     read_tensors,
+    recognize,
     to_clip_names,
 )
 from ops.common.errors import UserError
@@ -34,8 +37,8 @@ from ops.weights import find_state_dict, load_weights, read_checkpoint
 log = logging.getLogger(__name__)
 VERSION = 1
 
-METADATA, FILE_NAME, RELEASED_ONLINE, KEYS, UNKNOWN = (
-    "metadata", "file name", "released online form", "keys and the flags", "nothing")
+METADATA, FILE_NAME, RELEASED_ONLINE, MMACTION, KEYS, UNKNOWN = (
+    "metadata", "file name", "released online form", "mmaction2 form", "keys and the flags", "nothing")
 DEFAULT_SEGMENTS = 8  # T where nothing in a file shows it
 RELEASED_ONLINE_DIV = 8  # the released online MobileNetV2's shift; its file cannot name another
 
@@ -86,8 +89,8 @@ def load_checkpoint(path: Path, *, strict: bool = False, **overrides: Any) -> Ch
     """Open a weight file and find out which model it holds: the one place that decides this, for every program.
 
     The spec comes from the first of these that describes the file: its metadata; the released online form, which has
-    key names of its own; its published name (or its directory's); its keys and shapes together with `overrides`, which
-    must then hold the arch. Where none does, the checkpoint's `spec` raises a UserError.
+    key names of its own; its published name (or its directory's); mmaction2's key names; its keys and shapes together
+    with `overrides`, which must then hold the arch. Where none does, the checkpoint's `spec` raises a UserError.
 
     overrides: `ModelSpec` options that are not as the file describes them, or that it does not describe; None counts
     as not given. They win over every source. strict: an override that contradicts metadata is refused with a
@@ -97,11 +100,13 @@ def load_checkpoint(path: Path, *, strict: bool = False, **overrides: Any) -> Ch
     content = read_checkpoint(path)
     check_entries(content, path)
     weights = find_state_dict(content, path)
+    foreign = is_mmaction(weights)
+    weights = from_mmaction(weights, path) if foreign else weights
     kind = ONLINE if content.get("online") else file_kind(weights)
     opened = Checkpoint(path, to_clip_names(weights) if kind == ONLINE else weights, kind, content=content)
     given = {key: value for key, value in overrides.items() if value is not None}
     found = (_by_metadata(opened) or _by_released_online_names(opened, weights) or _by_name(opened)
-             or _by_keys(opened, given) or opened)
+             or (_by_mmaction_names(opened, given) if foreign else _by_keys(opened, given)) or opened)
     if found.known_spec is None:
         return found
     if strict and found.source == METADATA:
@@ -143,6 +148,22 @@ def _by_name(opened: Checkpoint) -> Optional[Checkpoint]:
     return replace(opened, source=FILE_NAME, known_spec=spec, dataset=dataset)
 
 
+def _by_mmaction_names(opened: Checkpoint, given: Mapping[str, Any]) -> Optional[Checkpoint]:
+    """A TSM or TSN of mmaction2, whose names show the arch and where it shifts. A log line says what is assumed."""
+    arch = given.get("arch") or recognize(opened.weights)[0]
+    if not arch:
+        return None
+    shown = {"num_class": count_classes(opened.weights, opened.path), "arch": arch,
+             "num_segments": segments_in_name(opened.path) or DEFAULT_SEGMENTS, **read_tensors(opened.weights, CLIP, arch)}
+    spec = ModelSpec(**shown)
+    unseen = ["num_segments", *(["shift_div"] if spec.shift else []), *(["non_local_type"] if spec.non_local else [])]
+    assumed = [f"{option} {getattr(spec, option)}" for option in unseen if option not in given]
+    if assumed:
+        log.info("%s is a checkpoint of mmaction2, which does not hold every option: assumed %s; the options of the same"
+                 " names set others", opened.path, ", ".join(assumed))
+    return replace(opened, source=MMACTION, known_spec=spec)
+
+
 def _by_keys(opened: Checkpoint, given: Mapping[str, Any]) -> Optional[Checkpoint]:
     """A TSN of which the file shows nothing but its keys and shapes."""
     if opened.kind != CLIP or "arch" not in given:
@@ -178,6 +199,8 @@ def spec_differences(found: Checkpoint, wanted: ModelSpec) -> dict[str, str]:
     compared = set(asked) - {"img_feature_dim"}  # on which no layer depends
     if found.source == RELEASED_ONLINE:
         compared = {"num_class", "arch", "shift", "shift_div", "shift_place", "shift_direction"}
+    if found.source == MMACTION:
+        compared = {"num_class", "arch", "modality", "shift", "shift_place", "temporal_pool", "non_local"}
     if found.source == FILE_NAME:  # which holds no other options; the weights show whether there is dropout
         named = parse_name(found.path)
         compared = {"num_class", "dropout", *(named[1] if named else ())}

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ops.backbones import BACKBONES
-from ops.checkpoints.checkpoint import DEFAULT_SEGMENTS, METADATA, RELEASED_ONLINE, Checkpoint, load_checkpoint
+from ops.checkpoints.checkpoint import (
+    DEFAULT_SEGMENTS,
+    METADATA,
+    MMACTION,
+    RELEASED_ONLINE,
+    Checkpoint,
+    load_checkpoint,
+)
 from ops.checkpoints.online_format import load_streamable
 from ops.checkpoints.store_name import parse_name
 from ops.checkpoints.tensors import IMAGE, ONLINE, count_classes, read_tensors, recognize
@@ -71,6 +78,8 @@ def inspect_file(path: Path) -> Inspection:
         sorted({str(value.dtype).removeprefix("torch.") for value in learned}), _merged(described, shown))
     if score < 1:
         report.notes.append(f"{arch} is a guess: {score:.0%} of the tensors are {arch}'s")
+    if found.source == MMACTION:
+        report.notes.append("its tensors have mmaction2's names; T and the shift's div are not in the file")
     report.notes += [f"{key} is {described[key].value!r} by its {described[key].source}, {value!r} by its tensors"
                      for key, value in shown.items() if key in described and described[key].value != value
                      and (key, value) != ("shift", False)]  # names without `.net` are another spelling, no proof
