@@ -248,6 +248,7 @@ def add_override_flags(group: Flags, several: bool = False) -> None:
         group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=None, help="as in main.py")
     group.add_argument("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=None, metavar="NAME",
                        help="as in main.py")
+    group.add_argument("--shift_stages", type=cli.stage_numbers, default=None, metavar="N[,N]", help="as in main.py")
     cli.add_input_size_flag(group, None, "size of the crops, pixels (default: as trained, else 224)")
 
 
@@ -257,7 +258,7 @@ def overrides(args: argparse.Namespace, i: Optional[int] = None) -> dict[str, An
     i: the index of the checkpoint, where there are several.
     """
     each = {name: getattr(args, name) if i is None else getattr(args, name)[i] for name in OVERRIDES}
-    every = ("shift", "temporal_pool", "non_local", "non_local_type", "input_size")
+    every = ("shift", "temporal_pool", "non_local", "non_local_type", "shift_stages", "input_size")
     return each | {name: getattr(args, name) for name in every}
 
 

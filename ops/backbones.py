@@ -32,7 +32,8 @@ class Backbone:
     builder: "module:function" that makes it with random weights and 1000 classes. head: name of its classifier, a Linear.
     weights: the address of its ImageNet weights, or "module:name" of that address. shift: where and how it can shift.
     mean, std, color, value_range: of its input, see `ops.data.preprocessing.Preprocessing`. stages: its parts from the
-    image to the classifier, which can be frozen: name -> regular expression of the modules that the part consists of.
+    image to the classifier, which can be frozen: name -> regular expression of the modules that the part consists of. The
+    first is the stem; the numbers of those that `shift.stages` names are their places in this order.
     resnet: whether it has a ResNet's layer1 to layer4, which non-local blocks and the temporal pool need. convert: the
     keys of `weights_url` to the network's own, which it leaves as they are.
     """
@@ -69,6 +70,11 @@ class Backbone:
             raise UserError(f"freeze {chosen!r}: choose the first stages of {', '.join(names)}, by their names with commas"
                             f" between them ({','.join(names[:2])}) or by their number, 0 to {len(names)}", "freeze")
         return names[:len(given)]
+
+    def numbered_stages(self, chosen: str) -> list[str]:
+        """The names of the stages of these numbers, which have commas between them."""
+        names = list(self.stages)
+        return [names[int(number)] for number in chosen.split(",")]
 
     def in_stages(self, module: str, stages: Iterable[str]) -> bool:
         """Whether the module of this name, in the network, is in one of the stages."""
@@ -115,11 +121,11 @@ BACKBONES: dict[str, Backbone] = {
     **{name: _resnet(name) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
     "mobilenetv2": Backbone(
         "archs.mobilenet_v2:mobilenet_v2", "classifier", "torchvision.models:MobileNet_V2_Weights.IMAGENET1K_V1.url",
-        BlockPlaces("archs.mobilenet_v2:is_expanded_residual", "conv.0"), convert=_from_torchvision,
+        BlockPlaces("archs.mobilenet_v2:is_expanded_residual", "conv.0", stages=(2, 3, 4, 5, 6)), convert=_from_torchvision,
         stages={name: rf"features\.({indices})" for name, indices in _MOBILENET_STAGES.items()}),
     "regnety400mf": Backbone(
         "archs.regnet:regnet_y_400mf", "fc", "torchvision.models:RegNet_Y_400MF_Weights.IMAGENET1K_V1.url",
-        BlockPlaces("archs.regnet:is_block", "f.a.0"),
+        BlockPlaces("archs.regnet:is_block", "f.a.0", stages=(1, 2, 3, 4)),
         stages={"stem": "stem", **{f"block{i}": rf"trunk_output\.block{i}" for i in range(1, 5)}}),
     "BNInception": Backbone(
         "archs.bn_inception:bninception", "fc", BNINCEPTION_URL, BNInceptionPlaces(), mean=(104.0, 117.0, 128.0),

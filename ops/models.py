@@ -45,6 +45,7 @@ class TSN(nn.Module):
     shift_div: int = _of_spec("shift_div")
     shift_place: str = _of_spec("place")
     shift_direction: str = _of_spec("shift_direction")
+    shift_stages: str = _of_spec("shift_stages")
     consensus_type: str = _of_spec("consensus_type")
     before_softmax: bool = _of_spec("before_softmax")
     multi_label: bool = _of_spec("multi_label")
@@ -67,7 +68,7 @@ class TSN(nn.Module):
                  shift_div: int = 8, shift_place: Optional[str] = "blockres", fc_lr5: bool = False,
                  temporal_pool: bool = False, non_local: bool = False, shift_direction: str = "bidirectional",
                  inplace: bool = False, input_size: int = 224,
-                 non_local_type: str = "embedded_gaussian", multi_label: bool = False) -> None:
+                 non_local_type: str = "embedded_gaussian", multi_label: bool = False, shift_stages: str = "") -> None:
         super().__init__()
         self.crop_num = crop_num
         self._build(ModelSpec(
@@ -75,7 +76,7 @@ class TSN(nn.Module):
             shift_place=shift_place or "", shift_direction=shift_direction, consensus_type=consensus_type,
             dropout=dropout, img_feature_dim=img_feature_dim, temporal_pool=temporal_pool, non_local=non_local,
             non_local_type=non_local_type, input_size=input_size, new_length=new_length or None,
-            before_softmax=before_softmax, multi_label=multi_label),
+            before_softmax=before_softmax, multi_label=multi_label, shift_stages=shift_stages),
             pretrain=pretrain, partial_bn=partial_bn, fc_lr5=fc_lr5, inplace=inplace, print_spec=print_spec)
 
     @classmethod
@@ -132,7 +133,11 @@ class TSN(nn.Module):
         options: dict[str, Any] = {"n_div": spec.shift_div, "inplace": inplace, "direction": spec.shift_direction}
         if spec.temporal_pool:
             options["temporal_pool"] = True
-        find_backbone(spec.arch).shift.insert(self.base_model, spec.num_segments, spec.place, **options)
+        backbone = find_backbone(spec.arch)
+        if spec.shift_stages:
+            chosen = backbone.numbered_stages(spec.shift_stages)
+            options["only"] = lambda name: backbone.in_stages(name, chosen)
+        backbone.shift.insert(self.base_model, spec.num_segments, spec.place, **options)
 
     def _replace_head(self, head: str) -> None:
         """Put dropout in the head's place and the classifier behind the backbone; without dropout, the classifier there."""

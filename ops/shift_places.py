@@ -4,7 +4,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ops.common.errors import UserError
 
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 class ShiftPlaces(ABC):
     """The places that a backbone offers to the option `shift_place`.
 
-    default: the place unless another is named. in_keys: whether state-dict keys show where the network shifts.
+    default: the place unless another is named. in_keys: whether state-dict keys show where the network shifts. stages:
+    numbers of the stages (`ops.backbones.Backbone.stages`) to which the option `shift_stages` can limit the shift.
     """
     default = "blockres"
     in_keys = True
+    stages: tuple[int, ...] = ()
 
     def check(self, place: str) -> None:
         """UserError for a place that this backbone does not offer."""
@@ -27,14 +29,22 @@ class ShiftPlaces(ABC):
 
     @abstractmethod
     def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
-        """Put the shift into `net`, in place. n_segment: T. options: of `TemporalShift`; a ResNet's temporal_pool."""
+        """Put the shift into `net`, in place.
+
+        n_segment: T. options: of `TemporalShift`; a ResNet's temporal_pool; `only`: whether the module of a name is to
+        shift, in a network that has `stages`.
+        """
 
 
 class ResNetPlaces(ShiftPlaces):
     """torchvision ResNets: see `ops.temporal_shift.make_temporal_shift`."""
+    stages = (1, 2, 3, 4)
 
-    def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+    def insert(self, net: nn.Module, n_segment: int, place: str, *, only: Optional[Callable[[str], bool]] = None,
+               **options: Any) -> None:
         from ops.temporal_shift import make_temporal_shift
+        if only is not None:
+            options["stages"] = [number for number in self.stages if only(f"layer{number}")]
         make_temporal_shift(net, n_segment, place=place, **options)
 
 
@@ -48,12 +58,14 @@ class BlockPlaces(ShiftPlaces):
     """
     shifts: str
     conv: str
+    stages: tuple[int, ...] = ()
 
-    def insert(self, net: nn.Module, n_segment: int, place: str, **options: Any) -> None:
+    def insert(self, net: nn.Module, n_segment: int, place: str, *, only: Optional[Callable[[str], bool]] = None,
+               **options: Any) -> None:
         from ops.temporal_shift import TemporalShift
         self.check(place)
         shifts = resolve_name(self.shifts)
-        blocks = [name for name, module in net.named_modules() if shifts(module)]
+        blocks = [name for name, module in net.named_modules() if shifts(module) and (only is None or only(name))]
         for name in blocks if place == "block" else [f"{block}.{self.conv}" for block in blocks]:
             holder, _, attribute = name.rpartition(".")
             shift = TemporalShift(net.get_submodule(name), n_segment, **options)

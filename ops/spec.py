@@ -24,6 +24,8 @@ class ModelSpec:
 
     num_class: classes. num_segments: T, frames per clip. modality: of MODALITIES. arch: of `ops.backbones.BACKBONES`.
     shift, shift_div, shift_direction: see `ops.temporal_shift`. shift_place: "" for the backbone's default (`place`).
+    shift_stages: numbers of the stages that shift, ascending, with commas between them; "" for all. See
+    `ops.backbones.Backbone.stages`, where the stem has number 0.
     consensus_type: see `ops.basic_ops`. dropout: in front of the classifier; 0 leaves the classifier in the backbone.
     img_feature_dim: no layer depends on it, but published command lines and checkpoints have it. temporal_pool: halve T
     in front of layer2. non_local, non_local_type: see `ops.non_local`. input_size: height and width of the crops, pixels.
@@ -49,6 +51,7 @@ class ModelSpec:
     new_length: Optional[int] = field(default=None, metadata=_NEWER)
     before_softmax: bool = field(default=True, metadata=_NEWER)
     multi_label: bool = field(default=False, metadata=_NEWER)
+    shift_stages: str = field(default="", metadata=_NEWER)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], what: str = "the checkpoint") -> "ModelSpec":
@@ -118,6 +121,8 @@ class ModelSpec:
         self._one_of("non_local_type", NON_LOCAL_TYPES)
         if self.shift:
             backbone.shift.check(self.place)
+        if self.shift_stages:
+            self._check_shift_stages(backbone.shift.stages)
         for option in ("temporal_pool", "non_local"):
             if getattr(self, option) and not backbone.resnet:
                 raise UserError(f"{option} works on ResNets, not on {self.arch}: leave it out", option)
@@ -127,6 +132,18 @@ class ModelSpec:
             raise UserError("before_softmax=False works with the avg consensus only")
         if not self.before_softmax and self.multi_label:
             raise UserError("before_softmax=False is for classes that exclude each other: not for multi_label=True")
+
+    def _check_shift_stages(self, offered: tuple[int, ...]) -> None:
+        what, chosen = f"shift_stages {self.shift_stages!r}", self.shift_stages.split(",")
+        if not self.shift:
+            raise UserError(f"{what} limits a shift, and this network has none: give shift, or leave shift_stages out",
+                            "shift_stages", "shift")
+        if not offered:
+            raise UserError(f"{what}: {self.arch} shifts between its blocks, which are not chosen by stage: choose them by"
+                            " a 12-digit mask as shift_place", "shift_stages", "shift_place")
+        if chosen != [str(number) for number in offered if str(number) in chosen]:
+            raise UserError(f"{what}: {self.arch} can shift in stages {', '.join(map(str, offered))}: choose some of them,"
+                            f" in this order, with commas between them ({offered[-2]},{offered[-1]})", "shift_stages")
 
     def _in_range(self, name: str, minimum: int, unit: str) -> None:
         value = getattr(self, name)

@@ -4,7 +4,7 @@ Everything here works on (N*T, C, H, W), the T frames of a clip adjacent. A shif
 end channel, offset): these channels of frame t come from frame t + offset, or are zero if the clip has no such frame.
 The gradient is the same moves with negated offsets.
 """
-from typing import Iterator, NamedTuple, Union
+from typing import Collection, Iterator, NamedTuple, Union
 
 import torch
 import torchvision
@@ -308,21 +308,22 @@ def check_place(place: str) -> None:
 
 def make_temporal_shift(net: nn.Module, n_segment: int, n_div: int = 8, place: str = "blockres",
                         temporal_pool: bool = False, inplace: bool = False,
-                        direction: str = "bidirectional") -> None:
+                        direction: str = "bidirectional", stages: Collection[int] = (1, 2, 3, 4)) -> None:
     """Insert the shift into a torchvision ResNet, in place (sec. 3.3).
 
     place: "blockres" shifts the input of each block's conv1, inside the residual branch, so that the shortcut keeps the
     frame's own features; only of every second block if layer3 has 23 blocks or more. "block" shifts the input of each
-    whole block. temporal_pool: T is halved from layer2 on. Raises UserError for another net or place.
+    whole block. temporal_pool: T is halved from layer2 on. stages: the numbers of the layers that shift. Raises UserError
+    for another net or place.
     """
     check_place(place)
     if not isinstance(net, torchvision.models.ResNet):
         raise UserError(f"make_temporal_shift works on torchvision ResNets, not on {type(net).__name__}:"
                         " build other backbones through ops.models.TSN")
     every = 2 if len(net.layer3) >= 23 else 1
-    stages = net.layer1, net.layer2, net.layer3, net.layer4
-    for stage, segments in zip(stages, segments_per_layer(n_segment, temporal_pool)):
-        for i, block in enumerate(stage):
+    layers = net.layer1, net.layer2, net.layer3, net.layer4
+    for number, (stage, segments) in enumerate(zip(layers, segments_per_layer(n_segment, temporal_pool)), start=1):
+        for i, block in enumerate(stage if number in stages else ()):
             if place == "block":
                 stage[i] = TemporalShift(block, segments, n_div, inplace, direction)
             elif i % every == 0:

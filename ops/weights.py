@@ -94,6 +94,11 @@ def shift_in_keys(keys: Iterable[str]) -> str:
     return "block" if shifted else ""
 
 
+def shifted_modules(keys: Iterable[str]) -> set[str]:
+    """The names of the modules that the keys show inside a `TemporalShift`, without the `.net` of a `TemporalPool`."""
+    return {key.split(".net.")[0] for key in (_POOLED.sub(r"\1", key) for key in keys) if ".net." in key}
+
+
 def pool_in_keys(keys: Iterable[str]) -> bool:
     """Whether the keys show a `TemporalPool`: its `.net` is a stage, whose blocks are numbered."""
     return any(_POOLED.search(key) for key in keys)
@@ -115,6 +120,9 @@ def fit_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], what: st
     if theirs and theirs != ours:
         log.warning("warning: %s: its keys show that it was trained with a shift (%s), but this model has %s: the options"
                     " shift and shift_place %s would fit", what, theirs, f"another ({ours})" if ours else "none", theirs)
+    elif theirs and shifted_modules(weights) != shifted_modules(own):
+        log.warning("warning: %s: its keys show that it shifts in other layers than this model: the option shift_stages"
+                    " chooses them", what)
     renamed = {_plain_name(key): key for key in own}
     return {renamed.get(_plain_name(key), key): value for key, value in weights.items()}
 

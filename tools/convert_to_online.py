@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
                        help="1/N of the channels shift in each direction (default: 8)")
     group.add_argument("--shift_place", metavar="PLACE", help="blockres or block (default: blockres)")
     group.add_argument("--shift_direction", type=cli.one_of(*DIRECTIONS), metavar="NAME", help=" or ".join(DIRECTIONS))
+    group.add_argument("--shift_stages", type=cli.stage_numbers, metavar="N[,N]", help="stages that shift (default: all)")
     cli.add_input_size_flag(group, None, "height and width of the frames, pixels (default: 224)")
     return parser
 
@@ -56,7 +57,7 @@ from ops.common.words import counted
 from ops.weights import save_checkpoint
 
 log = logging.getLogger("convert_to_online")
-OVERRIDES = ("arch", "shift", "shift_div", "shift_place", "shift_direction", "num_segments", "input_size")
+OVERRIDES = ("arch", "shift", "shift_div", "shift_place", "shift_direction", "shift_stages", "num_segments", "input_size")
 
 
 def main() -> None:

@@ -198,9 +198,9 @@ def spec_differences(found: Checkpoint, wanted: ModelSpec) -> dict[str, str]:
     known, asked = _comparable(found.known_spec), _comparable(wanted)
     compared = set(asked) - {"img_feature_dim"}  # on which no layer depends
     if found.source == RELEASED_ONLINE:
-        compared = {"num_class", "arch", "shift", "shift_div", "shift_place", "shift_direction"}
+        compared = {"num_class", "arch", "shift", "shift_div", "shift_place", "shift_direction", "shift_stages"}
     if found.source == MMACTION:
-        compared = {"num_class", "arch", "modality", "shift", "shift_place", "temporal_pool", "non_local"}
+        compared = {"num_class", "arch", "modality", "shift", "shift_place", "shift_stages", "temporal_pool", "non_local"}
     if found.source == FILE_NAME:  # which holds no other options; the weights show whether there is dropout
         named = parse_name(found.path)
         compared = {"num_class", "dropout", *(named[1] if named else ())}
@@ -216,7 +216,7 @@ def _comparable(spec: ModelSpec) -> dict[str, Any]:
 
 def _differences(known: dict[str, Any], asked: dict[str, Any], compared: set[str]) -> dict[str, str]:
     if not asked["shift"]:  # then it does not matter how a shift would be done
-        compared = compared - {"shift_div", "shift_place", "shift_direction"}
+        compared = compared - {"shift_div", "shift_place", "shift_direction", "shift_stages"}
     return {key: f"{key} {known[key]!r} there, {asked[key]!r} here" for key in asked
             if key in compared and known[key] != asked[key]}
 

@@ -29,8 +29,8 @@ from ops.spec import ModelSpec
 from ops.weights import load_weights, non_finite
 
 _ORDER = ("arch", "dataset", "modality", "num_class", "multi_label", "class_names", "num_segments", "shift", "shift_place",
-          "shift_div", "shift_direction", "consensus_type", "temporal_pool", "non_local", "non_local_type", "dropout",
-          "input_size")  # in which a reader looks for the facts
+          "shift_stages", "shift_div", "shift_direction", "consensus_type", "temporal_pool", "non_local", "non_local_type",
+          "dropout", "input_size")  # in which a reader looks for the facts
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _described(found: Checkpoint) -> dict[str, Fact]:
     if found.dataset:
         facts["dataset"] = Fact(found.dataset, found.source)
     if "shift" in facts and not facts["shift"].value:  # then it does not matter how a shift would be done
-        for key in ("shift_place", "shift_div", "shift_direction"):
+        for key in ("shift_place", "shift_div", "shift_direction", "shift_stages"):
             facts.pop(key, None)
     return facts
 

@@ -124,7 +124,8 @@ def bare_content(found: Checkpoint) -> dict[str, Any]:
     """The released form: a state dict and nothing else. UserError for a model that it cannot describe."""
     spec = found.spec
     if not has_published_names(spec) or spec.shift_div != RELEASED_ONLINE_DIV:
-        shift = f"1/{spec.shift_div} {spec.place}" if spec.shift else "none"
+        stages = f" in stages {spec.shift_stages}" * bool(spec.shift_stages)
+        shift = f"1/{spec.shift_div} {spec.place}{stages}" if spec.shift else "none"
         raise UserError(f"{found.path} is {spec.arch} with shift {shift}; the released form carries no metadata and means"
                         f" mobilenetv2 with shift 1/{RELEASED_ONLINE_DIV} blockres: leave out bare", "bare")
     return to_online_names(found.build().state_dict(), spec)
@@ -149,7 +150,7 @@ def _common_entries(found: Checkpoint, model: TSN, weights: Mapping[str, Tensor]
 
 def has_published_names(spec: ModelSpec) -> bool:
     """Whether the published online MobileNetV2 (of whatever div) computes this model."""
-    return spec.arch == "mobilenetv2" and spec.shift and spec.place == "blockres"
+    return spec.arch == "mobilenetv2" and spec.shift and spec.place == "blockres" and not spec.shift_stages
 
 
 def to_online_names(weights: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The published names of runs and files: written by `store_name`, read back by `parse_name`.
 
-TSM_<dataset>_<modality>_<arch>[_shift<div>_<place>[_uni]][_tpool]_<consensus>_segment<T>_e<epochs>, then, where they
-apply, _<pretrain>, _<lr_type>, _dense, _nl, _<suffix>.
+TSM_<dataset>_<modality>_<arch>[_shift<div>_<place>[_uni][_stages<numbers>]][_tpool]_<consensus>_segment<T>_e<epochs>,
+then, where they apply, _<pretrain>, _<lr_type>, _dense, _nl, _<suffix>.
 """
 import re
 from pathlib import Path
@@ -13,7 +13,8 @@ from ops.spec import ModelSpec
 NAME_FORM = "TSM_<dataset>_<modality>_<arch>_..."
 _NAME = re.compile(
     r"TSM_(?P<dataset>.+?)_(?P<modality>RGBDiff|RGB|Flow)_(?P<arch>[^_]+)"
-    r"(?:_shift(?P<div>\d+)_(?P<place>blockres|block|[01]{12})(?P<uni>_uni)?)?(?P<tpool>_tpool)?"
+    r"(?:_shift(?P<div>\d+)_(?P<place>blockres|block|[01]{12})(?P<uni>_uni)?(?:_stages(?P<stages>[1-9]+))?)?"
+    r"(?P<tpool>_tpool)?"
     r"_(?P<consensus>avg|identity)_segment(?P<segments>\d+)(?:_e\d+)?(?P<rest>(?:_[^_]+)*)$")
 
 
@@ -22,8 +23,9 @@ def store_name(spec: ModelSpec, dataset: str, epochs: int, *, pretrain: str = "i
     """The published directory name of a run. UserError for a suffix that cannot be part of a name (`check_suffix`)."""
     check_suffix(suffix)
     direction = "_uni" if spec.shift_direction == "unidirectional" else ""
+    stages = f"_stages{spec.shift_stages.replace(',', '')}" if spec.shift_stages else ""
     parts = ["TSM", dataset, spec.modality, spec.arch,
-             f"shift{spec.shift_div}_{spec.place}{direction}" if spec.shift else "",
+             f"shift{spec.shift_div}_{spec.place}{direction}{stages}" if spec.shift else "",
              "tpool" if spec.temporal_pool else "", spec.consensus_type, f"segment{spec.num_segments}", f"e{epochs}",
              "" if pretrain == "imagenet" else _file_stem(pretrain), lr_type if lr_type != "step" else "",
              "dense" if dense_sample else "", "nl" if spec.non_local else "", suffix or ""]
@@ -55,5 +57,6 @@ def parse_name(path: Path) -> Optional[tuple[str, dict[str, Any]]]:
         "modality": match["modality"], "arch": match["arch"], "shift": match["div"] is not None,
         "shift_div": int(match["div"] or 8), "shift_place": match["place"] or "",
         "shift_direction": "unidirectional" if match["uni"] else "bidirectional",
+        "shift_stages": ",".join(match["stages"] or ""),
         "consensus_type": match["consensus"], "num_segments": int(match["segments"]),
         "temporal_pool": bool(match["tpool"]), "non_local": "nl" in match["rest"].split("_")}

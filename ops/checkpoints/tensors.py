@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ops.backbones import BACKBONES, HEADS, find_backbone
 from ops.common.errors import UserError
-from ops.weights import head_keys, pool_in_keys, shift_in_keys
+from ops.weights import head_keys, pool_in_keys, shift_in_keys, shifted_modules
 
 # The kinds of weight file: a TSN, a TSN under its streaming form's names, a backbone alone.
 CLIP, ONLINE, IMAGE = "clip", "online", "image"
@@ -134,4 +134,15 @@ def read_tensors(weights: Mapping[str, Tensor], kind: str, arch: str) -> dict[st
     if find_backbone(arch).shift.in_keys:
         place = shift_in_keys(weights)
         options |= {"shift": True, "shift_place": place} if place else {"shift": False}
+        stages = _shifted_stages(weights, arch)
+        options |= {"shift_stages": stages} if stages else {}
     return options
+
+
+def _shifted_stages(weights: Mapping[str, Tensor], arch: str) -> str:
+    """The option `shift_stages` that the keys show: "" where they show no shift, or one in every stage."""
+    backbone = find_backbone(arch)
+    names = [name.removeprefix("base_model.") for name in shifted_modules(weights)]
+    shifted = [str(number) for number in backbone.shift.stages
+               if any(backbone.in_stages(name, backbone.numbered_stages(str(number))) for name in names)]
+    return ",".join(shifted) if len(shifted) < len(backbone.shift.stages) else ""

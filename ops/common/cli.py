@@ -116,6 +116,14 @@ def one_of(*names: str, hidden: Sequence[str] = ()) -> Callable[[str], str]:
     return parse
 
 
+def stage_numbers(text: str) -> str:
+    """An argparse type: numbers of a network's stages with commas between them, which it puts in order; "" for all."""
+    numbers = text.split(",") if text else []
+    if not all(re.fullmatch("[1-9]", number) for number in numbers):
+        raise NotAllowed(f"{text!r}: choose numbers of stages with commas between them, such as 3,4")
+    return ",".join(sorted(set(numbers)))
+
+
 def address(text: str) -> str:
     """An argparse type: an address such as s3://bucket/name, or a path. Passwords and signatures in it are refused."""
     hidden = without_secret(text)

@@ -16,8 +16,8 @@ FREE = "free"  # where and how the run is computed, stored or shown
 # `ops.checkpoints.matching.check_same_classes` the data set, `ops.training.distillation` the teachers.
 EFFECTS: dict[str, str] = {
     **dict.fromkeys(("modality", "arch", "num_segments", "consensus_type", "dropout", "shift", "shift_div", "shift_place",
-                     "shift_direction", "temporal_pool", "non_local", "non_local_type", "input_size", "dataset",
-                     "no_partialbn", "freeze", "teacher", "distill_weight", "distill_temperature"), SAME),
+                     "shift_direction", "shift_stages", "temporal_pool", "non_local", "non_local_type", "input_size",
+                     "dataset", "no_partialbn", "freeze", "teacher", "distill_weight", "distill_temperature"), SAME),
     **dict.fromkeys(("train_list", "val_list", "dense_sample", "skip_bad", "epochs", "batch_size", "lr", "lr_type",
                      "lr_steps", "lr_update", "warmup_epochs", "scale_lr", "grad_accum", "ema", "momentum", "weight_decay",
                      "clip_gradient", "loss_type", "label_smoothing", "nesterov",

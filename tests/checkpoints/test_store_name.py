@@ -12,8 +12,8 @@ from ops.spec import ModelSpec
 def options(modality="RGB", arch="resnet50", shift=True, segments=8, pool=False, non_local=False, div=8,
             place="blockres", direction="bidirectional", consensus="avg"):
     return {"modality": modality, "arch": arch, "shift": shift, "shift_div": div,
-            "shift_place": place if shift else "", "shift_direction": direction, "consensus_type": consensus,
-            "num_segments": segments, "temporal_pool": pool, "non_local": non_local}
+            "shift_place": place if shift else "", "shift_direction": direction, "shift_stages": "",
+            "consensus_type": consensus, "num_segments": segments, "temporal_pool": pool, "non_local": non_local}
 
 
 NAMES = [

@@ -66,7 +66,8 @@ def test_evaluation_needs_only_weights(trained, data, tmp_path, monkeypatch, cap
 
 
 OTHER_OPTIONS = [["--shift_direction", "unidirectional"], ["--shift_div", 4], ["--shift_place", "block"],
-                 ["--input_size", 48], ["--num_segments", 4], ["--dropout", 0.3], ["--consensus_type", "identity"]]
+                 ["--input_size", 48], ["--num_segments", 4], ["--dropout", 0.3], ["--consensus_type", "identity"],
+                 ["--shift_stages", "3,4"]]
 
 
 @pytest.mark.parametrize("more", OTHER_OPTIONS, ids=lambda more: more[0])

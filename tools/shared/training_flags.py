@@ -72,6 +72,8 @@ def add_spec_flags(group: Flags) -> None:
         " (default: blockres, for BNInception block)")
     add("--shift_direction", type=one_of(*DIRECTIONS), default=DIRECTIONS[0], metavar="NAME",
         help="unidirectional shifts from past frames only, so that the network can stream (default: %(default)s)")
+    add("--shift_stages", type=cli.stage_numbers, default="", metavar="N[,N]", help="shift only in these stages of the"
+        " network, 3,4 (default: in all that can)")
     add("--temporal_pool", action="store_true", help="max-pool over time in front of layer2 (ResNet)")
     add("--non_local", action="store_true", help="add non-local blocks (ResNet)")
     add("--non_local_type", type=one_of(*NON_LOCAL_TYPES), default=NON_LOCAL_TYPES[0], metavar="NAME",
