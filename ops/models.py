@@ -1,4 +1,5 @@
 """TSN: an image network on every frame of a clip, a shift between the frames, a consensus over them."""
+import copy
 import logging
 from typing import Any, Optional
 
@@ -238,10 +239,32 @@ class TSN(nn.Module):
         scores = self.base_model(frames)  # (N*T, num_class), or with dropout (N*T, features)
         if self.new_fc is not None:
             scores = self.new_fc(scores)
+        return self._consensus(scores)
+
+    def forward_features(self, input: Tensor, no_reshape: bool = False) -> Tensor:
+        """The input of `forward` -> what the classifier sees of each frame: pooled features (N, T, features).
+
+        Of a network with a temporal pool, T is halved. Dropout is left out, also in training. `forward_head` makes logits
+        of them: in evaluation mode, the same as `forward`'s to the last bit.
+        """
+        frames = input if no_reshape else self._to_frames(input)
+        head = find_backbone(self.spec.arch).head
+        return without_head(self.base_model, head)(frames).unflatten(0, (-1, self._segments_at_the_end))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Features (N, T, features) of `forward_features` -> the output of `forward`."""
+        scores = getattr(self.base_model, find_backbone(self.spec.arch).head)(features.flatten(0, 1))
+        return self._consensus(scores if self.new_fc is None else self.new_fc(scores))
+
+    def _consensus(self, scores: Tensor) -> Tensor:
+        """The scores of all frames (N*T, num_class) -> the output of `forward`."""
         if not self.before_softmax:
             scores = scores.softmax(dim=-1)
-        segments = pooled_segments(self.num_segments) if self.temporal_pool else self.num_segments
-        return self.consensus(scores.unflatten(0, (-1, segments))).squeeze(1)
+        return self.consensus(scores.unflatten(0, (-1, self._segments_at_the_end))).squeeze(1)
+
+    @property
+    def _segments_at_the_end(self) -> int:
+        return pooled_segments(self.num_segments) if self.temporal_pool else self.num_segments
 
     def _to_frames(self, input: Tensor) -> Tensor:
         """Any form of input that `forward` takes -> (N*T, frame_channels, H, W)."""
@@ -273,6 +296,13 @@ class TSN(nn.Module):
         if flip:
             steps.append(GroupRandomHorizontalFlip(is_flow=self.modality == "Flow"))
         return transforms.Compose(steps)
+
+
+def without_head(net: nn.Module, head: str) -> nn.Module:
+    """`net` with its layers and weights, which are shared, but without the layer `head`: it returns that layer's input."""
+    copied = copy.copy(net)
+    copied._modules = {**net._modules, head: nn.Identity()}
+    return copied
 
 
 # name: (factor of the learning rate, of the weight decay)
