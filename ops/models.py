@@ -1,7 +1,8 @@
 """TSN: an image network on every frame of a clip, a shift between the frames, a consensus over them."""
 import copy
 import logging
-from typing import Any, Optional
+from pathlib import Path
+from typing import Any, Optional, Sequence, Union
 
 from torch import Tensor, nn
 from torchvision import transforms
@@ -11,10 +12,12 @@ from ops.basic_ops import ConsensusModule
 from ops.data.clip_transforms import GroupMultiScaleCrop, GroupRandomHorizontalFlip
 from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import frames_per_segment
+from ops.model_folder import check_classes, find_folder, read_folder, write_folder
 from ops.non_local import make_non_local
 from ops.pretrained import build_backbone, inflate_first_conv
 from ops.spec import ModelSpec
 from ops.temporal_shift import make_temporal_pool, pooled_segments, segments_per_layer
+from ops.weights import load_weights
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ class TSN(nn.Module):
     pretrain: "imagenet", a weight file, or "none" or "" for random weights. partial_bn: see `partialBN`. fc_lr5: the
     classifier learns 5 (weight) and 10 (bias) times as fast. inplace: see `ops.temporal_shift`. print_spec: log the main
     options. crop_num: accepted because the published class does; neither uses it.
+
+    class_names: of a network that was loaded; None where they are unknown.
 
     Raises UserError (a ValueError) for options that do not work together. Attributes read the spec, under the published
     names: change a model by building another.
@@ -61,6 +66,7 @@ class TSN(nn.Module):
     crop_size: int = _of_spec("input_size")
     crop_num = 1
     reshape = True
+    class_names: Optional[list[str]] = None
 
     def __init__(self, num_class: int, num_segments: int, modality: str, base_model: str = "resnet101",
                  new_length: Optional[int] = None, consensus_type: str = "avg", before_softmax: bool = True,
@@ -88,6 +94,31 @@ class TSN(nn.Module):
         nn.Module.__init__(model)
         model._build(spec, pretrain=pretrain, partial_bn=partial_bn, fc_lr5=fc_lr5, inplace=inplace, print_spec=print_spec)
         return model
+
+    # ---- directories ---------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: Union[str, Path], *, class_names: Optional[Sequence[str]] = None) -> None:
+        """Write a directory with weights, config and model card (`ops.model_folder`), which can be uploaded to a hub.
+
+        class_names: one for each class (default: those of this network). CannotWrite where the disk refuses.
+        """
+        write_folder(Path(folder), self.state_dict(), spec=self.spec, preprocessing=self.preprocessing,
+                     class_names=class_names if class_names is not None else self.class_names)
+
+    @classmethod
+    def from_pretrained(cls, name: Union[str, Path], *, revision: Optional[str] = None) -> "TSN":
+        """The network in a directory of `save_pretrained`, or of a model `user/name` on the Hugging Face hub; in eval mode.
+
+        revision: a branch, tag or commit on the hub. UserError if there is no such model, or it is damaged.
+        """
+        folder = find_folder(name, revision)
+        content = read_folder(folder)
+        spec = ModelSpec.from_dict(content.get("settings"), str(folder))  # type: ignore[arg-type]
+        check_classes(content, spec, folder)
+        model = cls.from_spec(spec)
+        load_weights(model, content["state_dict"], str(folder))
+        model.class_names = content.get("class_names")
+        return model.eval()
 
     # ---- building -----------------------------------------------------------------------------------------
 

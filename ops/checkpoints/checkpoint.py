@@ -30,6 +30,7 @@ from ops.checkpoints.tensors import (
 )
 from ops.common.errors import UserError
 from ops.dataset_config import JESTER_CLASSES
+from ops.model_folder import read_folder
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.weights import find_state_dict, load_weights, read_checkpoint
@@ -80,6 +81,7 @@ class Checkpoint:
         except UserError as error:
             raise UserError(f"{self.path}: {error}", *error.options) from None
         load_weights(model, self.weights, str(self.path))
+        model.class_names = self.class_names
         return model.eval()
 
 
@@ -87,6 +89,8 @@ class Checkpoint:
 
 def load_checkpoint(path: Path, *, strict: bool = False, **overrides: Any) -> Checkpoint:
     """Open a weight file and find out which model it holds: the one place that decides this, for every program.
+
+    path: a file, or a directory that `TSN.save_pretrained` wrote, whose config counts as metadata.
 
     The spec comes from the first of these that describes the file: its metadata; the released online form, which has
     key names of its own; its published name (or its directory's); mmaction2's key names; its keys and shapes together
@@ -97,7 +101,7 @@ def load_checkpoint(path: Path, *, strict: bool = False, **overrides: Any) -> Ch
     UserError instead; num_segments stays free, because no weight depends on it.
     """
     path = Path(path)
-    content = read_checkpoint(path)
+    content = read_folder(path) if path.is_dir() else read_checkpoint(path)
     check_entries(content, path)
     weights = find_state_dict(content, path)
     foreign = is_mmaction(weights)
