@@ -218,7 +218,7 @@ def test_parser() -> argparse.ArgumentParser:
     _add_checkpoint_flags(parser.add_argument_group("checkpoints"))
     add_override_flags(parser.add_argument_group("model", OVERRIDES_TITLE), several=True)
     _add_dead_flags(parser)
-    _add_test_data_flags(parser.add_argument_group("data"))
+    add_test_data_flags(parser.add_argument_group("data"))
     _add_protocol_flags(parser.add_argument_group("protocol"))
     _add_test_run_flags(parser.add_argument_group("run"))
     return parser
@@ -268,7 +268,7 @@ def _add_dead_flags(group: Flags) -> None:
     group.add_argument("--pretrain", default=None, help=argparse.SUPPRESS)
 
 
-def _add_test_data_flags(group: Flags) -> None:
+def add_test_data_flags(group: Flags) -> None:
     add = group.add_argument
     add("--test_list", type=per_checkpoint(), default=None, metavar="FILE[,FILE]",
         help="list of the videos (default: the data set's validation list)")
@@ -280,13 +280,8 @@ def _add_test_data_flags(group: Flags) -> None:
 
 
 def _add_protocol_flags(group: Flags) -> None:
+    add_view_flags(group)
     add = group.add_argument
-    add("--protocol", type=one_of(*PROTOCOLS), default=None, metavar="NAME", help="in place of the four flags below; "
-        + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
-    add("--test_crops", type=crops, default=None, metavar="N", help="crops per clip: 1 (default), 3, 5 or 10")
-    add("--full_res", action="store_true", help="crops as high as the scaled frames")
-    add("--dense_sample", action="store_true", help="10 clips, each from 64 neighbouring frames")
-    add("--twice_sample", action="store_true", help="2 clips")
     add("--crop_fusion_type", type=one_of("avg"), default="avg", metavar="NAME",
         help="avg: average the views (default: %(default)s)")
     add("--online", action="store_true", help="stream whole videos frame by frame and report the accuracy after every n"
@@ -294,6 +289,17 @@ def _add_protocol_flags(group: Flags) -> None:
     add("--online_stride", type=number(int, 1, words="1 (every frame) or more"), default=None, metavar="N",
         help="with --online: stream every Nth frame (default: the spacing of the training frames, which is the list's"
         " median length / T)")
+
+
+def add_view_flags(group: Flags) -> None:
+    """The clips and crops of each video; `chosen_protocol` reads them."""
+    add = group.add_argument
+    add("--protocol", type=one_of(*PROTOCOLS), default=None, metavar="NAME", help="in place of the four flags below; "
+        + "; ".join(f"{name}: {protocol.words}" for name, protocol in PROTOCOLS.items()))
+    add("--test_crops", type=crops, default=None, metavar="N", help="crops per clip: 1 (default), 3, 5 or 10")
+    add("--full_res", action="store_true", help="crops as high as the scaled frames")
+    add("--dense_sample", action="store_true", help="10 clips, each from 64 neighbouring frames")
+    add("--twice_sample", action="store_true", help="2 clips")
 
 
 def _add_test_run_flags(group: Flags) -> None:
@@ -318,7 +324,7 @@ def parse_test(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     for name, default in defaults.items():
         setattr(args, name, _fill_up(getattr(args, name), f"--{name}", len(args.weights), default))
     _choose_workers(args)
-    args.protocol = _protocol(args)
+    args.protocol = chosen_protocol(args)
     _check_online(args)
     warn_unused(parser, args, "the checkpoint decides", "pretrain", "img_feature_dim", "num_set_segments")
     return args
@@ -332,7 +338,7 @@ def _fill_up(values: Optional[list], flag: str, count: int, default: Any) -> lis
     return values if len(values) == count else values * count
 
 
-def _protocol(args: argparse.Namespace) -> TestProtocol:
+def chosen_protocol(args: argparse.Namespace) -> TestProtocol:
     """The named protocol, or the one that the single flags describe."""
     flags = [flag for flag in ("test_crops", "full_res", "dense_sample", "twice_sample") if getattr(args, flag)]
     if args.protocol is None:

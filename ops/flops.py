@@ -11,7 +11,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from ops.data.sampling import frames_per_segment
 from ops.models import TSN
 
 COUNTED = "convolutions, linear layers and the matrix products of non-local blocks"
@@ -45,8 +44,7 @@ def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
 
 def view_shape(model: TSN, size: int) -> tuple[int, int, int, int]:
     """Shape of one view, a clip of T segments in one crop of size x size pixels: (1, T*C, size, size)."""
-    planes = 2 if model.modality == "Flow" else 3
-    return 1, model.num_segments * planes * frames_per_segment(model.modality, model.new_length), size, size
+    return 1, model.spec.clip_channels, size, size
 
 
 def gflops_per_view(model: TSN, size: int) -> float:

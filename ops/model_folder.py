@@ -16,7 +16,6 @@ from ops.common.extras import import_extra
 from ops.common.files import whole_file
 from ops.common.words import counted
 from ops.data.preprocessing import Preprocessing
-from ops.data.sampling import frames_per_segment
 from ops.spec import ModelSpec
 from ops.weights import head_keys
 
@@ -103,8 +102,6 @@ def _check_names(class_names: Any, spec: ModelSpec, what: str) -> None:
 def _card(spec: ModelSpec, preprocessing: Preprocessing, class_names: Optional[Sequence[str]]) -> str:
     """The model card. It claims no data set, accuracy or license, which nobody but the author knows."""
     kind, size = "TSM" if spec.shift else "TSN", preprocessing.crop_size
-    images = spec.num_segments * frames_per_segment(spec.modality, spec.segment_length)
-    channels = images * (2 if spec.modality == "Flow" else 3)
     options = "\n".join(f"| {name} | {value} |" for name, value in spec.to_dict().items() if value not in ("", None))
     names = "\n".join(f"{number}. {shown(name)}" for number, name in enumerate(class_names or ()))
     return f"""---
@@ -121,7 +118,7 @@ A network for the classes of videos ([TSM, arXiv:1811.08383](https://arxiv.org/a
 from ops.models import TSN
 
 model = TSN.from_pretrained("DIRECTORY OR USER/NAME").eval()
-clips = model.preprocessing.apply(frames)      # uint8 (N, {channels}, {size}, {size})
+clips = model.preprocessing.apply(frames)      # uint8 (N, {spec.clip_channels}, {size}, {size})
 scores = model(clips)                          # (N, {spec.num_class})
 ```
 

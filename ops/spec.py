@@ -5,6 +5,7 @@ from typing import Any, Mapping, Optional
 from ops.backbones import find_backbone
 from ops.common.choices import CONSENSUS_TYPES, DIRECTIONS, MODALITIES, MOST, NON_LOCAL_TYPES
 from ops.common.errors import UserError, shown
+from ops.data.sampling import frames_per_segment
 
 # Marks an option that a checkpoint omits at its default: earlier versions of this code refuse unknown options, and can
 # then read the checkpoint too. Mark every new option.
@@ -98,6 +99,12 @@ class ModelSpec:
     def frame_channels(self) -> int:
         """C, the channels of one segment in the backbone's input."""
         return (2 if self.modality == "Flow" else 3) * self.segment_length
+
+    @property
+    def clip_channels(self) -> int:
+        """T*C, the channels of a clip in the input of `ops.models.TSN.forward`."""
+        planes = 2 if self.modality == "Flow" else 3
+        return self.num_segments * planes * frames_per_segment(self.modality, self.segment_length)
 
     # ---- checking -----------------------------------------------------------------------------------------
 

@@ -36,18 +36,22 @@ def evaluate(runtime: ClipRuntime, loader: Batches, *, mirrored: Sequence[bool] 
     after which to stop. desc: of the progress bar.
     """
     views = len(mirrored)
-    flipped = torch.tensor(mirrored)
     logits, labels = [], []
     total = min(len(loader), max_steps or len(loader))
     for batch in progress(first_batches(loader, total), total=total, desc=desc, unit="batch"):
         clips = batch.clips.unflatten(1, (views, -1)).flatten(0, 1)  # (N * views, T*C, H, W)
-        output = runtime(clips).unflatten(0, (-1, views))  # (N, views, num_class)
-        if mirror_labels is not None and any(mirrored):
-            output[:, flipped] = output[:, flipped][:, :, list(mirror_labels)]
-        output = output.mean(dim=1)
+        output = mean_of_views(runtime(clips).unflatten(0, (-1, views)), mirrored, mirror_labels)
         logits.append((probabilities_of(output, runtime.spec.multi_label) if softmax else output).cpu())
         labels.append(batch.labels)
     return _in_list_order(distributed.gather((logits, labels)), softmax)
+
+
+def mean_of_views(output: Tensor, mirrored: Sequence[bool], mirror_labels: Optional[Sequence[int]]) -> Tensor:
+    """(N, num_class) of the scores of each view, (N, views, num_class), which may be changed. See `evaluate`."""
+    if mirror_labels is not None and any(mirrored):
+        flipped = torch.tensor(mirrored)
+        output[:, flipped] = output[:, flipped][:, :, list(mirror_labels)]
+    return output.mean(dim=1)
 
 
 def _in_list_order(parts: Sequence[tuple[list[Tensor], list[Tensor]]], softmax: bool) -> Predictions:
