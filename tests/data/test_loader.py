@@ -1,8 +1,6 @@
 """Batches: order, randomness, bad videos, and worker processes that fail."""
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,7 +13,7 @@ from ops.data.clip_transforms import GroupMultiScaleCrop, ToClipTensor
 from ops.data.loader import EpochSampler, RankSampler, make_loader, set_epoch
 from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
-from tests.conftest import ROOT
+from tests.helpers import processes
 from tests.helpers.datasets import dataset, photo
 
 # ---- order and randomness -------------------------------------------------------------------------------------
@@ -249,5 +247,4 @@ print([batch for batch in Loader(Interrupting(), list, batch_size=1, num_workers
 
 def test_workers_do_not_see_ctrl_c():
     """A terminal sends it to them too. One that ended before the main process was interrupted looked like a dead one."""
-    done = subprocess.run([sys.executable, "-c", UNSEEN], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[[0], [1], [2], [3], [4], [5]]\n", "")
+    assert processes.finish(processes.start("-c", UNSEEN)) == (0, "[[0], [1], [2], [3], [4], [5]]\n", "")

@@ -2,9 +2,13 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from tests.helpers.fork_server import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,11 +19,17 @@ def environment() -> dict[str, str]:
 
 
 def start(*argv, **options) -> subprocess.Popen:
-    """`python argv...` in the repository, in a process group of its own, with SIGINT as a terminal's child has it."""
-    return subprocess.Popen([sys.executable, *map(str, argv)], cwd=ROOT, env=environment(), text=True,
-                            start_new_session=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-                            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
+    """`python argv...` in the repository, in a process group of its own, with SIGINT as a terminal's child has it.
+
+    On Linux forked (tests/helpers/fork_server.py), which saves the imports. env: variables on top of `environment()`.
+    """
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    options["env"] = {**environment(), **options.get("env", {})}
+    command = [sys.executable, *map(str, argv)]
+    if sys.platform == "linux":
+        return Forked(command, **options)
+    return subprocess.Popen(command, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options)
 
 
 def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:
@@ -36,6 +46,20 @@ def messages(err: str) -> str:
     """Standard error without the lines of progress, which a busy machine makes a short step write too."""
     progress = re.compile(r"[^:]*: [\d.]+( of [\d.]+)? \w+( in [^,]*|, [\d.]+ (per second|s each).*)\n")
     return "".join(line for line in err.splitlines(keepends=True) if not progress.fullmatch(line))
+
+
+def ranks(processes: int, *argv) -> tuple[int, str, str]:
+    """Run `python argv...` as so many processes of one run, without torchrun: (status, standard output, standard error).
+
+    The output is that of rank 0, then that of rank 1 and so on; the status is the first one that is not 0.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": f"{processes}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free.getsockname()[1]}"}
+    started = [start(*argv, env={**place, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"}) for rank in range(processes)]
+    with ThreadPoolExecutor(processes) as threads:
+        statuses, outputs, errors = zip(*threads.map(finish, started))
+    return next(filter(None, statuses), 0), "".join(outputs), "".join(errors)
 
 
 def torchrun(processes: int, *argv) -> subprocess.Popen:

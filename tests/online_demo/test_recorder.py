@@ -3,8 +3,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 
 from online_demo.recorder import Recorder
-from tests.conftest import ROOT
+from tests.helpers import processes
 from tests.helpers.clips import clip, coded_image
 from tests.helpers.programs import assert_refused
 from tests.helpers.streaming import camera, decoded, served
@@ -62,15 +60,12 @@ def test_an_interrupted_or_killed_process_leaves_a_video_that_plays(tmp_path, we
 
     def start(number):
         with open(tmp_path / f"{number}.json", "w") as out, open(tmp_path / f"{number}.log", "w") as err:
-            return subprocess.Popen(
-                [sys.executable, "online_demo/main.py", f"{url}/cam", "--weights", weights, "--headless", "--json",
-                 "--output", tmp_path / f"{number}.mp4"], cwd=ROOT, stdout=out, stderr=err,
-                env={**os.environ, "OMP_NUM_THREADS": "1"})
+            return processes.start("online_demo/main.py", f"{url}/cam", "--weights", weights, "--headless", "--json",
+                                   "--output", tmp_path / f"{number}.mp4", stdout=out, stderr=err)
 
     endings = {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
     with served(cam=camera(lambda: itertools.repeat(coded_image(9), 2000), 0.03)) as url:
-        processes = {number: start(number) for number in endings}
-        for number, process in processes.items():
+        for number, process in {number: start(number) for number in endings}.items():
             while not printed(number) or printed(number)[-1]["time"] < 3:
                 time.sleep(0.1)
                 assert process.poll() is None

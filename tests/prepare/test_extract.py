@@ -3,8 +3,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from PIL import Image
 
 from ops.common.errors import UserError
 from ops.prepare.extract import extract_directory, extract_video
+from tests.helpers import processes
 from tests.helpers.clips import clip, encode, images_in, number_of
 from tests.helpers.files import tree
 from tests.helpers.processes import messages, worker_processes
@@ -29,8 +28,7 @@ def leftovers(directory):
 
 
 def start(tool, *args):
-    return subprocess.Popen([sys.executable, str(ROOT / "tools" / tool), *map(str, args)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return processes.start(ROOT / "tools" / tool, *args, cwd=Path.cwd())
 
 
 def call(tool, *args):

@@ -18,6 +18,7 @@ from ops.prepare.extract import extract_video
 from ops.prepare.extract_flow import extract_flow_directory, write_flow_list
 from ops.prepare.optical_flow import extract_flow, scale_flow
 from ops.video.frames import FlowDirectory
+from tests.helpers import processes
 from tests.helpers.clips import encode
 from tests.helpers.files import tree
 from tests.helpers.processes import messages
@@ -48,8 +49,7 @@ def motion(image):
 
 
 def start(*args):
-    return subprocess.Popen([sys.executable, str(ROOT / "tools" / "extract_flow.py"), *map(str, args)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    return processes.start("tools/extract_flow.py", *args)
 
 
 # ---- values --------------------------------------------------------------------------------------------------

@@ -1,10 +1,7 @@
 """The data set and the finished run that the tests of the programs share."""
-import subprocess
-import sys
-
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.processes import finish, start
 from tests.helpers.programs import make_somethingv2
 from tests.helpers.small_run import flags
 
@@ -20,6 +17,6 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """One uninterrupted run of three epochs, in a process of its own with two workers."""
     out = tmp_path_factory.mktemp("trained")
-    subprocess.run([sys.executable, "main.py", *map(str, flags(data, out, "-j", 2))], cwd=ROOT, check=True,
-                   capture_output=True)
+    status, _, err = finish(start("main.py", *flags(data, out, "-j", 2)))
+    assert status == 0, err
     return out

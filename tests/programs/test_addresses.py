@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.files import tree
-from tests.helpers.processes import finish, start, torchrun
+from tests.helpers.processes import finish, ranks, start
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.s3 import objects
 from tests.helpers.small_run import NAME, flags, rows, weights
@@ -39,7 +39,7 @@ def test_training_and_testing_fetch_the_data_set(data, archive, trained, tmp_pat
 
 def test_the_processes_of_a_run_fetch_once(archive, tmp_path):
     root = tmp_path / "root"
-    status, _, err = finish(torchrun(2, "main.py", *flags(root, tmp_path, "--data_url", archive, "--debug")))
+    status, _, err = ranks(2, "main.py", *flags(root, tmp_path, "--data_url", archive, "--debug"))
     assert status == 0, err
     assert len(list((root / ".fetched").iterdir())) == 1
 
@@ -115,9 +115,9 @@ def test_a_new_run_at_the_address_of_another_one_is_refused(data, tmp_path, monk
 
 def test_a_wrong_address_ends_every_process(bucket, tmp_path):
     argv = flags(tmp_path / "root", tmp_path, "--data_url", f"{bucket}/none.tar")
-    status, _, err = finish(torchrun(2, "main.py", *argv))
+    status, _, err = ranks(2, "main.py", *argv)
     assert status and f"main.py: error: --data_url {bucket}/none.tar: there is no such file" in err
-    assert "in train" not in err, "only torchrun itself prints a traceback"
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("address, shown", [

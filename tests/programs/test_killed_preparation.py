@@ -1,14 +1,12 @@
 """Killed while they write and started again, the programs that prepare data give what an undisturbed run gives."""
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers import processes
 from tests.helpers.clips import encode
 from tests.helpers.files import tree
 
@@ -34,9 +32,8 @@ def videos(tmp_path_factory):
 
 def start(program, videos, out):
     out.mkdir(exist_ok=True)
-    command = [sys.executable, ROOT / "tools" / f"{program}.py", *PROGRAMS[program][0].format(src=videos, out=out).split()]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "TSM_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"})
+    return processes.start(f"tools/{program}.py", *PROGRAMS[program][0].format(src=videos, out=out).split(),
+                           env={"TSM_CACHE": str(out.parent / "cache")})
 
 
 def stopped_midway(program, videos, out, how):

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.classifier import make_classifier
 from tests.helpers.clips import clip, encode
 from tests.helpers.files import tree
-from tests.helpers.processes import finish, start, torchrun
+from tests.helpers.processes import finish, ranks, start
 from tests.helpers.programs import make_frames, run
 
 PARTS = 3
@@ -229,9 +229,9 @@ def test_the_last_part_of_a_prediction_prints_what_one_run_prints(more, predicte
 
 
 @pytest.mark.parametrize("processes, more", [(3, []), (2, ["--window", 0.5, "--json"])])
-def test_processes_of_torchrun_answer_together(processes, more, predicted, monkeypatch, capfd):
+def test_the_processes_of_a_run_answer_together(processes, more, predicted, monkeypatch, capfd):
     whole = run(monkeypatch, capfd, "tools.predict", *predicted, *more)
-    together = finish(torchrun(processes, PREDICT, *predicted, *more))
+    together = ranks(processes, PREDICT, *predicted, *more)
     assert together[1] == whole[1]
     failures = [[line for line in err.splitlines() if line.startswith("failed: ")] for _, _, err in (whole, together)]
     assert failures[0] == failures[1] and len(failures[0]) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from tests.helpers.processes import finish, torchrun
+from tests.helpers.processes import ranks
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.small_run import NAME, flags, rows, weights
 from tests.helpers.teachers import NAMES, make_teacher
@@ -29,7 +29,7 @@ MORE = ["--distill_weight", 0.7, "--distill_temperature", 2, "--loss_type", "smo
 def distilled(teachers, data, tmp_path_factory):
     """The directory of a whole run with both teachers, and its output."""
     out = tmp_path_factory.mktemp("distilled")
-    status, _, err = finish(torchrun(1, "main.py", *flags(data, out, *MORE, "--teacher", ",".join(map(str, teachers)))))
+    status, _, err = ranks(1, "main.py", *flags(data, out, *MORE, "--teacher", ",".join(map(str, teachers))))
     assert status == 0, err
     return out, err
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.members import member
-from tests.helpers.processes import children, finish, torchrun
+from tests.helpers.processes import children, finish, ranks, torchrun
 from tests.helpers.programs import make_somethingv2, run
 from tests.helpers.small_run import NAME, flags, rows
 
@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """The directory of a run of two processes."""
     out = tmp_path_factory.mktemp("torchrun")
-    status, text, err = finish(torchrun(2, "main.py", *flags(data, out, "--scale_lr")))
+    status, text, err = ranks(2, "main.py", *flags(data, out, "--scale_lr"))
     assert status == 0, err
     assert text.count("storing name") == text.count("Testing Results") - 1 == 1
     assert "8 clips per step, learning rate 0.00125" in err
@@ -48,14 +48,14 @@ def test_two_processes_write_one_log_and_one_checkpoint(trained):
 
 def test_one_process_warns_for_all(tmp_path):
     flags = ["--freeze", "stem", "--pretrain", "none", "--device", "cpu", "--root_dataset", tmp_path / "absent"]
-    status, _, err = finish(torchrun(2, "main.py", "somethingv2", "RGB", *flags))
+    status, _, err = ranks(2, "main.py", "somethingv2", "RGB", *flags)
     assert status and err.count("warning: --freeze stem keeps random weights") == 1, err
 
 
 def test_frozen_stages_do_not_change_in_two_processes(trained, data, tmp_path):
     first, out = trained / "model" / NAME / "ckpt.pth.tar", tmp_path / "tuned"
     more = ("--tune_from", first, "--freeze", "stem,layer1", "--npb", "--epochs", 1)
-    status, _, err = finish(torchrun(2, "main.py", *flags(data, out, *more)))
+    status, _, err = ranks(2, "main.py", *flags(data, out, *more))
     assert status == 0, err
     before = torch.load(first, weights_only=True)["state_dict"]
     after = torch.load(out / "model" / NAME.replace("_e3_", "_e1_") / "ckpt.pth.tar", weights_only=True)["state_dict"]
@@ -71,7 +71,7 @@ def test_sync_bn_is_refused_without_gpus(data, tmp_path, monkeypatch, capfd):
 def test_two_processes_run_out_of_patience_together(data, tmp_path, monkeypatch, capfd):
     """At a learning rate that changes nothing, the first validation stays the best."""
     more = ("--lr", 1e-12, "--wd", 0, "--eval-freq", 1, "--epochs", 3, "--patience", 1)
-    status, _, err = finish(torchrun(2, "main.py", *flags(data, tmp_path, *more)))
+    status, _, err = ranks(2, "main.py", *flags(data, tmp_path, *more))
     assert status == 0 and "stopped early after epoch 1: 1 validation without a better top1" in err, err
     assert [row["epoch"] for row in rows(tmp_path)] == ["0", "1"]
     file = tmp_path / "model" / NAME / "ckpt.pth.tar"
@@ -93,7 +93,7 @@ def test_each_video_is_scored_once(trained, data, tmp_path, monkeypatch, capfd):
     argv = ["somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu", "--batch_size", 2]
     more = {name: ("--out", tmp_path / name, "--csv_file", tmp_path / f"{name}.csv") for name in ("one", "two")}
     ended = {"one": run(monkeypatch, capfd, "test_models", *argv, *more["one"]),
-             "two": finish(torchrun(2, "test_models.py", *argv, *more["two"]))}
+             "two": ranks(2, "test_models.py", *argv, *more["two"])}
     assert all(status == 0 for status, _, _ in ended.values()), ended
     one, two = (ended[name][1].splitlines() for name in ("one", "two"))
     assert one[-1] == two[-1] and one[-1].startswith("Overall Prec@1")
@@ -140,7 +140,7 @@ def test_each_video_is_streamed_once(data, tmp_path, monkeypatch, capfd):
     argv = ["somethingv2", "--weights", file, "--root_dataset", data, "-j", 0, "--device", "cpu",
             "--batch_size", 2, "--online", "--out"]
     one = run(monkeypatch, capfd, "test_models", *argv, tmp_path / "one")
-    two = finish(torchrun(2, "test_models.py", *argv, tmp_path / "two"))
+    two = ranks(2, "test_models.py", *argv, tmp_path / "two")
     assert one[0] == two[0] == 0, two[2]
     assert one[1].replace("/one", "/two") == two[1] and "Overall Prec@1" in two[1]
     name = "accuracy_over_time.csv"

@@ -2,7 +2,7 @@
 import yaml
 
 from tests.helpers import trackers
-from tests.helpers.processes import finish, torchrun
+from tests.helpers.processes import ranks
 from tests.helpers.programs import assert_refused, run
 from tests.helpers.small_run import NAME, flags
 
@@ -11,7 +11,7 @@ def test_the_processes_of_a_run_are_one_tracked_run(data, tmp_path, monkeypatch)
     for name, value in trackers.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     argv = flags(data, tmp_path, "--track", "wandb", "-b", 2, "--epochs", 2)
-    status, _, err = finish(torchrun(2, "main.py", *argv))
+    status, _, err = ranks(2, "main.py", *argv)
     assert status == 0, err
     name = NAME.replace("_e3_", "_e2_")
     run, = trackers.tracked("wandb", tmp_path, tmp_path / "log" / name)

@@ -17,8 +17,8 @@ from ops.common.files import CannotWrite
 from ops.remote import data
 from ops.remote.data import fetch_data
 from ops.remote.filesystems import open_place
-from tests.conftest import ROOT
 from tests.helpers.disks import small_disk
+from tests.helpers.processes import start
 from tests.helpers.s3 import checked_credentials
 
 FILES = {"something/v2/frames/a/000001.jpg": b"first", "something/v2/frames/b/000001.jpg": b"",
@@ -246,7 +246,7 @@ PROGRAM = "import sys, pathlib; from ops.remote.data import fetch_data; fetch_da
 
 
 def start_fetch(address, root):
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(root)], cwd=ROOT)
+    return start("-c", PROGRAM, address, root, stdout=None, stderr=None)
 
 
 def killed_during_the_transfer(address, root):
@@ -295,7 +295,7 @@ def test_kills_at_any_moment_never_leave_a_part_for_the_whole(tmp_path, bucket, 
         address = f"{bucket}/d"
     for _ in range(6):
         process = start_fetch(address, root)
-        time.sleep(rng.uniform(0.3, 1.5))
+        time.sleep(rng.uniform(0.1, 1))
         process.kill()
         process.wait()
         if (root / "set" / "list.txt").exists():

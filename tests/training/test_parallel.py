@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from tests.helpers.processes import finish, start, torchrun
+from tests.helpers.processes import finish, ranks, start
 
 MODULE = "tests.training.parallel_run"
 # way -> clips of a batch, batches of a step, and what else parallel_run.py does; every step takes 8 clips.
@@ -16,11 +16,11 @@ TWO = {"two processes": "4 1", "two, accumulated": "2 2", "two, balanced": "2 2 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """{way: what parallel_run.py wrote}, of one process and of two under torchrun."""
+    """{way: what parallel_run.py wrote}, of one process and of two."""
     directory = tmp_path_factory.mktemp("parallel")
     jobs = [[f"{directory / name}={way}" for name, way in ways.items()] for ways in (ONE, TWO)]
-    for process in start("-m", MODULE, *jobs[0]), torchrun(2, "-m", MODULE, *jobs[1]):
-        status, _, err = finish(process)
+    for processes, argv in (1, jobs[0]), (2, jobs[1]):
+        status, _, err = ranks(processes, "-m", MODULE, *argv) if processes > 1 else finish(start("-m", MODULE, *argv))
         assert status == 0, err
     results = {name: torch.load(directory / name, weights_only=True) for name in ONE | TWO}
     shutil.rmtree(directory)  # more than 2 GB of checkpoints

@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tarfile
 import time
 
@@ -21,7 +20,6 @@ from ops.data.training_crop import TrainingCrop
 from ops.data.tsn_dataset import TSNDataSet
 from ops.video.frames import make_source
 from ops.video.shards import INDEX, SHARD, Shards, find_directories, pack
-from tests.conftest import ROOT
 from tests.helpers.datasets import refused
 from tests.helpers.disks import enlarge, small_disk
 from tests.helpers.processes import finish, messages, start
@@ -122,9 +120,8 @@ def content_of(directory):
 
 def killed_midway(frames, out):
     """Killed as soon as the first shard is there, while others are at work or waiting; False if it was over by then."""
-    command = [sys.executable, "tools/make_shards.py", frames, out, "--videos_per_shard", "1", "-j", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True)
+    process = start("tools/make_shards.py", frames, out, "--videos_per_shard", 1, "-j", 2, stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL)
     while process.poll() is None and not (out / SHARD.format(0)).exists():
         time.sleep(0.001)
     if process.poll() is None:
