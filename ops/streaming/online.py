@@ -13,10 +13,11 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
+from ops.backbones import find_backbone
 from ops.checkpoints.online_format import check_streamable, load_streamable
 from ops.common.errors import UserError
 from ops.common.words import counted
-from ops.models import TSN
+from ops.models import TSN, without_head
 from ops.spec import ModelSpec
 from ops.streaming.step_runtime import State
 from ops.temporal_shift import TemporalShift
@@ -78,6 +79,7 @@ class OnlineTSM(nn.Module):
         self.preprocessing = model.preprocessing
         self.base_model, self.new_fc = model.base_model, model.new_fc
         self.shift_names = make_online(self.base_model)
+        self._head = find_backbone(self.spec.arch).head
         self._state_shapes: dict[tuple[int, int], list[torch.Size]] = {}
         self.requires_grad_(False)  # otherwise every state would hold the graph of all frames before it
         self.eval()
@@ -88,7 +90,17 @@ class OnlineTSM(nn.Module):
 
     def forward(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """`step` without its checks and with a flat result, for export: (logits, *new state)."""
-        return self._run(frames, state)
+        scores, *new_state = self._run(self.base_model, frames, state)
+        return (scores if self.new_fc is None else self.new_fc(scores), *new_state)
+
+    def forward_features(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """`step_features` without its checks and with a flat result, for export: (features, *new state)."""
+        return self._run(without_head(self.base_model, self._head), frames, state)
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Features (B, features) of `forward_features` -> logits (B, num_class), the same as `forward`'s."""
+        scores = self.base_model.get_submodule(self._head)(features)
+        return scores if self.new_fc is None else self.new_fc(scores)
 
     def step(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
         """Process the next frame of each of B streams.
@@ -96,13 +108,22 @@ class OnlineTSM(nn.Module):
         frames: (B, 3, H, W), normalized by `prepare`. state: from the previous step, or from `initial_state`.
         Returns (logits (B, num_class), new state). Raises UserError if the state does not fit the frames.
         """
+        self._check_state(frames, state)
+        logits, *new_state = self.forward(frames, *state)
+        return logits, tuple(new_state)
+
+    def step_features(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """`step` that returns what the classifier sees of each frame, pooled features (B, features), instead of logits."""
+        self._check_state(frames, state)
+        features, *new_state = self.forward_features(frames, *state)
+        return features, tuple(new_state)
+
+    def _check_state(self, frames: Tensor, state: Sequence[Tensor]) -> None:
         batch, height, width = frames.shape[0], *frames.shape[-2:]
         wanted = [(batch, *shape[1:]) for shape in self._shapes(height, width)]
         if [tuple(tensor.shape) for tensor in state] != wanted:
             raise UserError(f"the state does not belong to {counted(batch, 'frame')} of {height}x{width} pixels: start with"
                             " initial_state(batch, height, width), and again whenever the size changes")
-        logits, *new_state = self._run(frames, state)
-        return logits, tuple(new_state)
 
     def initial_state(self, batch: int = 1, height: Optional[int] = None, width: Optional[int] = None) -> State:
         """The state before the first frame: zeros on the model's device, one tensor per shift.
@@ -125,18 +146,18 @@ class OnlineTSM(nn.Module):
         """Shapes of the state of one stream for this frame size, found once per size by running one frame."""
         if (height, width) not in self._state_shapes:
             frame = next(self.parameters()).new_zeros((1, 3, height, width))
-            self._state_shapes[height, width] = [tensor.shape for tensor in self._run(frame, None)[1:]]
+            self._state_shapes[height, width] = [tensor.shape for tensor in self._run(self.base_model, frame, None)[1:]]
         return self._state_shapes[height, width]
 
-    def _run(self, frames: Tensor, state: Optional[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    def _run(self, net: nn.Module, frames: Tensor, state: Optional[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        """(output of `net`, the backbone or a part of it, *new state)"""
         step = _Step(state, [])
         _current.step = step
         try:
-            scores = self.base_model(frames)
+            output = net(frames)
         finally:
             _current.step = None
-        logits = scores if self.new_fc is None else self.new_fc(scores)
-        return (logits, *step.new_state)
+        return (output, *step.new_state)
 
 
 def _open(model_or_file: Union[TSN, str, Path], force: bool) -> tuple[TSN, ModelSpec, Optional[list[str]]]:

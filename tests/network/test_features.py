@@ -5,7 +5,9 @@ import torch
 from ops.backbones import find_backbone
 from ops.models import TSN
 from ops.spec import ModelSpec
+from ops.streaming.online import OnlineTSM
 from tests.helpers.golden_model import clip
+from tests.helpers.online import assert_equal_logits, make_model
 from tests.network.test_backbones import ARCHS
 
 
@@ -43,3 +45,19 @@ def test_the_network_is_unchanged():
     names = [name for name, _ in model.named_modules()]
     model.forward_features(clip(1, 4, 3, 64))
     assert [name for name, _ in model.named_modules()] == names and model.base_model.fc.out_features == 5
+
+
+@pytest.mark.parametrize("arch, dropout", [("resnet18", 0.5), ("mobilenetv2", 0.0)])
+def test_features_of_a_stream(arch, dropout):
+    """The head makes the step's logits of them, the state goes on alike, and they are the clip's own."""
+    model = make_model(arch, 4, input_size=32, dropout=dropout)
+    online, clips = OnlineTSM(model), clip(2, 4, 3, 32)
+    state, rows = online.initial_state(2), []
+    for frames in clips.unflatten(1, (4, 3)).unbind(1):
+        logits, wanted_state = online.step(frames, state)
+        features, state = online.step_features(frames, state)
+        assert torch.equal(online.forward_head(features), logits)
+        assert all(map(torch.equal, state, wanted_state))
+        rows.append(features)
+    with torch.inference_mode():
+        assert_equal_logits(torch.stack(rows, 1), model.forward_features(clips))
