@@ -33,7 +33,7 @@ def build_parser() -> Parser:
         help=f"runtime: {', '.join(BACKENDS)} (default: %(default)s)")
     add("--precision", type=one_of(*PRECISIONS), default=PRECISIONS[0], metavar="NAME",
         help=f"{', '.join(PRECISIONS)} (default: %(default)s); bfloat16 and int8 are faster on processors that support them;"
-        " int8 needs a step that tools/export_onnx.py --int8 has calibrated")
+        " int8 needs a step that tools/export.py --precision int8 has calibrated")
     add_device_flag(group, "for --backend torch: ")
     add("--rate", type=number(float, above=0, maximum=MOST), metavar="FPS",
         help="frames per second of the source's clock that the model"

@@ -1,32 +1,32 @@
-"""The exported step in OpenVINO."""
-from functools import lru_cache
+"""Exported models in OpenVINO."""
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ops.common.errors import UserError
 from ops.common.extras import import_extra
 from ops.common.pool import cores
-from ops.runtimes.base import ExportedRuntime, load_errors
-from ops.runtimes.step_file import ExportedStep
+from ops.runtimes.base import Engine, ExportedRuntime, load_errors
+from ops.runtimes.core import find_core
+from ops.runtimes.exported_file import AGAIN, ExportedModel
 
 MAX_COMPILED = 8  # batch sizes kept compiled at a time
-PART = 4  # streams computed in one batch, if there are enough streams for every core
+PART = 4  # streams or clips computed in one batch, if there are enough of them for every core
 
 
-class OpenVinoRuntime(ExportedRuntime):
-    """OpenVINO's CPU plugin, compiled for each number of streams at its first use: fixed shapes run faster.
+class OpenVinoEngine(Engine):
+    """OpenVINO's CPU plugin, compiled for each batch size at its first use: fixed shapes run faster.
 
     Many streams are computed as several smaller batches side by side. These never wait for each other between layers
     and fit into the processor's caches: a third less work for 16 streams than one batch over all cores.
     """
     name = "OpenVINO"
 
-    def __init__(self, exported: ExportedStep, precision: str = "float32") -> None:
+    def __init__(self, exported: ExportedModel, precision: str = "float32") -> None:
         super().__init__(exported, precision)
         openvino = import_extra("openvino")
         self._tensor = openvino.Tensor
-        self._content = exported.content
         # OpenVINO's own default is bfloat16 on processors that support it.
         self._options = {"INFERENCE_NUM_THREADS": cores(),
                          "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
@@ -35,7 +35,7 @@ class OpenVinoRuntime(ExportedRuntime):
     @classmethod
     def check(cls, precision: str) -> None:
         import_extra("openvino")
-        if precision == "bfloat16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bfloat16" and "BF16" not in find_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UserError("precision bfloat16: this processor does not support bfloat16 in OpenVINO: choose float32",
                             "precision")
 
@@ -56,7 +56,7 @@ class OpenVinoRuntime(ExportedRuntime):
         if batch not in self._compiled:
             if len(self._compiled) == MAX_COMPILED:
                 del self._compiled[next(iter(self._compiled))]
-            core = _core()
+            core = find_core()
             with load_errors(self.name):
                 self._compiled[batch] = self._compile(core, batch, count_parts(batch, cores()))
         return self._compiled[batch]
@@ -64,21 +64,24 @@ class OpenVinoRuntime(ExportedRuntime):
     def _compile(self, core: Any, batch: int, parts: int) -> list[Any]:
         options = {"PERFORMANCE_HINT": "LATENCY"} if parts == 1 else {
             "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": min(parts, cores())}
-        model, info = core.read_model(self._content), self.info
-        shapes = [[batch // parts, *shape] for shape in ([3, info.height, info.width], *info.state_shapes)]
-        model.reshape(dict(zip(info.input_names, shapes)))
+        model = core.read_model(self.exported.content, self._tensor(np.frombuffer(self.exported.weights, np.uint8))
+                                ) if self.exported.weights else core.read_model(self.exported.content)
+        self._check_names(model)
+        model.reshape({name: [batch // parts, *shape] for name, shape in self.info.inputs.items()})
         compiled = core.compile_model(model, "CPU", {**self._options, **options})
         return [compiled.create_infer_request() for _ in range(parts)]
 
+    def _check_names(self, model: Any) -> None:
+        """UserError if the graph has other inputs or outputs than its metadata say."""
+        info = self.info
+        for what, ports, names in (("inputs", model.inputs, info.inputs), ("outputs", model.outputs, info.outputs)):
+            if len(ports) != len(names) or not all(name in port.names for name, port in zip(names, ports)):
+                raise UserError(f"the {what} of the exported model are not those of its metadata: {AGAIN}")
 
-@lru_cache(maxsize=1)
-def _core() -> Any:
-    """OpenVINO's Core, one for the whole process.
 
-    Deleting the last Core unloads its plugins, although threads that ran them and their fork handlers in the C library
-    still exist.
-    """
-    return import_extra("openvino").Core()
+class OpenVinoRuntime(ExportedRuntime):
+    """An online model's step in OpenVINO."""
+    engine_type = OpenVinoEngine
 
 
 def count_parts(batch: int, threads: int) -> int:

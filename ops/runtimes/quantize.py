@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ops.common.errors import UserError
 from ops.common.extras import import_extra
-from ops.runtimes.step_file import METADATA_KEY, ExportedStep
+from ops.runtimes.exported_file import ExportedModel, describe
 
 Clip = Iterable[Tensor]  # normalized frames (1, 3, H, W) of one source, in order
 
 
-def quantize_step(exported: ExportedStep, clips: Iterable[Clip]) -> ExportedStep:
+def quantize_step(exported: ExportedModel, clips: Iterable[Clip]) -> ExportedModel:
     """The int8 version of a float32 step. clips: to calibrate on; each starts from a zero state.
 
     A few dozen frames that look like the later input are enough; other frames make poor scales. MobileNetV2 at 224
@@ -38,16 +38,15 @@ def quantize_step(exported: ExportedStep, clips: Iterable[Clip]) -> ExportedStep
             source, path, inputs, quant_format=quantization.QuantFormat.QDQ,
             per_channel=True, activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
         model = onnx.load(path)
-    info = replace(exported.info, precision="int8")
-    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     onnx.checker.check_model(model, full_check=True)
-    return ExportedStep(model.SerializeToString(), info)
+    info = replace(exported.info, precision="int8")
+    return describe(ExportedModel("onnx", model.SerializeToString(), info), info)
 
 
 class _CalibrationInputs:
     """An onnxruntime CalibrationDataReader: the inputs of one step after another, including the state."""
 
-    def __init__(self, exported: ExportedStep, clips: Iterable[Clip]) -> None:
+    def __init__(self, exported: ExportedModel, clips: Iterable[Clip]) -> None:
         self.info = exported.info
         self._inputs = self._stream(clips)
         self._session = import_extra("onnxruntime").InferenceSession(exported.content,
@@ -64,10 +63,10 @@ class _CalibrationInputs:
         return first
 
     def _stream(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]:
-        frames_name, *state_names = self.info.input_names
+        frames_name, *state_names = self.info.inputs
         for clip in clips:
             state = [torch.zeros(1, *shape).numpy() for shape in self.info.state_shapes]
             for frame in clip:
                 inputs = {frames_name: frame.numpy(), **dict(zip(state_names, state))}
                 yield inputs
-                _, *state = self._session.run(self.info.output_names, inputs)
+                _, *state = self._session.run(list(self.info.outputs), inputs)

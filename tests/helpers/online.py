@@ -7,8 +7,8 @@ from torch import nn
 
 from ops.checkpoints.online_format import load_streamable, online_content
 from ops.models import TSN
-from ops.runtimes.export import export_step
-from ops.runtimes.step_file import METADATA_KEY
+from ops.runtimes.export import export_model
+from ops.runtimes.model_info import METADATA_KEY
 from ops.streaming.online import OnlineTSM
 from ops.streaming.sources import VideoFile
 from ops.streaming.stream import frame_transform
@@ -52,7 +52,7 @@ def save_online(tmp_path, size=SIZE, seed=0):
 @lru_cache(maxsize=None)
 def exported_step(arch):
     """The exported step of `make_model(arch, 4, input_size=SIZE)`; exporting takes seconds."""
-    return export_step(OnlineTSM(make_model(arch, 4, input_size=SIZE)))
+    return export_model(OnlineTSM(make_model(arch, 4, input_size=SIZE)))
 
 
 def with_metadata(exported, text):

@@ -127,7 +127,7 @@ def test_a_regnet_is_trained_inspected_and_exported(tmp_path, monkeypatch, capfd
     file, = (tmp_path / "models").glob("TSM_somethingv2_RGB_regnety400mf_shift8_blockres_uni_*/ckpt.pth.tar")
     inspected = run(monkeypatch, capfd, "tools.inspect_checkpoint", file)
     assert inspected.status == 0 and "regnety400mf" in inspected.out
-    exported = run(monkeypatch, capfd, "tools.export_onnx", file)
+    exported = run(monkeypatch, capfd, "tools.export", file, "--model", "online")
     assert exported.status == 0 and "16 state tensors, frames of 32x32" in exported.err
     online = OnlineTSM(file)
     onnx, frames = open_runtime("onnxruntime", online, weights=file), clip(2, 4, 3, 32)

@@ -98,7 +98,7 @@ STORE = "c/TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment2_e1"
                              f"{V2}/.txt_rgb"], ["--fix"]),
     ("tools.make_dataset", [".", "mine", "--csv", f"{V2}/category.txt", "--out", V2], ["--out"]),
     ("tools.convert_to_online", ["w.pth.tar", "-o", "x/../w.pth.tar"], ["--output"]),
-    ("tools.export_onnx", ["w.pth.tar", "-o", "v.mp4", "--int8", "v.mp4"], ["--output"]),
+    ("tools.export", ["w.pth.tar", "-o", "v.onnx", "--precision", "int8", "--calibration", "v.mp4"], ["--output"]),
     ("online_demo.main", ["v.mp4", "--weights", "w.pth.tar", "--output", "w.pth.tar"], ["--output"]),
     ("tools.show_batch", ["somethingv2", "RGB", "--num_segments", 2, "--out", "frame.png"], ["--out", "directory"]),
     ("main", ["somethingv2", "RGB", "--shift", "--arch", "resnet18", "--num_segments", 2, "--epochs", 1, "--root_model", "c",
@@ -107,6 +107,7 @@ STORE = "c/TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment2_e1"
 def test_each_program_refuses_before_it_works(files, monkeypatch, capfd, program, argv, words):
     (files / V2 / ".txt_rgb").write_text("one\ntwo\n")
     (files / "frame.png").symlink_to(files / FRAME)
+    (files / "v.onnx").symlink_to(files / "v.mp4")
     write_list(files / "deep.txt", {"something/v2/20bn-something-something-v2-frames/clip 0": (3, 0)})
     (files / V2 / "clean_val.txt").symlink_to(files / FRAME)
     (files / STORE).mkdir(parents=True)

@@ -68,7 +68,7 @@ FILES = {  # name: (a function that writes the file, flags, where its descriptio
     ("main", ["mine", "RGB", "--dataset_file", "own.yaml", "--pretrain", "image.pth"]),
     ("online_demo.main", ["x", "--weights", "a.pth", "--headless"]),
     ("tools.convert_to_online", ["a.pth", "-o", "out.pth"]),
-    ("tools.export_onnx", ["a.pth"]),
+    ("tools.export", ["a.pth"]),
 ], ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value[2:])))
 def test_every_program_refuses_weights_that_are_not_finite(program, flags, videos, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)

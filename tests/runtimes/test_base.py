@@ -138,6 +138,6 @@ def test_a_graph_that_cannot_be_loaded_is_one_line(exports, backend):
     model = onnx.load_from_string(exports["resnet18"].content)
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "NoSuchOperation"
     for content in (model.SerializeToString(), b"\xff" * 99):
-        with pytest.raises(UserError, match="cannot load the exported step: .*export it again with tools/export_onnx.py"):
+        with pytest.raises(UserError, match="cannot load the exported model: .*export it again with tools/export.py"):
             runtime = open_exported(backend, replace(exports["resnet18"], content=content))
             runtime.step(torch.zeros(1, 3, SIZE, SIZE), runtime.initial_state())

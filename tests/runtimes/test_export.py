@@ -3,27 +3,27 @@ from dataclasses import replace
 
 import pytest
 
-from ops.runtimes.export import describe_step
+from ops.runtimes.export import ExportOptions, describe_model
+from ops.runtimes.exported_file import ExportedModel, exported_path, write_exported
 from ops.runtimes.registry import open_runtime
-from ops.runtimes.step_file import ExportedStep, exported_path, write_exported
 from ops.streaming.online import OnlineTSM
 from tests.helpers.online import SIZE, make_model, save_online
 
 
 def test_fingerprints_differ_between_models_and_sizes(onlines):
     online = OnlineTSM(make_model("resnet18", 4, input_size=SIZE))
-    same = describe_step(online).fingerprint
-    assert same == describe_step(onlines["resnet18"]).fingerprint
-    assert describe_step(online, 96, 64).fingerprint != same
+    same = describe_model(online).fingerprint
+    assert same == describe_model(onlines["resnet18"]).fingerprint
+    assert describe_model(online, ExportOptions(96, 64)).fingerprint != same
     online.new_fc.bias[0] += 1e-3
-    assert describe_step(online).fingerprint != same
+    assert describe_model(online).fingerprint != same
 
 
 def test_a_step_of_another_model_is_not_used(monkeypatch, exports, tmp_path, caplog):
     weights = save_online(tmp_path, SIZE, seed=1)
     write_exported(exports["resnet18"], exported_path(weights))
-    monkeypatch.setattr("ops.runtimes.export.export_step", lambda online: ExportedStep(
-        exports["resnet18"].content, describe_step(online)))
+    monkeypatch.setattr("ops.runtimes.export.export_model", lambda online: ExportedModel(
+        "onnx", exports["resnet18"].content, describe_model(online)))
     runtime = open_runtime("onnxruntime", OnlineTSM(weights), weights=weights)
     assert runtime.info.fingerprint != exports["resnet18"].info.fingerprint
     assert "belongs to another model" in caplog.text

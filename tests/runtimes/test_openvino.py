@@ -20,7 +20,7 @@ def test_the_number_of_streams_may_change_often(exports, monkeypatch, threads):
     for streams in (2, 3, 4, 1):
         got = stream_logits(runtime, clips[:streams], 2)
         assert float((got - wanted[:streams]).abs().max()) <= 1e-4 * float(wanted.abs().max())
-    assert len(runtime._compiled) == 2, "older compilations are dropped"
+    assert len(runtime.engine._compiled) == 2, "older compilations are dropped"
 
 
 def test_parts_keep_every_thread_busy():

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ops.common.errors import UserError
+from ops.runtimes.model_info import METADATA_KEY
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.registry import open_exported
-from ops.runtimes.step_file import METADATA_KEY
 from tests.helpers.online import logits_over, video_frames
 
 
@@ -40,5 +40,5 @@ def test_an_int8_step_is_marked_and_small(exports, int8):
     with pytest.raises(UserError, match="the given sources have none"):
         quantize_step(large, [[], []])
     for exported, precision in ((small, "float32"), (large, "int8")):
-        with pytest.raises(UserError, match=f"precision {precision}: this exported step computes"):
+        with pytest.raises(UserError, match=f"precision {precision}: this exported model computes"):
             open_exported("onnxruntime", exported, precision)

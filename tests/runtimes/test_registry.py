@@ -24,7 +24,7 @@ def test_a_new_runtime_is_a_module_and_a_row(monkeypatch, onlines):
 
 
 def test_a_device_is_for_torch_only(monkeypatch, exports, onlines, caplog):
-    monkeypatch.setattr("ops.runtimes.export.export_step", lambda online: exports["resnet18"])
+    monkeypatch.setattr("ops.runtimes.export.export_model", lambda online: exports["resnet18"])
     for device in ("auto", "cpu", torch.device("cpu")):
         open_runtime("onnxruntime", onlines["resnet18"], device=device)
     assert not caplog.records

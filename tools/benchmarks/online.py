@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ops.common.errors import UserError
 from ops.common.progress import progress
 from ops.models import TSN
-from ops.runtimes.export import export_step
+from ops.runtimes.export import ExportOptions, export_model
+from ops.runtimes.exported_file import ExportedModel
 from ops.runtimes.quantize import quantize_step
 from ops.runtimes.registry import check_backend, open_exported, open_runtime, runs_exported
-from ops.runtimes.step_file import ExportedStep
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.step_runtime import State, StepRuntime
@@ -111,12 +111,12 @@ def open_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, StepRunti
     return models
 
 
-def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, ExportedStep]:
+def export_all(online: OnlineTSM, args: argparse.Namespace) -> dict[str, ExportedModel]:
     """The exported steps that the runtimes need: float32, and int8 calibrated on frames like the measured ones."""
     wanted = {precision for backend, precision in args.ways if runs_exported(backend)}
     if not wanted:
         return {}
-    steps = {"float32": export_step(online, args.input_size, args.input_size)}
+    steps = {"float32": export_model(online, options=ExportOptions(args.input_size, args.input_size))}
     if "int8" in wanted:
         frames = torch.randn(CALIBRATION_FRAMES, 1, 3, args.input_size, args.input_size,
                              generator=torch.Generator().manual_seed(2))

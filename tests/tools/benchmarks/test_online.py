@@ -6,7 +6,7 @@ from tests.helpers import programs
 
 def test_the_table_of_speeds(monkeypatch, capfd):
     monkeypatch.setattr("tools.benchmarks.online.SLICE", 0.01)
-    monkeypatch.setattr("tools.benchmarks.online.export_step", lambda *_: pytest.fail("torch needs no export"))
+    monkeypatch.setattr("tools.benchmarks.online.export_model", lambda *_: pytest.fail("torch needs no export"))
     done = programs.run(monkeypatch, capfd, "tools.benchmark", "online", "--arch", "resnet18", "--input_size", "32",
                         "--streams", "1", "2", "--rounds", "2", "--backend", "torch")
     assert done.status == 0, done

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ops.common.errors import UserError
-from ops.runtimes.step_file import METADATA_KEY, VERSION, exported_path, read_exported, write_exported
+from ops.runtimes.exported_file import exported_path, read_exported, write_exported
+from ops.runtimes.model_info import METADATA_KEY, VERSION
 from tests.helpers.golden_model import clip
 from tests.helpers.online import SIZE, assert_close, stream_logits, with_metadata
 
@@ -87,14 +88,14 @@ def test_wrong_metadata_is_one_line(exports, tmp_path, change):
     path.write_bytes(with_metadata(exports["resnet18"], json.dumps(entry)))
     assert read_exported(path).info == exports["resnet18"].info
     path.write_bytes(with_metadata(exports["resnet18"], change(entry)))
-    with pytest.raises(UserError, match="step.onnx is damaged .*: export it again with tools/export_onnx.py"):
+    with pytest.raises(UserError, match="step.onnx is damaged .*: export it again with tools/export.py"):
         read_exported(path)
 
 
 def test_metadata_of_another_graph_is_refused(exports, tmp_path):
     path = tmp_path / "step.onnx"
     path.write_bytes(with_metadata(exports["resnet18"], exports["mobilenetv2"].info.to_json()))
-    with pytest.raises(UserError, match="step.onnx is damaged .* its metadata 'tsm_online': its inputs are not the graph's"):
+    with pytest.raises(UserError, match="step.onnx is damaged .* its metadata 'tsm': its inputs are not the graph's"):
         read_exported(path)
 
 
@@ -119,7 +120,7 @@ def test_a_step_exported_by_an_earlier_version_is_refused(exports, tmp_path):
            "outputs": {name.replace("new_state_", "after_"): shape for name, shape in entry["outputs"].items()}}
     path = tmp_path / "step.onnx"
     path.write_bytes(with_metadata(exports["resnet18"], json.dumps(old)))
-    with pytest.raises(UserError, match="was written by another version: .*: export it again with tools/export_onnx.py"):
+    with pytest.raises(UserError, match="was written by another version: .*: export it again with tools/export.py"):
         read_exported(path)
 
 
