@@ -75,10 +75,12 @@ def quiet_others() -> None:
 def joined(device: torch.device, timeout: float) -> Iterator[World]:
     """Join the processes that torchrun launched, and leave them at the end. Without torchrun: a run of one process.
 
-    device: this process's; gradients on CUDA devices travel over NCCL. timeout: seconds that a collective operation
-    waits for the slowest process.
+    device: this process's; a CUDA device becomes the current one, and gradients there travel over NCCL. timeout: seconds
+    that a collective operation waits for the slowest process.
     """
     global _store, _limit
+    if device.type == "cuda":  # else pinned memory and kernels without a device of their own would open the first GPU too
+        torch.cuda.set_device(device)
     if not launched():
         yield World()
         return

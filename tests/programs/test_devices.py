@@ -17,6 +17,8 @@ def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tm
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
 
     def sent(model, device):
         raise UserError(f"sent to {device}")
@@ -38,6 +40,7 @@ def test_the_model_goes_to_the_gpu_that_was_asked_for(program, trained, data, tm
                         (["--device", "cuda", "--gpus", 1, 1], "--gpus 1 1: name each GPU once"),
                         (["--device", "cuda:2", "--gpus", 1], "--gpus 1 begins with another GPU than --device cuda:2")):
         assert_refused(asked(*more), words)
+    assert [str(device) for device in current] == ["cuda:1", "cuda:0", "cuda:2"]
 
 
 def test_streams_are_divided_between_gpus_but_not_weighted(caplog):
