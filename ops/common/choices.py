@@ -16,6 +16,7 @@ LOSSES = ("nll", "smooth")
 BEST_BY = ("top1", "mean_class", "loss", "map")  # the measure of the best epoch
 AMP = ("auto", "off", "bf16", "fp16")  # mixed precision of training
 NO_TRACKER, *TRACKERS = ("none", "wandb", "trackio", "mlflow")
+FEATURES_PER = ("clip", "frame", "stream")
 SMOOTHINGS = ("published", "none")  # of a stream's predictions
 MOST = 10_000  # frames of a clip, pixels of a side: more are a mistake, and would fill the memory before they fail
 FRAME_RATE = 12.0  # frames per second where a file does not name it: that of Jester's and Something-Something's videos
