@@ -266,7 +266,7 @@ class TSN(nn.Module):
 
         no_reshape: the input is (N*T, C, H, W) already and is passed to the backbone unchanged.
         """
-        frames = input if no_reshape else self._to_frames(input)
+        frames = input if no_reshape else self.to_frames(input)
         scores = self.base_model(frames)  # (N*T, num_class), or with dropout (N*T, features)
         if self.new_fc is not None:
             scores = self.new_fc(scores)
@@ -278,9 +278,9 @@ class TSN(nn.Module):
         Of a network with a temporal pool, T is halved. Dropout is left out, also in training. `forward_head` makes logits
         of them: in evaluation mode, the same as `forward`'s to the last bit.
         """
-        frames = input if no_reshape else self._to_frames(input)
+        frames = input if no_reshape else self.to_frames(input)
         head = find_backbone(self.spec.arch).head
-        return without_head(self.base_model, head)(frames).unflatten(0, (-1, self._segments_at_the_end))
+        return without_head(self.base_model, head)(frames).unflatten(0, (-1, self.out_segments))
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Features (N, T, features) of `forward_features` -> the output of `forward`."""
@@ -291,13 +291,14 @@ class TSN(nn.Module):
         """The scores of all frames (N*T, num_class) -> the output of `forward`."""
         if not self.before_softmax:
             scores = scores.softmax(dim=-1)
-        return self.consensus(scores.unflatten(0, (-1, self._segments_at_the_end))).squeeze(1)
+        return self.consensus(scores.unflatten(0, (-1, self.out_segments))).squeeze(1)
 
     @property
-    def _segments_at_the_end(self) -> int:
+    def out_segments(self) -> int:
+        """T in the backbone's output."""
         return pooled_segments(self.num_segments) if self.temporal_pool else self.num_segments
 
-    def _to_frames(self, input: Tensor) -> Tensor:
+    def to_frames(self, input: Tensor) -> Tensor:
         """Any form of input that `forward` takes -> (N*T, frame_channels, H, W)."""
         size = tuple(input.shape[-2:])
         if self.modality != "RGBDiff":

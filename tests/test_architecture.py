@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 FLOORS = (("common",), ("video", "remote"), ("data",), ("network", "prepare", "recipes"), ("dataset_config",),
           ("checkpoints",), ("evaluation",), ("training", "streaming"), ("runtimes",))
 NETWORK = ("models", "temporal_shift", "non_local", "basic_ops", "backbones", "shift_places",
-           "pretrained", "spec", "weights", "flops", "model_folder")
+           "pretrained", "spec", "weights", "flops", "model_folder", "folding", "residual_parts", "fused_shift")
 FACES = {"dataset": "data", "transforms": "data", "utils": "common"}  # published import paths, a few lines each
 FILES = sorted((ROOT / "ops").rglob("*.py"))
 
