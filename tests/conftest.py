@@ -1,4 +1,5 @@
 """Fixtures for every test, and the directory of the repository."""
+import gc
 import json
 import logging
 import os
@@ -18,6 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "CUDA_VISIBLE_DEVICES", "CXX", "DISPLAY", "HOME", "LOCAL_RANK", "PATH",
              "RANK", "SDL_VIDEODRIVER", "TORCH_HOME", "TSM_CACHE", "TSM_MODELS_URL", "TSM_ROOT", "WORLD_SIZE")
 sys.path.insert(0, str(ROOT))
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the half a million objects of the modules and tests, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -84,20 +84,21 @@ def test_machines_fetch_at_the_same_time_and_leave_together():
 
 @pytest.mark.parametrize("end, reason", [
     ("raise UserError('no disk')", "rank 2 could not do its part: its own message gives the reason"),
-    ("os._exit(0)", "rank 2 is lost: it gave no sign of life for 3 seconds (dist_timeout)")])
+    ("os._exit(0)", "rank 2 is lost: it gave no sign of life for 2 seconds (dist_timeout)")])
 def test_a_machine_that_cannot_fetch_ends_the_others(end, reason):
     texts = run_ranks(f"""
-    distributed._limit, distributed.BEAT = 3.0, 0.2
+    distributed._limit, distributed.BEAT, distributed.POLL = 2.0, 0.2, 0.1
     try:
         with distributed.one_per_machine_first():
             if rank == 2:
                 {end}
-            time.sleep(5 if rank == 0 else 0)
+            time.sleep(3 if rank == 0 else 0)
         print("left")
     except UserError as error:
         print(error, flush=True)
-    if rank == 0:  # the others ask it
-        time.sleep(5)
+    distributed.tell("ended " + str(rank))
+    while rank == 0 and not (distributed.told("ended 1") and distributed.told("ended 3")):  # they ask rank 0
+        time.sleep(0.02)
 """, (0, 1, 0, 1))
     assert [texts[rank] for rank in (0, 1, 3)] == [reason + "\n"] * 3
     assert texts[2] in ("no disk\n", "")

@@ -10,6 +10,7 @@ from ops.common.errors import UserError
 from ops.models import TSN
 from ops.temporal_shift import shift_layers
 from tests.helpers.golden_model import clip, fill
+from tests.helpers.processes import ranks
 
 
 def make(**changes):
@@ -186,7 +187,10 @@ def distributed_steps(rank, directory):
 
 def test_two_processes_train_a_model_with_partial_bn(tmp_path):
     """DistributedDataParallel notes what learns when it wraps a model; a later change would stop its second step."""
-    torch.multiprocessing.spawn(distributed_steps, (str(tmp_path),), nprocs=2)
+    code = ("import os, sys; from tests.network import test_models as this;"
+            "this.distributed_steps(int(os.environ['RANK']), sys.argv[1])")
+    status, _, err = ranks(2, "-c", code, tmp_path)
+    assert status == 0, err
     first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(2))
     learnt = dict(make(base_model="resnet18", num_segments=2).named_parameters())
     assert all(torch.equal(first[name], second[name]) for name in learnt)

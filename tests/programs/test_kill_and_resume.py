@@ -26,7 +26,7 @@ FLAGS = ["--arch", "resnet18", "--num_segments", 3, "--pretrain", "none", "--inp
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    make_somethingv2(root, train=32, val=9)
+    make_somethingv2(root, train=16, val=9)
     make_teacher(root / "teacher.pth.tar")
     return root
 
@@ -41,6 +41,15 @@ def begin(data, out, workers):
 
 def checkpoint(out, name="ckpt"):
     return torch.load(out / "model" / NAME / f"{name}.pth.tar", weights_only=True)
+
+
+def wait_for_checkpoint(out, process):
+    """The run's first checkpoint, once it is there."""
+    file = out / "model" / NAME / "ckpt.pth.tar"
+    while not file.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +99,7 @@ def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(workers, data,
 def test_an_interrupted_run_saves_its_last_step(number, status, data, undisturbed, tmp_path):
     """The signal goes to the loader's processes too, as from a terminal or a scheduler."""
     process = begin(data, tmp_path, 2)
-    time.sleep(1.0)
+    wait_for_checkpoint(tmp_path, process)
     os.killpg(process.pid, number)
     done, _, err = finish(process)
     last = err.strip().splitlines()[-1]
@@ -106,10 +115,8 @@ def test_an_interrupted_run_saves_its_last_step(number, status, data, undisturbe
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc to find the loader's processes")
 def test_a_dead_loader_process_ends_a_run_with_a_reason(data, tmp_path):
-    process, file = begin(data, tmp_path, 2), tmp_path / "model" / NAME / "ckpt.pth.tar"
-    while not file.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    process = begin(data, tmp_path, 2)
+    file = wait_for_checkpoint(tmp_path, process)
     os.kill(worker_processes(process)[0], signal.SIGKILL)
     status, _, err = finish(process)
     last = err.strip().splitlines()[-1]

@@ -85,6 +85,10 @@ def test_fine_tuning_says_which_options_differ(more, trained, data, tmp_path, mo
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--tune_from", file, "--debug", *more))
     line, = (line for line in done.err.splitlines() if "fine-tuning with other options than those of" in line)
     assert done.status == 0 and f"{more[0][2:]} " in line and line.endswith(f"{more[1]!r} here")
+
+
+def test_fine_tuning_with_the_same_options_says_nothing_of_them(trained, data, tmp_path, monkeypatch, capfd):
+    file = trained / "model" / NAME / "ckpt.pth.tar"
     done = run(monkeypatch, capfd, "main", *flags(data, tmp_path, "--tune_from", file, "--debug"))
     assert done.status == 0 and "other options" not in done.err
 

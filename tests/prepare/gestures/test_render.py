@@ -104,7 +104,7 @@ def by_halves(statistics):
 def clips(tmp_path_factory):
     """Of 400 decoded videos: classes (N,), order-blind features, features by halves, motion (N, 4)."""
     out = tmp_path_factory.mktemp("blind") / "data"
-    make_gestures(out, videos=400, seed=11, size=SMALL)
+    make_gestures(out, videos=400, seed=11, size=SMALL, workers=1)
     entries = [entry for part in ("train", "validation") for entry in json.loads((out / f"{part}.json").read_text())]
     labels, rows = [], []
     for entry in entries:

@@ -1,7 +1,9 @@
 """The benchmarks of training: their tables and files, and that the published step is the same training as ours."""
 import json
+import multiprocessing
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,13 +23,21 @@ SMALL = ["--arch", "resnet18", "--input_size", "32", "--rounds", "2", "--warm_up
          "--batch_size", "1", "--device", "cpu"]
 
 
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """The measuring processes come from one that has imported torch, which would take each of them seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tools.benchmarks.train_worker"])
+    monkeypatch.setattr("tools.benchmarks.processes.multiprocessing", SimpleNamespace(get_context=lambda method: context))
+
+
 def cells(out):
     """The cells of the tables' rows, without their headings."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
     return [row for row in rows if not row[1].startswith("-") and row[1][0].isdigit()]
 
 
-def test_the_table_of_modes(monkeypatch, capfd, tmp_path):
+def test_the_table_of_modes(forked_workers, monkeypatch, capfd, tmp_path):
     done = programs.run(monkeypatch, capfd, "tools.benchmark", "train", *SMALL, "--num_segments", "2", "--mode", "published",
                         "bf16_kept", "--json", tmp_path / "x.json")
     assert done.status == 0, done
@@ -44,7 +54,7 @@ def test_the_table_of_modes(monkeypatch, capfd, tmp_path):
     assert 40e6 < row["tsm"]["peak_bytes"] < 1e9  # the weights alone have 45 MB
 
 
-def test_the_tables_of_scaling(monkeypatch, capfd, tmp_path):
+def test_the_tables_of_scaling(forked_workers, monkeypatch, capfd, tmp_path):
     done = programs.run(monkeypatch, capfd, "tools.benchmark", "scaling", *SMALL, "--frames", "4", "2", "--json",
                         tmp_path / "x.json", "--plot", tmp_path / "x.png")
     assert done.status == 0, done
