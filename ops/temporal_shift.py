@@ -1,10 +1,9 @@
 """The temporal shift (TSM, arXiv:1811.08383, sec. 3): a few channels move between neighbouring frames.
 
-Everything here works on (N*T, C, H, W), the T frames of a clip adjacent. A shift is a tuple of *moves* (first channel,
-end channel, offset): these channels of frame t come from frame t + offset, or are zero if the clip has no such frame.
-The gradient is the same moves with negated offsets.
+Everything here works on (N*T, C, H, W), the T frames of a clip adjacent. A shift is a tuple of moves, see
+`ops.shift_moves`. The gradient is the same moves with negated offsets.
 """
-from typing import Collection, Iterator, NamedTuple, Union
+from typing import Collection, Iterator, NamedTuple, Union, cast
 
 import torch
 import torchvision
@@ -12,40 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ops.common.choices import DIRECTIONS
 from ops.common.errors import UserError
+from ops.shift_conv import can_fuse, shift_conv
+from ops.shift_moves import Moves, clips_of, fold_moves, make_moves, move_by_plain_ops
 
 BLOCK_PLACES = ("block", "blockres")
-Moves = tuple[tuple[int, int, int], ...]
-
-
-def make_moves(channels: int, fold_div: int, direction: str = "bidirectional") -> Moves:
-    """The moves of a shift, in folds of C // fold_div channels.
-
-    bidirectional: fold 0 comes from the next frame, fold 1 from the previous one (sec. 3.2, offline). unidirectional:
-    fold 0 comes from the previous frame (online). Raises UserError if a fold is empty or two do not fit.
-    """
-    if direction not in DIRECTIONS:
-        raise UserError(f"shift_direction {direction!r}: choose {' or '.join(DIRECTIONS)}", "shift_direction")
-    least = 2 if direction == "bidirectional" else 1
-    if not least <= fold_div <= channels:
-        raise UserError(f"shift_div {fold_div} does not fit {channels} channels: choose {least} to {channels}"
-                        " (the published value is 8)", "shift_div")
-    return _fold_moves(channels // fold_div, direction)
-
-
-def _fold_moves(fold: int, direction: str) -> Moves:
-    return ((0, fold, -1),) if direction == "unidirectional" else ((0, fold, 1), (fold, 2 * fold, -1))
-
-
-def _clips(x: Tensor, n_segment: int) -> Tensor:
-    """(N*T, C, H, W) -> (N, T, C, H, W), a view in any memory format."""
-    # While it is traced, a size is a tensor, and a check of it would become a warning.
-    whole = torch.jit.is_tracing() or (n_segment > 0 and x.shape[0] % n_segment == 0)
-    if not whole:
-        raise UserError(f"{x.shape[0]} frames do not divide into clips of {n_segment}: the batch must hold whole"
-                        " clips of num_segments frames")
-    return x.unflatten(0, (-1, n_segment))
 
 
 def _is_transformed() -> bool:
@@ -54,21 +24,10 @@ def _is_transformed() -> bool:
             or torch._C._are_functorch_transforms_active())  # no public name; autograd.Function.apply asks it too
 
 
-def _move_by_plain_ops(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
-    """`_move` without writing into a tensor, in operations that every exporter and transformation knows."""
-    clips = _clips(x, n_segment)
-    folds = []
-    for first, end, offset in moves:  # padding of W, H, C and T, in front and behind
-        fold = clips[:, :, first:end]
-        folds.append(F.pad(fold[:, offset:], (0, 0, 0, 0, 0, 0, 0, offset)) if offset > 0
-                     else F.pad(fold[:, :offset], (0, 0, 0, 0, 0, 0, -offset, 0)))
-    return torch.cat((*folds, clips[:, :, moves[-1][1]:]), dim=2).flatten(0, 1)
-
-
 def _move(x: Tensor, n_segment: int, moves: Moves) -> Tensor:
     """A copy of x with its channels moved; each value is read and written once."""
     out = torch.empty_like(x)
-    source, target = _clips(x, n_segment), _clips(out, n_segment)
+    source, target = clips_of(x, n_segment), clips_of(out, n_segment)
     for first, end, offset in moves:
         if offset > 0:
             target[:, :-offset, first:end] = source[:, offset:, first:end]
@@ -123,7 +82,7 @@ class InplaceShift(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, fold: int, direction: str = "bidirectional") -> Tensor:
-        ctx.moves = _fold_moves(fold, direction)
+        ctx.moves = fold_moves(fold, direction)
         _move_inplace(x, ctx.moves)
         ctx.mark_dirty(x)
         return x
@@ -144,10 +103,10 @@ class InplaceShift(torch.autograd.Function):
 def _shifted(x: Tensor, n_segment: int, moves: Moves, inplace: bool = False) -> Tensor:
     """x with its channels moved, and with a gradient; a copy unless `inplace` is asked for and possible."""
     if _is_transformed():
-        return _move_by_plain_ops(x, n_segment, moves)
+        return move_by_plain_ops(x, n_segment, moves)
     if inplace and _is_writable(x):
         direction = "bidirectional" if len(moves) == 2 else "unidirectional"
-        return InplaceShift.apply(_clips(x, n_segment), moves[0][1], direction).flatten(0, 1)
+        return InplaceShift.apply(clips_of(x, n_segment), moves[0][1], direction).flatten(0, 1)
     return _Move.apply(x, n_segment, moves)
 
 
@@ -170,7 +129,11 @@ class TemporalShift(nn.Module):
     `net` keeps anyway, and shifts it again when a gradient needs it. The input itself is never written to, so a residual
     connection may read it too (blockres). If something else decides what autograd keeps (the compiler, gradient
     checkpointing, `save_on_cpu`), a plain copy is made and left to it.
+
+    In half precision on an NVIDIA GPU, a pointwise convolution reads its input shifted: there is no shifted copy, see
+    `ops.shift_conv`. `TemporalShift.fuse = False` switches this off in the whole process.
     """
+    fuse = True
 
     def __init__(self, net: nn.Module, n_segment: int = 3, n_div: int = 8, inplace: bool = False,
                  direction: str = "bidirectional", channels: int = 0) -> None:
@@ -186,6 +149,8 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         moves = make_moves(self.channels or x.shape[1], self.fold_div, self.direction)
+        if self.fuse and _may_fuse() and can_fuse(x, self.net, moves[0][1]):
+            return shift_conv(x, cast(Tensor, self.net.weight), self.n_segment, moves)
         shifted = _shifted(x, self.n_segment, moves)
         if not self.inplace or not _free_to_save():
             return self.net(shifted)
@@ -207,6 +172,11 @@ class TemporalShift(nn.Module):
         Raises UserError (a ValueError) if T does not divide the batch or a fold would be empty.
         """
         return _shifted(x, n_segment, make_moves(x.shape[1], fold_div, direction), inplace)
+
+
+def _may_fuse() -> bool:
+    """Whether an operator of our own may appear: eagerly and under torch.compile, not in traces, exports and torch.func."""
+    return torch.compiler.is_dynamo_compiling() or not _is_transformed()
 
 
 class StandaloneShift(TemporalShift):
@@ -284,7 +254,7 @@ class TemporalPool(nn.Module):
     @staticmethod
     def temporal_pool(x: Tensor, n_segment: int) -> Tensor:
         """(N*T, C, H, W) -> (N * ((T + 1) // 2), C, H, W)."""
-        clips = _clips(x, n_segment).transpose(1, 2)  # (N, C, T, H, W)
+        clips = clips_of(x, n_segment).transpose(1, 2)  # (N, C, T, H, W)
         pooled = F.max_pool3d(clips, kernel_size=(3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
         return pooled.transpose(1, 2).flatten(0, 1)
 

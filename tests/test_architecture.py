@@ -10,8 +10,9 @@ from tests.conftest import ROOT
 # A room may import from rooms on lower floors; rooms on one floor do not know each other.
 FLOORS = (("common",), ("video", "remote"), ("data",), ("network", "prepare", "recipes"), ("dataset_config",),
           ("checkpoints",), ("evaluation",), ("training", "streaming"), ("runtimes",))
-NETWORK = ("models", "temporal_shift", "non_local", "basic_ops", "backbones", "shift_places",
-           "pretrained", "spec", "weights", "flops", "model_folder", "folding", "residual_parts", "fused_shift")
+NETWORK = ("models", "temporal_shift", "non_local", "basic_ops", "backbones", "shift_places", "pretrained",
+           "spec", "weights", "flops", "model_folder", "folding", "residual_parts", "fused_shift", "shift_moves",
+           "shift_conv", "shift_kernels")
 FACES = {"dataset": "data", "transforms": "data", "utils": "common"}  # published import paths, a few lines each
 FILES = sorted((ROOT / "ops").rglob("*.py"))
 

@@ -5,6 +5,7 @@
     python tools/benchmark.py online    # streaming: latency and frames per second of every backend
     python tools/benchmark.py train     # training step in every mode, compared with the published step
     python tools/benchmark.py scaling   # training step by frames per clip, and on 1 and 2 processes
+    python tools/benchmark.py shift     # on a GPU: the shift inside the convolutions, compared with TSN
 """
 import argparse
 import importlib
@@ -21,7 +22,8 @@ SUBJECTS = {"memory": "peak activation memory of a training step: in-place shift
             "data": "clips per second: compared with the published way of loading",
             "online": "latency per frame and frames per second of streaming, by backend",
             "train": "time and peak memory of a training step in every mode, compared with the published step",
-            "scaling": "time and peak memory of a training step by frames per clip, and on 1 and 2 processes"}
+            "scaling": "time and peak memory of a training step by frames per clip, and on 1 and 2 processes",
+            "shift": "on a GPU: the shift inside the convolutions, compared with shifted copies and with TSN"}
 
 
 def build_parser() -> Parser:

@@ -137,5 +137,23 @@ def _add_step_flags(parser: Flags, batch_size: int) -> Flags:
     return measured
 
 
+# ---- shift ---------------------------------------------------------------------------------------------------
+
+def add_shift_flags(parser: Flags) -> None:
+    """Time of inference and of a training step on an NVIDIA GPU: TSM whose 1x1 convolutions read their input shifted, TSM
+    that makes shifted copies, TSN, and the published way; all but the last in bf16.
+    """
+    add = parser.add_argument
+    add("--arch", type=one_of("resnet18", "resnet34", "resnet50"), default="resnet50", metavar="ARCH",
+        help="resnet18, resnet34 or resnet50 (default: %(default)s)")
+    add("--batch_size", type=number(int, 1), default=64, metavar="N", help="clips per step (default: %(default)s)")
+    add("--num_segments", type=number(int, 1, MOST), default=8, metavar="N", help="frames per clip (default: %(default)s)")
+    add_input_size_flag(parser)
+    add("--compile", action="store_true", help="all but the published way through torch.compile")
+    add("--rounds", type=number(int, 1), default=7, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write the measurements here too")
+    add_device_flag(parser)
+
+
 FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags,
-         "train": add_train_flags, "scaling": add_scaling_flags}
+         "train": add_train_flags, "scaling": add_scaling_flags, "shift": add_shift_flags}
