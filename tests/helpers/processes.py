@@ -48,15 +48,20 @@ def messages(err: str) -> str:
     return "".join(line for line in err.splitlines(keepends=True) if not progress.fullmatch(line))
 
 
+def start_ranks(processes: int, *argv) -> list[subprocess.Popen]:
+    """`python argv...` as so many processes of one run, without torchrun, by their ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": f"{processes}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free.getsockname()[1]}"}
+    return [start(*argv, env={**place, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"}) for rank in range(processes)]
+
+
 def ranks(processes: int, *argv) -> tuple[int, str, str]:
     """Run `python argv...` as so many processes of one run, without torchrun: (status, standard output, standard error).
 
     The output is that of rank 0, then that of rank 1 and so on; the status is the first one that is not 0.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"WORLD_SIZE": f"{processes}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free.getsockname()[1]}"}
-    started = [start(*argv, env={**place, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"}) for rank in range(processes)]
+    started = start_ranks(processes, *argv)
     with ThreadPoolExecutor(processes) as threads:
         statuses, outputs, errors = zip(*threads.map(finish, started))
     return next(filter(None, statuses), 0), "".join(outputs), "".join(errors)

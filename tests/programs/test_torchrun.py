@@ -3,13 +3,12 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.helpers.members import member
-from tests.helpers.processes import children, finish, ranks, torchrun
+from tests.helpers.processes import children, finish, ranks, start_ranks, torchrun
 from tests.helpers.programs import make_somethingv2, run
 from tests.helpers.small_run import NAME, flags, rows
 
@@ -100,23 +99,35 @@ def test_each_video_is_scored_once(trained, data, tmp_path, monkeypatch, capfd):
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
 
 
-@pytest.mark.parametrize("lost, words", [(signal.SIGKILL, "rank 1 is lost"), (signal.SIGSTOP, "rank 1 is lost")])
-def test_a_lost_process_ends_the_run(lost, words, data, tmp_path):
-    process = torchrun(2, "main.py", *flags(data, tmp_path, "--epochs", 1000, "--dist_timeout", 5))
+ENDLESS = ("--epochs", 1000, "--dist_timeout", 5)
+
+
+def assert_says_who_is_lost(err, file):
+    lines = [line for line in err.splitlines() if "rank 1 is lost" in line]
+    assert len(lines) == 1 and f"last good checkpoint: {file}" in lines[0], err
+    torch.load(file, weights_only=True)
+
+
+def test_a_killed_process_ends_the_run(data, tmp_path):
+    process = torchrun(2, "main.py", *flags(data, tmp_path, *ENDLESS))
     file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
     wait_for(file, process)
-    until = time.monotonic() + 120
-    ranks = children(process)
-    os.kill(ranks[1], lost)
-    if lost == signal.SIGSTOP:
-        while Path(f"/proc/{ranks[0]}").exists():
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        os.kill(ranks[1], signal.SIGKILL)  # torchrun would, after 30 seconds
+    os.kill(children(process)[1], signal.SIGKILL)
     status, _, err = finish(process, timeout=90)
-    lines = [line for line in err.splitlines() if words in line]
-    assert status != 0 and len(lines) == 1 and f"last good checkpoint: {file}" in lines[0], err
-    torch.load(file, weights_only=True)
+    assert status != 0, err
+    assert_says_who_is_lost(err, file)
+
+
+def test_a_stopped_process_ends_the_run(data, tmp_path):
+    """torchrun would wait for 30 seconds more and then kill it."""
+    first, second = start_ranks(2, "main.py", *flags(data, tmp_path, *ENDLESS))
+    file = tmp_path / "model" / NAME.replace("_e3_", "_e1000_") / "ckpt.pth.tar"
+    wait_for(file, first)
+    os.kill(second.pid, signal.SIGSTOP)
+    status, _, err = finish(first, timeout=120)
+    second.kill()
+    assert finish(second)[0] == -signal.SIGKILL and status == 2, err
+    assert_says_who_is_lost(err, file)
 
 
 def test_torchrun_and_a_scheduler_both_send_sigterm(data, tmp_path):
