@@ -227,7 +227,8 @@ def test_parser() -> argparse.ArgumentParser:
 def _add_checkpoint_flags(group: Flags) -> None:
     add = group.add_argument
     add("--weights", required=True, type=cli.address_list, metavar="FILE[,FILE]",
-        help="one checkpoint, or an ensemble; addresses such as s3://bucket/name.pth.tar too")
+        help="one checkpoint or exported model (tools/export.py), or an ensemble; addresses such as s3://bucket/name.pth.tar"
+        " too")
     add("--test_segments", type=per_checkpoint(FRAMES), default=None,
         metavar="T[,T]", help="frames per clip (default: as trained)")
     add("--coeff", type=per_checkpoint(number(float, words="finite numbers")), default=None, metavar="C[,C]",

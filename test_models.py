@@ -1,4 +1,4 @@
-"""Score checkpoints, alone or as an ensemble: flags -> build -> loop -> report.
+"""Score checkpoints and exported models, alone or as an ensemble: flags -> build -> loop -> report.
 
 python test_models.py somethingv2 --weights=A.pth --test_segments=8 --test_crops=3 --twice_sample
 """
@@ -39,9 +39,13 @@ from ops.flops import gflops_per_view
 from ops.models import TSN
 from ops.remote.data import fetch_data
 from ops.remote.files import check_address, copy_out, local_file
+from ops.runtimes.clips import ExportedClip, StepClip
+from ops.runtimes.exported_file import format_of, read_exported
+from ops.runtimes.registry import as_clip
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
 from ops.streaming.online_scoring import ONLINE_REPORT, count_frames, score_online, trained_stride, write_online_report
+from ops.streaming.step_runtime import StepRuntime
 
 log = logging.getLogger("test_models")
 
@@ -132,7 +136,9 @@ def outputs(args: argparse.Namespace, directory: Path) -> dict[Path, str]:
 
 def build(args: argparse.Namespace, i: int, device: torch.device) -> Member:
     """The i-th member of the ensemble."""
-    found = load_checkpoint(Path(args.weights[i]), **opts.overrides(args, i), num_segments=args.test_segments[i])
+    path, options = Path(args.weights[i]), {**opts.overrides(args, i), "num_segments": args.test_segments[i]}
+    exported = read_exported(path) if format_of(path) else None
+    found = exported.info.as_checkpoint(path, **options) if exported else load_checkpoint(path, **options)
     data = resolve_dataset(args.dataset, found.spec.modality, args.root_dataset, val_list=args.test_list[i],
                            root_path=args.root_path[i], dataset_file=args.dataset_file, needed=["val_list"])
     check_same_classes(found, data)
@@ -141,7 +147,8 @@ def build(args: argparse.Namespace, i: int, device: torch.device) -> Member:
         raise UserError(f"--test_crops {args.protocol.crops} averages mirrored crops, which needs class names to know which"
                         f" labels swap; {data.name} has none: give the data set its file of class names, or use"
                         " --test_crops 5")
-    runtime = TorchClip(found.build().to(device), data.class_names or found.class_names)
+    runtime = as_clip(exported, device=device) if exported else TorchClip(found.build().to(device))
+    runtime.class_names = data.class_names or found.class_names
     return Member(found, runtime, data, args.coeff[i], mirror)
 
 
@@ -176,8 +183,7 @@ def stream(member: Member, args: argparse.Namespace, *, device: torch.device, di
     videos = video_list(member, args)
     dense = bool((member.found.content.get("train") or {}).get("dense_sample"))
     stride = args.online_stride or trained_stride(count_frames(videos), member.found.spec.num_segments, dense)
-    result = score_online(OnlineTSM(member.found.build()).to(device), videos, stride, streams=args.batch_size,
-                          workers=args.loaders)
+    result = score_online(step_of(member, device), videos, stride, streams=args.batch_size, workers=args.loaders)
     if not distributed.world().is_main:
         return []
     written = write_report(result.scores, directory, names=member.class_names, extra={
@@ -187,6 +193,14 @@ def stream(member: Member, args: argparse.Namespace, *, device: torch.device, di
     print(f"top-1 after n frames (one of every {stride}): {' '.join(f'{value:.1f}' for value in result.top1)}")
     print_results(result.scores, member.class_names, directory)
     return written
+
+
+def step_of(member: Member, device: torch.device) -> StepRuntime:
+    """What streams the member's videos. UserError for an exported clip model."""
+    if isinstance(member.runtime, ExportedClip):
+        raise UserError(f"--online: {member.found.path} is an exported clip model, which takes whole clips: export the step"
+                        " with tools/export.py --model online")
+    return member.runtime.step if isinstance(member.runtime, StepClip) else OnlineTSM(member.found.build()).to(device)
 
 
 # ---- report ---------------------------------------------------------------------------------------------------

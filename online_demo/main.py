@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from ops.common.choices import FRAME_RATE, MOST, PRECISIONS, SMOOTHINGS
 from ops.common.cli import Parser, add_device_flag, check_usage, number, one_of, run
-from ops.runtimes.registry import BACKENDS, open_runtime
+from ops.runtimes.registry import BACKENDS, open_runtime, open_step
 
 SMOOTH_FROM = 6.0  # model frames per second, at which the published average of 12 frames takes 2 seconds
 
@@ -27,13 +27,13 @@ def build_parser() -> Parser:
     add("source", help="webcam, webcam:1, a video file, a directory of frames, or an rtsp:// or http:// address")
     group = parser.add_argument_group("model")
     add = group.add_argument
-    add("--weights", help="an online file, a clip checkpoint of a unidirectional model, or demo: the quickstart's model of"
-        " rendered gestures (default: the released Jester model in the cache)")
-    add("--backend", type=one_of(*BACKENDS), default=next(iter(BACKENDS)), metavar="NAME",
-        help=f"runtime: {', '.join(BACKENDS)} (default: %(default)s)")
-    add("--precision", type=one_of(*PRECISIONS), default=PRECISIONS[0], metavar="NAME",
-        help=f"{', '.join(PRECISIONS)} (default: %(default)s); bfloat16 and int8 are faster on processors that support them;"
-        " int8 needs a step that tools/export.py --precision int8 has calibrated")
+    add("--weights", help="an online file, a clip checkpoint of a unidirectional model, an exported step (tools/export.py),"
+        " or demo: the quickstart's model of rendered gestures (default: the released Jester model in the cache)")
+    add("--backend", type=one_of(*BACKENDS), metavar="NAME", help=f"runtime: {', '.join(BACKENDS)} (default:"
+        f" {next(iter(BACKENDS))}; for an exported step, its format's)")
+    add("--precision", type=one_of(*PRECISIONS), metavar="NAME",
+        help=f"{', '.join(PRECISIONS)} (default: {PRECISIONS[0]}; for an exported step, its own); bfloat16 and int8 are"
+        " faster on processors that support them; int8 needs a step that tools/export.py --precision int8 has calibrated")
     add_device_flag(group, "for --backend torch: ")
     add("--rate", type=number(float, above=0, maximum=MOST), metavar="FPS",
         help="frames per second of the source's clock that the model"
@@ -117,7 +117,10 @@ from online_demo.decisions import ChangeLines, JsonLines, NoLines
 from online_demo.loop import Demo, Signals
 from online_demo.window import NoWindow, View, Window
 from ops.checkpoints.online_format import frame_rate_of
+from ops.runtimes.base import warn_of_device
+from ops.runtimes.exported_file import format_of
 from ops.streaming.online import OnlineTSM
+from ops.streaming.step_runtime import StepRuntime
 from ops.streaming.stream import Stream, frame_transform
 
 log = logging.getLogger("online_demo")
@@ -126,12 +129,11 @@ log = logging.getLogger("online_demo")
 def main() -> Optional[int]:
     args = build_parser().parse_args()
     weights, source, recorder = find_files(args)
-    online = OnlineTSM(weights)
+    runtime, known_rate = open_model(args, weights)
     if args.weights == "demo":
-        log_demo_model(online)
-    rate = args.rate or frame_rate_of(weights)
+        log_demo_model(runtime)
+    rate = args.rate or known_rate
     smoothing = args.smooth or default_smoothing(rate)
-    runtime = open_runtime(args.backend, online, device=args.device, weights=weights, precision=args.precision)
     stream = Stream(runtime, smoothing=smoothing)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
@@ -143,7 +145,7 @@ def main() -> Optional[int]:
         capture = stack.enter_context(Capture(source, rate, args.realtime or window is not None, reconnect))
         view = View(stream.class_names, args.topk, args.mirror, keys=window is not None)
         show = JsonLines() if args.json else ChangeLines() if window is None else NoLines()
-        demo = Demo(capture, stream, view, transform=frame_transform(online.preprocessing), threshold=args.threshold,
+        demo = Demo(capture, stream, view, transform=frame_transform(runtime.preprocessing), threshold=args.threshold,
                     show=show, window=window, recorder=recorder)
         try:
             demo.run(signals, args.max_seconds or math.inf)
@@ -177,7 +179,19 @@ def default_smoothing(rate: float) -> str:
 
 # ---- building -----------------------------------------------------------------------------------------------
 
-def log_demo_model(online: OnlineTSM) -> None:
+def open_model(args: Namespace, weights: Path) -> tuple[StepRuntime, float]:
+    """The model in its runtime, and the frames per second that it was trained for."""
+    if not format_of(weights):
+        online = OnlineTSM(weights)
+        backend, precision = args.backend or next(iter(BACKENDS)), args.precision or PRECISIONS[0]
+        return (open_runtime(backend, online, device=args.device, weights=weights, precision=precision),
+                args.rate or frame_rate_of(weights))
+    runtime = open_step(weights, args.backend or "", args.precision or "")
+    warn_of_device(args.device, "an exported step")
+    return runtime, runtime.info.frame_rate or FRAME_RATE
+
+
+def log_demo_model(online: StepRuntime) -> None:
     """Log what --weights demo recognises."""
     log.info("--weights demo: the quickstart's small model of rendered gestures (%s); it does not recognise real hands; a"
              " video of rendered ones: %s", ", ".join(online.class_names or []), DEMO_VIDEO)

@@ -291,7 +291,8 @@ class TSN(nn.Module):
         """The scores of all frames (N*T, num_class) -> the output of `forward`."""
         if not self.before_softmax:
             scores = scores.softmax(dim=-1)
-        return self.consensus(scores.unflatten(0, (-1, self.out_segments))).squeeze(1)
+        scores = self.consensus(scores.unflatten(0, (-1, self.out_segments)))
+        return scores.squeeze(1) if scores.shape[1] == 1 else scores  # ONNX squeezes no other size, not even to no effect
 
     @property
     def out_segments(self) -> int:

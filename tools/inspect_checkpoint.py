@@ -3,8 +3,9 @@
     python tools/inspect_checkpoint.py checkpoint/TSM_.../ckpt.best.pth.tar
     python tools/inspect_checkpoint.py a.pth b.pth --json
 
-Reads checkpoints of main.py, the released files, state dicts wrapped or bare and whatever they are called, online
-models, and ImageNet weights. No code in a file is run. The exit status is 2 when a file is none of these.
+Reads checkpoints of main.py, the released files, mmaction2's, state dicts wrapped or bare and whatever they are called,
+online models, ImageNet weights, and exported models (.onnx, .xml, .pt2). No code in a file is run. The exit status is 2 when
+a file is none of these.
 """
 import json
 import sys
@@ -30,6 +31,7 @@ if __name__ == "__main__":
 from ops.checkpoints.inspect import Inspection, inspect_file
 from ops.checkpoints.tensors import CLIP, IMAGE, ONLINE
 from ops.common.errors import UserError
+from ops.runtimes.exported_file import ExportedModel, format_of, read_exported
 
 KINDS = {CLIP: "video model", ONLINE: "online model", IMAGE: "image network"}
 # Options of a video model that the tensors do not always show.
@@ -39,16 +41,18 @@ OFTEN_UNKNOWN = ("num_segments", "shift", "shift_place", "shift_div", "shift_dir
 def main() -> int:
     parser = build_parser()
     args = parser.parse_args()
-    reports, errors = [], []
+    reports: list[dict[str, Any]] = []
+    words, errors = [], []
     for path in args.file:
         try:
-            reports.append(inspect_file(path))
+            found = read_exported(path) if format_of(path) else inspect_file(path)
         except UserError as error:
             errors.append(error)
-    if args.json:
-        print(json.dumps([as_json(report) for report in reports], indent=2))
-    else:
-        print("\n\n".join(map(in_words, reports)))
+            continue
+        exported = isinstance(found, ExportedModel)
+        reports.append(exported_as_json(path, found) if exported else as_json(found))
+        words.append(exported_in_words(reports[-1]) if exported else in_words(found))
+    print(json.dumps(reports, indent=2) if args.json else "\n\n".join(words))
     for error in errors:
         print(f"{parser.prog}: error: {error.for_command_line()}", file=sys.stderr)
     return 2 if errors else 0
@@ -73,6 +77,30 @@ def in_words(report: Inspection) -> str:
     lines += [f"    note: {note}" for note in report.notes]
     lines.append(f"    loads into: {loads_into(report)}" if report.loads else f"    does not load: {report.problem}")
     return "\n".join(lines)
+
+
+def exported_as_json(path: Path, exported: ExportedModel) -> dict[str, Any]:
+    """An exported model's report as plain values."""
+    info = exported.info
+    return {**json.loads(info.to_json()), "file": str(path), "kind": f"exported {KINDS[info.kind]}",
+            "format": exported.format, "bytes": exported.size, "loads_as": "test_models.py, tools/predict.py"
+            + ", online_demo/main.py" * (info.kind == ONLINE)}
+
+
+def exported_in_words(report: dict[str, Any]) -> str:
+    """An exported model's report as a few lines."""
+    size = f"{report['bytes'] / 1e6:.1f} MB"
+    lines = [f"{report['file']}: {report['kind']}, {report['format']}, {report['precision']}, {size}"]
+    options = {**report["spec"], "dataset": report["dataset"], "frame_rate": report["frame_rate"]}
+    lines += [f"    {key:16} {value}" for key, value in options.items() if value not in (None, "")]
+    if report["class_names"]:
+        lines.append(f"    {'class_names':16} {len(report['class_names'])}: {', '.join(report['class_names'][:3])}, ...")
+    for what in ("inputs", "outputs"):
+        named = [f"{name} {shape}" for name, shape in report[what].items()]
+        lines.append(f"    {what:16} {', '.join(named[:3])}{', ...' * (len(named) > 3)}")
+    for what in ("preprocessing", "versions", "measured"):
+        lines.append(f"    {what:16} {', '.join(f'{key} {value}' for key, value in report[what].items())}")
+    return "\n".join([*lines, f"    loads into: {report['loads_as']}"])
 
 
 def loads_into(report: Inspection) -> str:

@@ -36,7 +36,8 @@ def build_parser() -> Parser:
     seconds = number(float, above=0)
     add("video", nargs="+", metavar="VIDEO", help="file, directory or pattern")
     add = parser.add_argument_group("model and answer").add_argument
-    add("--weights", metavar="FILE", help="a checkpoint, or the name of a released one (default: the quickstart's TSM)")
+    add("--weights", metavar="FILE", help="a checkpoint, an exported model (tools/export.py), or the name of a"
+        " released checkpoint (default: the quickstart's TSM)")
     add("--topk", type=number(int, 1), default=5, metavar="K", help="classes to print (default: %(default)s)")
     add("--json", action="store_true", help="print a list with one object per video")
     add = parser.add_argument_group("windows in time").add_argument
@@ -79,9 +80,11 @@ from ops.common.part_results import part_results
 from ops.common.plots import draw_timelines, save_png
 from ops.common.progress import above_bars, progress
 from ops.common.words import counted
-from ops.evaluation.predict import Predictor
+from ops.evaluation.predict import Predictor, find_class_names
 from ops.evaluation.timeline import spans, timeline_panel
 from ops.evaluation.videos import expand, holds_times
+from ops.runtimes.exported_file import format_of, read_exported
+from ops.runtimes.registry import as_clip
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "runs" / "quickstart" / "checkpoint"
 
@@ -110,8 +113,7 @@ def predict(parser: Parser, args: argparse.Namespace, device: torch.device) -> i
         raise UserError(f"--weights {str(weights)!r}: no such file: name one checkpoint; test_models.py takes several")
     if args.plot is not None:
         check_not_an_input(args.plot, [weights, args.categories, *paths], "plot")
-    predictor = Predictor(weights, protocol=args.protocol, device=device, categories=args.categories,
-                          root=args.root_dataset, num_segments=args.test_segments, **opts.overrides(args))
+    predictor = make_predictor(args, weights, device)
     if predictor.class_names is None and distributed.world().is_main:
         print(f"{weights} has no class names, classes are numbers: name a file of them with --categories", file=sys.stderr)
     if distributed.world().is_main:
@@ -120,6 +122,19 @@ def predict(parser: Parser, args: argparse.Namespace, device: torch.device) -> i
         return predict_part(args, predictor, items, weights)
     results = answer_together(args, predictor, items)
     return report(args, results) if distributed.world().is_main else 0
+
+
+def make_predictor(args: argparse.Namespace, weights: Path, device: torch.device) -> Predictor:
+    """What answers: a checkpoint's network, or an exported model in its runtime."""
+    options = {**opts.overrides(args), "num_segments": args.test_segments}
+    if not format_of(weights):
+        return Predictor(weights, protocol=args.protocol, device=device, categories=args.categories, root=args.root_dataset,
+                         **options)
+    exported = read_exported(weights)
+    found = exported.info.as_checkpoint(weights, **options)
+    runtime = as_clip(exported, device=device)
+    runtime.class_names = find_class_names(found, args.categories, args.root_dataset)
+    return Predictor(runtime, protocol=args.protocol)
 
 
 def predict_part(args: argparse.Namespace, predictor: Predictor, items: Sequence[Item], weights: Path) -> int:

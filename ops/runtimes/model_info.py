@@ -15,6 +15,7 @@ Everything but uint8 frames is float32, whatever the precision of the computatio
 import json
 import platform
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence, Union
 
 import torch
@@ -22,6 +23,7 @@ import torch
 from ops.checkpoints.checkpoint import METADATA, Checkpoint
 from ops.checkpoints.tensors import CLIP, ONLINE
 from ops.common.choices import EXPORT_PRECISIONS
+from ops.common.errors import UserError
 from ops.data.preprocessing import Preprocessing
 from ops.data.sampling import frames_per_segment
 from ops.spec import ModelSpec
@@ -142,8 +144,18 @@ class ModelInfo:
 
     # ---- as a checkpoint ----------------------------------------------------------------------------------------
 
-    def as_checkpoint(self, path: Any) -> Checkpoint:
-        """What the programs ask of a weight file: spec, classes and data set; without weights."""
+    def as_checkpoint(self, path: Path, **overrides: Any) -> Checkpoint:
+        """What the programs ask of a weight file: spec, classes and data set; without weights.
+
+        overrides: `ModelSpec` options; UserError for one that is another in the export, which cannot be changed. None counts
+        as not given.
+        """
+        known = {**vars(self.spec), "shift_place": self.spec.place}
+        for option, value in overrides.items():
+            if value is not None and value != known[option]:
+                raise UserError(f"{path} was exported with {option} {known[option]}, not {value}, and an exported model"
+                                " cannot be changed: leave it out, or export the checkpoint with it",
+                                *([option] if option != "num_segments" else []))  # the programs call it differently
         return Checkpoint(path, {}, self.kind, METADATA, self.spec, self.dataset, self.class_names)
 
 

@@ -82,7 +82,7 @@ def open_exported(backend: str, exported: ExportedModel, precision: str = "float
     """An exported step in a runtime. UserError as in `open_runtime`, and for a clip model or another precision's file."""
     if exported.info.kind != "online":
         raise UserError("this is an exported clip model, which takes whole clips: name the step of an online model, which"
-                        " tools/export.py exports with its model online", "model")
+                        " tools/export.py exports for its model online")
     return _runtime_type(exported, backend, precision)(exported, precision)
 
 
@@ -138,9 +138,12 @@ def open_clip(path: Path, backend: str = "", precision: str = "") -> ClipRuntime
     return as_clip(read_exported(path), backend, precision)
 
 
-def as_clip(exported: ExportedModel, backend: str = "", precision: str = "") -> Union[ExportedClip, StepClip]:
-    """`open_clip` for a model in memory."""
+def as_clip(exported: ExportedModel, backend: str = "", precision: str = "", *,
+            device: Union[str, torch.device] = "auto") -> Union[ExportedClip, StepClip]:
+    """`open_clip` for a model in memory. device: one other than the CPU is warned of."""
+    from ops.runtimes.base import warn_of_device
     from ops.runtimes.clips import ExportedClip, StepClip
+    warn_of_device(device, f"an exported {exported.format} model")
     if exported.info.kind == "clip":
         return ExportedClip(open_engine(exported, backend, precision))
     backend = backend or next(iter(READERS[exported.format]))

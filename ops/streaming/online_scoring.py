@@ -24,7 +24,7 @@ from ops.data.sampling import DENSE_SPAN
 from ops.data.tsn_dataset import Target, TSNDataSet, stack_targets
 from ops.evaluation.metrics import Predictions
 from ops.evaluation.multi_label import make_predictions
-from ops.streaming.online import OnlineTSM
+from ops.streaming.step_runtime import StepRuntime
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def streamed_indices(num_frames: int, stride: int) -> list[int]:
     return list(range(1 + stride // 2, num_frames + 1, stride)) or [1 + num_frames // 2]
 
 
-def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams: int = 1,
+def score_online(online: StepRuntime, videos: TSNDataSet, stride: int, *, streams: int = 1,
                  workers: int = 0) -> OnlineScores:
     """Stream every video of the list from a zero state; each process of the run streams its share and gets all scores.
 
@@ -104,7 +104,7 @@ def score_online(online: OnlineTSM, videos: TSNDataSet, stride: int, *, streams:
     return _summarise(means, stack_targets(labels), stride)
 
 
-def running_means(online: OnlineTSM, videos: Sequence[Tensor]) -> list[Tensor]:
+def running_means(online: StepRuntime, videos: Sequence[Tensor]) -> list[Tensor]:
     """Stream videos in one batch. videos: uint8 (F, 3, H, W); F may differ between videos, H and W may not.
 
     Returns (F, num_class) for each video: row n is the mean of the logits of frames 0 to n.

@@ -27,7 +27,7 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model("resnet18", T, input_size=SIZE, shift_direction="bidirectional")
+    return make_model("resnet18", T, input_size=SIZE, shift_direction="bidirectional", consensus_type="identity")
 
 
 @pytest.fixture(scope="module")
