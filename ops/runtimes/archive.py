@@ -19,7 +19,7 @@ from ops.common.errors import UserError, shown
 _FILES = re.compile(r"[^/]+/(archive_format|archive_version|version|byteorder|\.data/[\w.]+|\.format_version"
                     r"|\.storage_alignment|models/model\.json|data/weights/(weight_\d+|model_weights_config\.json)"
                     r"|data/constants/(tensor_\d+|model_constants_config\.json)|data/sample_inputs/model\.pt)")
-_OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.(getitem|add|sub|mul|floordiv|mod|eq|ge|le|gt|lt|ne)")
+_OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.(getitem|add|neg|sub|mul|floordiv|mod|eq|ge|le|gt|lt|ne)")
 _SIZE = re.compile(r"(\b(Symbol|Integer|Add|Mul|Max|Min|Mod|FloorDiv|True|False|positive|nonnegative|integer)\b"
                    r"|'[su]\d+'|\b[su]\d+\b|\d+|[ +*/(),=-])*")
 _WORD = re.compile(r"[\w.+]*")  # names that end up in generated code, and the version of torch

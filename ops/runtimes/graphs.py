@@ -9,8 +9,10 @@ from ops.backbones import find_backbone
 from ops.common.errors import UserError
 from ops.data.preprocessing import Preprocessing
 from ops.evaluation.clip_runtime import mean_over_segments
+from ops.fused_shift import fuse_temporal_shift
 from ops.models import TSN
 from ops.runtimes.model_info import ModelInfo
+from ops.streaming.fused_online import fuse_online
 from ops.streaming.online import OnlineTSM
 
 Model = Union[TSN, OnlineTSM]
@@ -18,7 +20,8 @@ Model = Union[TSN, OnlineTSM]
 
 def deployable(model: Model) -> nn.Module:
     """The model in its fastest form for inference, on the CPU, in float32; the argument is unchanged."""
-    return copy.deepcopy(model).cpu().float().eval()
+    model = copy.deepcopy(model).cpu().float()
+    return fuse_online(model) if isinstance(model, OnlineTSM) else fuse_temporal_shift(model)
 
 
 def make_graph(model: Model, info: ModelInfo) -> nn.Module:

@@ -1,26 +1,24 @@
 """The online step in eager PyTorch, prepared for speed."""
-import copy
 from pathlib import Path
-from typing import Callable, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from ops.common.device import pick_device
 from ops.common.errors import UserError
 from ops.runtimes.base import Runtime
+from ops.streaming.fused_online import fuse_online
 from ops.streaming.online import OnlineTSM
 from ops.streaming.step_runtime import State
 
 
 class TorchRuntime(Runtime):
-    """Eager PyTorch on any device: batch norms folded into convolutions, channels last in memory."""
+    """Eager PyTorch on any device: the form of `fuse_online`, channels last in memory."""
 
     def __init__(self, online: OnlineTSM, device: torch.device, precision: str = "float32") -> None:
         super().__init__(online)
-        self.model = copy.deepcopy(online).cpu()
-        fold_norms(self.model)
+        self.model = fuse_online(online).cpu()
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         self.model.to(device, dtype).to(memory_format=torch.channels_last)
 
@@ -44,42 +42,3 @@ class TorchRuntime(Runtime):
         frames = frames.to(like.device, like.dtype, memory_format=torch.channels_last)
         logits, new_state = self.model.step(frames, state)
         return logits.float(), new_state
-
-
-def fold_norms(online: OnlineTSM) -> None:
-    """Fold each BatchNorm2d into the convolution before it, in place; the logits stay the same up to rounding."""
-    for conv_name, norm_name in _find_norms(online).items():
-        conv, norm = online.get_submodule(conv_name), online.get_submodule(norm_name)
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        _replace(online, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
-        _replace(online, norm_name, nn.Identity())
-
-
-def _find_norms(online: OnlineTSM) -> dict[str, str]:
-    """Name of a convolution -> name of the batch norm that takes its output, found by running one frame."""
-    outputs: dict[str, Tensor] = {}
-    found: dict[str, str] = {}
-
-    def keep(name: str) -> Callable:
-        return lambda module, args, output: outputs.__setitem__(name, output)
-
-    def match(name: str) -> Callable:
-        return lambda module, args: found.update({conv: name for conv, output in outputs.items() if output is args[0]})
-
-    state = online.initial_state()
-    hooks = []
-    for name, module in online.named_modules():
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(keep(name)))
-        elif isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(match(name)))
-    size = online.spec.input_size
-    online(state[0].new_zeros(1, 3, size, size) if state else torch.zeros(1, 3, size, size), *state)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    holder, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(holder), attribute, module)

@@ -48,16 +48,23 @@ class OnlineShift(nn.Module):
         self.index = index
 
     def forward(self, x: Tensor) -> Tensor:
-        step: _Step = _current.step
         fold = x.shape[1] // self.fold_div
-        kept = x[:, :fold].clone()  # a view would keep the whole of x alive until the next frame
-        assert len(step.new_state) == self.index, "the shifts ran in another order than their indices"
-        step.new_state.append(kept)
-        previous = torch.zeros_like(kept) if step.state is None else step.state[self.index]
-        return self.net(torch.cat((previous, x[:, fold:]), dim=1))
+        return self.net(torch.cat((exchange(x[:, :fold], self.index), x[:, fold:]), dim=1))
 
     def extra_repr(self) -> str:
         return f"state {self.index}, 1/{self.fold_div} of the channels"
+
+
+def exchange(fold: Tensor, index: int) -> Tensor:
+    """Put these channels of the current frame into the new state; returns those of the previous frame.
+
+    index: of the shift in the state. To be called while an `OnlineTSM` runs, by its shifts in their order.
+    """
+    step: _Step = _current.step
+    kept = fold.clone()  # a view would keep the whole tensor alive until the next frame
+    assert len(step.new_state) == index, "the shifts ran in another order than their indices"
+    step.new_state.append(kept)
+    return torch.zeros_like(kept) if step.state is None else step.state[index]
 
 
 class OnlineTSM(nn.Module):

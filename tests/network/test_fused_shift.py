@@ -104,19 +104,3 @@ def test_it_computes_in_any_precision():
     clips = clips_for(model)
     fused = fuse_temporal_shift(model).to(torch.bfloat16).to(memory_format=torch.channels_last)
     assert 1e-6 < error(fused(clips.bfloat16()).float(), model(clips)) < 0.05
-
-
-@torch.no_grad()
-def test_onnx_runtime_gives_the_same():
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    model = trained("resnet18")
-    clips = clips_for(model, 3)
-    program = torch.onnx.export(fuse_temporal_shift(model), (clips[:2],), dynamo=True, verbose=False, opset_version=18,
-                                dynamic_shapes=({0: torch.export.Dim("clips", min=1, max=1024)},))
-    operators = {node.op_type for node in program.model_proto.graph.node}
-    assert not operators & {"BatchNormalization", "Loop", "If", "ScatterND"}
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    for count in (1, 3):
-        found, = session.run(None, {session.get_inputs()[0].name: clips[:count].numpy()})
-        assert error(torch.from_numpy(found), model(clips[:count])) < 1e-4
