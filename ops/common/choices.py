@@ -11,7 +11,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")  # of a runtime's computation
 # Of an exported file: the name of the flag -> of the metadata.
 EXPORT_PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 # Format of an exported file -> how its name ends.
-EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "litert": ".tflite"}
 LOSSES = ("nll", "smooth")
 BEST_BY = ("top1", "mean_class", "loss", "map")  # the measure of the best epoch
 AMP = ("auto", "off", "bf16", "fp16")  # mixed precision of training

@@ -58,8 +58,10 @@ def scorer(runtime: ExportedClip | StepClip | TorchClip) -> Callable[[Tensor], T
 def compare_with_torch(exported: ExportedClip | StepClip, model: Model, info: ModelInfo) -> Agreement:
     """Score noise and pictures in both. UserError if a float32 export differs from PyTorch by more than TOLERANCE."""
     plain = TorchClip(model) if isinstance(model, TSN) else StepClip(model)
+    size = info.batch or 2  # where it is free, more than one clip, so that a mix-up of clips would show
     clips = torch.cat((noise(info), panned_photo(info)))
-    size = 2  # batches of more than one clip, so that a mix-up of clips would show
+    clips = clips.repeat(-(-size // len(clips)), 1, 1, 1)
+    clips = clips[:len(clips) // size * size]  # whole batches: a step of a fixed batch takes no others
     got, wanted = (torch.cat([scorer(runtime)(part) for part in clips.split(size)]) for runtime in (exported, plain))
     found = agreement(got, wanted, info.spec.multi_label)
     if not bool(got.isfinite().all()) or info.precision == "float32" and found.logit > TOLERANCE:

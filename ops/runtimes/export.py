@@ -27,6 +27,7 @@ from ops.streaming.online import OnlineTSM
 log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 2 ** 20  # streams or clips; torch 2.6 exports no batch without a largest size
+LITERT = "-r requirements-litert.txt"
 OPSET = 18  # the exporter's own; ONNX Runtime 1.14 and later read it
 
 
@@ -125,6 +126,9 @@ def check_precision(format: str, precision: str) -> None:
         raise UserError(f"precision {precision}: ONNX Runtime converts each layer to float32 and back on CPUs, which is"
                         " slower than float32, and TensorRT makes 16-bit engines from the float32 file: choose fp32 or"
                         " int8, or format openvino or torch", "precision", "format")
+    if format == "litert" and precision != "float32":
+        raise UserError(f"precision {precision}: format litert is written in fp32: choose that, or another format",
+                        "precision", "format")
     if format == "torch" and precision == "int8":
         raise UserError("precision int8: PyTorch has no int8 program of its own on CPUs: choose format openvino or onnx",
                         "precision", "format")
@@ -192,7 +196,19 @@ def _export_torch(model: Model, info: ModelInfo) -> ExportedModel:
     return describe(ExportedModel("torch", content.getvalue(), info), info)
 
 
-_EXPORTERS = {"onnx": _export_onnx, "openvino": _export_openvino, "torch": _export_torch}
+def _export_litert(model: Model, info: ModelInfo) -> ExportedModel:
+    """For phones. The converter fixes the batch: to 1, unless the export fixed it."""
+    litert = import_extra("litert_torch", LITERT)
+    info = replace(info, batch=info.batch or 1, versions=versions(torch, torchvision, litert))
+    litert.config.show_progress = False
+    with quiet_exporter(), tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model.tflite"
+        litert.convert(make_graph(model, info), _examples(info)).export(str(path))
+        content = path.read_bytes()
+    return describe(ExportedModel("litert", content, info), info)
+
+
+_EXPORTERS = {"onnx": _export_onnx, "openvino": _export_openvino, "torch": _export_torch, "litert": _export_litert}
 
 
 def _examples(info: ModelInfo) -> tuple[Tensor, ...]:

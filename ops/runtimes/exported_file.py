@@ -1,7 +1,8 @@
-"""Exported files: ONNX (.onnx), OpenVINO (.xml, with its weights in a .bin beside it) and torch.export (.pt2).
+"""Exported files: ONNX (.onnx), OpenVINO (.xml, and its weights in a .bin), torch.export (.pt2) and LiteRT (.tflite).
 
 Each holds a `ModelInfo` as JSON under the name `tsm`: in ONNX as an entry of metadata_props, in OpenVINO of rt_info, in a
-.pt2 as the file extra/tsm.json of the archive. Reading one runs no code in it.
+.pt2 as the file extra/tsm.json of the archive, in a .tflite as the file tsm.json of a zip archive behind the model, which is
+where LiteRT's own tools put files. Reading one runs no code in it.
 """
 import io
 import json
@@ -102,6 +103,23 @@ def _embed_in_archive(content: bytes, text: str) -> bytes:
     return copy.getvalue()
 
 
+def _embed_in_tflite(content: bytes, text: str) -> bytes:
+    packed = io.BytesIO(_without_archive(content))
+    packed.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(f"{METADATA_KEY}.json"), text)  # without the date, which would differ
+    return packed.getvalue()
+
+
+def _without_archive(content: bytes) -> bytes:
+    """A .tflite file's model alone."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return content[:min(entry.header_offset for entry in archive.infolist())]
+    except zipfile.BadZipFile:
+        return content
+
+
 # ---- reading ----------------------------------------------------------------------------------------------------
 
 def read_exported(path: Path) -> ExportedModel:
@@ -192,6 +210,19 @@ def _read_archive(content: bytes, path: Path) -> ModelInfo:
     return info
 
 
+def _read_tflite(content: bytes, path: Path) -> ModelInfo:
+    if content[4:8] != b"TFL3":
+        raise UserError(f"{path} is not a readable LiteRT file: {AGAIN}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            text = archive.read(f"{METADATA_KEY}.json").decode()
+    except (zipfile.BadZipFile, KeyError):
+        text = None
+    except Exception as error:  # zipfile raises many kinds for a damaged archive
+        raise _damaged(path, error) from None
+    return _info(text, path)
+
+
 @dataclass(frozen=True)
 class _Format:
     """How metadata get into a file's content, and how they are read from it and checked against it."""
@@ -200,4 +231,5 @@ class _Format:
 
 
 _FORMATS = {"onnx": _Format(_embed_in_onnx, _read_onnx), "openvino": _Format(_embed_in_xml, _read_xml),
-            "torch": _Format(_embed_in_archive, _read_archive)}
+            "torch": _Format(_embed_in_archive, _read_archive),
+            "litert": _Format(_embed_in_tflite, _read_tflite)}

@@ -37,6 +37,7 @@ READERS = {
     "onnx": {"onnxruntime": BACKENDS["onnxruntime"], "openvino": BACKENDS["openvino"]},
     "openvino": {"openvino": BACKENDS["openvino"]},
     "torch": {"torch": "ops.runtimes.program:ProgramRuntime"},
+    "litert": {"litert": "ops.runtimes.litert:LiteRtRuntime"},
 }
 
 

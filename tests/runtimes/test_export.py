@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from ops.runtimes.export import ExportOptions, describe_model
+from ops.runtimes.export import ExportOptions, describe_model, export_model
 from ops.runtimes.exported_file import ExportedModel, exported_path, write_exported
+from ops.runtimes.publish import publish
 from ops.runtimes.registry import open_runtime
 from ops.streaming.online import OnlineTSM
 from tests.helpers.online import SIZE, make_model, save_online
@@ -41,3 +42,9 @@ def test_class_names_and_preprocessing_come_from_the_weights(exports, int8, tmp_
     assert runtime.class_names == list("abcde") == runtime.info.class_names
     assert runtime.preprocessing == online.preprocessing
     assert runtime.info.fingerprint == old.info.fingerprint, "the file was used"
+
+
+def test_a_step_of_a_fixed_number_of_streams_is_run_and_compared(tmp_path):
+    online = OnlineTSM(make_model("resnet18", 4, input_size=32))
+    exported, found = publish(export_model(online, "torch", ExportOptions(batch=3)), tmp_path / "step.pt2", online)
+    assert exported.info.batch == 3 and found.compared == 6 * 4
