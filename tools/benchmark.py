@@ -3,6 +3,7 @@
     python tools/benchmark.py memory    # in-place shift: peak activation memory and time of a training step
     python tools/benchmark.py data      # loading: clips per second, compared with the published way
     python tools/benchmark.py online    # streaming: latency and frames per second of every backend
+    python tools/benchmark.py clip      # clips: time in every runtime, with and without the shift
     python tools/benchmark.py train     # training step in every mode, compared with the published step
     python tools/benchmark.py scaling   # training step by frames per clip, and on 1 and 2 processes
     python tools/benchmark.py shift     # on a GPU: the shift inside the convolutions, compared with TSN
@@ -21,6 +22,7 @@ from tools.benchmarks.flags import FLAGS
 SUBJECTS = {"memory": "peak activation memory of a training step: in-place shift compared with the plain shift",
             "data": "clips per second: compared with the published way of loading",
             "online": "latency per frame and frames per second of streaming, by backend",
+            "clip": "time of a clip in every runtime, with and without the shift, compared with the published way",
             "train": "time and peak memory of a training step in every mode, compared with the published step",
             "scaling": "time and peak memory of a training step by frames per clip, and on 1 and 2 processes",
             "shift": "on a GPU: the shift inside the convolutions, compared with shifted copies and with TSN"}

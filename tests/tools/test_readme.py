@@ -41,7 +41,7 @@ def test_every_tool_is_listed():
 def test_the_options_of_a_command_exist(command, monkeypatch, capsys):
     program, *options = command
     assert (ROOT / program).is_file()
-    subjects = ["memory", "data", "online", "train", "scaling"] if program == "tools/benchmark.py" else [None]
+    subjects = ["memory", "data", "online", "clip", "train", "scaling"] if program == "tools/benchmark.py" else [None]
     texts = []
     for subject in subjects:
         monkeypatch.setattr(sys, "argv", [program, *filter(None, [subject]), "--help"])

@@ -92,6 +92,33 @@ def add_online_flags(parser: Flags) -> None:
         help="instead, measure the memory of the process over this many steps of a small model (100000: 4 minutes)")
 
 
+# ---- clip ----------------------------------------------------------------------------------------------------
+
+def add_clip_flags(parser: Flags) -> None:
+    """Time of a clip in every runtime: TSM with the shift in its free form, with the plain shift, and TSN without any.
+
+    Everything is compared with the published way: eager PyTorch, float32, NCHW, with the shift written into zeros by three
+    copies. All rows of a model are measured in turns, so that other load on the machine affects all of them alike, and
+    ratios are medians of the ratios within a round. On a busy machine, trust the ratio of processor times, in one thread:
+    `taskset -c 0 python tools/benchmark.py clip`.
+    """
+    group = parser.add_argument_group("what is measured")
+    add = group.add_argument
+    add("--arch", nargs="+", type=one_of(*BACKBONES), metavar="ARCH", default=list(ARCHS),
+        help=f"models, with random weights (default: {' '.join(ARCHS)})")
+    add("--precision", nargs="+", type=one_of(*PRECISIONS), default=["float32", "bfloat16"], metavar="PRECISION",
+        help="default: float32 bfloat16")
+    add("--backend", nargs="+", type=one_of(*BACKENDS), default=list(BACKENDS), metavar="BACKEND",
+        help=f"default: {' '.join(BACKENDS)}")
+    add("--batch_size", type=number(int, 1), nargs="+", default=[1, 8], metavar="N", help="clips at once (default: 1 8)")
+    add("--num_segments", type=number(int, 1, MOST), default=8, metavar="N", help="frames per clip (default: %(default)s)")
+    add_input_size_flag(group)
+    add = parser.add_argument_group("how").add_argument
+    add("--rounds", type=number(int, 1), default=7, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--compile", action="store_true", help="also measure torch.compile (needs a C++ compiler; compiles for minutes)")
+    add("--json", type=Path, metavar="FILE", help="write the measurements here too")
+
+
 # ---- train and scaling ---------------------------------------------------------------------------------------
 
 def add_train_flags(parser: Flags) -> None:
@@ -155,5 +182,5 @@ def add_shift_flags(parser: Flags) -> None:
     add_device_flag(parser)
 
 
-FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags,
+FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags, "clip": add_clip_flags,
          "train": add_train_flags, "scaling": add_scaling_flags, "shift": add_shift_flags}

@@ -7,7 +7,6 @@ from multiprocessing.connection import Connection
 from typing import Callable
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from ops.common.meters import accuracy
 from ops.data.tsn_dataset import Batch
 from ops.models import TSN
 from ops.spec import ModelSpec
+from ops.temporal_shift import TemporalShift
 from ops.training.execution import Execution
 from ops.training.precision import choose_precision
 from ops.training.state import TrainState
@@ -101,14 +101,12 @@ def peak_bytes(device: torch.device, before: int) -> int:
 def make_step(job: Job, device: torch.device) -> Step:
     """A function that makes one training step, the same clips each time."""
     torch.manual_seed(0)
-    spec = ModelSpec(CLASSES, job.num_segments, arch=job.arch, shift=job.shift and not job.mode.published,
-                     input_size=job.input_size)
+    spec = ModelSpec(CLASSES, job.num_segments, arch=job.arch, shift=job.shift, input_size=job.input_size)
     model = TSN.from_spec(spec, fc_lr5=True, inplace=job.mode.inplace).train()
     clips = torch.randint(0, 256, (job.batch_size, job.num_segments * 3, job.input_size, job.input_size), dtype=torch.uint8)
     labels = torch.arange(job.batch_size) % CLASSES
     if job.mode.published:
-        if job.shift:
-            insert_published_shift(model.base_model, job.num_segments)
+        insert_published_shift(model.base_model)
         return published_step(model.to(device), model.preprocessing.apply(clips), labels, device)
     return our_step(job.mode, model, Batch(clips, labels, []), device)
 
@@ -161,9 +159,9 @@ class PublishedShift(nn.Module):
         return self.net(out.view(frames, channels, height, width))
 
 
-def insert_published_shift(net: nn.Module, n_segment: int) -> None:
-    """Shift the input of each block's first convolution in a torchvision ResNet of up to 50 layers, as "blockres" does."""
-    assert isinstance(net, torchvision.models.ResNet)
-    for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-        for block in stage:
-            block.conv1 = PublishedShift(block.conv1, n_segment)
+def insert_published_shift(net: nn.Module) -> None:
+    """Replace every shift of ours by the published one, in place."""
+    for name, shift in list(net.named_modules()):
+        if isinstance(shift, TemporalShift):
+            holder, _, attribute = name.rpartition(".")
+            setattr(net.get_submodule(holder), attribute, PublishedShift(shift.net, shift.n_segment, shift.fold_div))

@@ -85,11 +85,11 @@ def test_the_published_step_is_the_same_training():
 
     def change(published, shift=True):
         torch.manual_seed(0)
-        spec = ModelSpec(CLASSES, 2, arch="resnet18", shift=shift and not published, dropout=0, input_size=48)
+        spec = ModelSpec(CLASSES, 2, arch="resnet18", shift=shift, dropout=0, input_size=48)
         model = TSN.from_spec(spec, fc_lr5=True).train()
         before = vector(model)
         if published:
-            insert_published_shift(model.base_model, 2)
+            insert_published_shift(model.base_model)
             step = published_step(model, model.preprocessing.apply(clips), labels, CPU)
         else:
             step = our_step(train.DEFAULT, model, Batch(clips, labels, []), CPU)
