@@ -103,7 +103,9 @@ def _card(spec: ModelSpec, preprocessing: Preprocessing, class_names: Optional[S
     """The model card. It claims no data set, accuracy or license, which nobody but the author knows."""
     kind, size = "TSM" if spec.shift else "TSN", preprocessing.crop_size
     options = "\n".join(f"| {name} | {value} |" for name, value in spec.to_dict().items() if value not in ("", None))
-    names = "\n".join(f"{number}. {shown(name)}" for number, name in enumerate(class_names or ()))
+    names = "The names of its classes are unknown."
+    if class_names:
+        names = "\n".join(["Classes:", "", *(f"{number}. {shown(name)}" for number, name in enumerate(class_names))])
     return f"""---
 library_name: pytorch
 pipeline_tag: video-classification
@@ -128,8 +130,6 @@ Its color order is {preprocessing.color}; `config.json` has the mean, the std an
 | option | value |
 |---|---|
 {options}
-
-Classes: {"" if names else "unknown names"}
 
 {names}
 """.rstrip() + "\n"
