@@ -8,6 +8,7 @@ from ops.checkpoints import load_checkpoint, load_streamable
 from ops.checkpoints.online_format import bare_content, online_content
 from ops.checkpoints.store_name import parse_name, store_name
 from ops.checkpoints.tensors import CLIP, read_tensors
+from ops.fused_shift import fuse_temporal_shift
 from ops.models import TSN
 from ops.spec import ModelSpec
 from ops.streaming.online import OnlineTSM
@@ -112,3 +113,11 @@ def test_every_layer_learns():
     model = TSN.from_spec(spec_of("resnet18", "3")).train()
     nn.functional.cross_entropy(model(clip(2, 4, 3, 32)), torch.tensor([1, 4])).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("arch, stages", CHOSEN)
+def test_it_is_fused_for_inference_and_export(arch, stages):
+    model = make_model(arch, 4, input_size=32, shift_stages=stages, shift_direction="bidirectional")
+    clips = clip(2, 4, 3, 32)
+    with torch.inference_mode():
+        assert_equal_logits(fuse_temporal_shift(model)(clips), model(clips), relative=2e-5)
