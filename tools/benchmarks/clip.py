@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> Optional[int]:
     if args.compile:
         check_compiler()
         args.ways += [(COMPILE, precision) for backend, precision in args.ways if backend == "torch"]
-    print(f"clips of {args.num_segments} x {args.input_size} x {args.input_size}; {cores()} threads in every runtime;"
+    stages = f" shift in stages {args.shift_stages};" if args.shift_stages else ""
+    print(f"clips of {args.num_segments} x {args.input_size} x {args.input_size};{stages} {cores()} threads in every"
+          " runtime;"
           f" medians of {args.rounds} interleaved rounds; {', '.join(f'{name} {version(name)}' for name in PACKAGES)}")
     print(f"{describe_load()}\n")
     print("| model | clips | runtime | TSM ms | min-max | TSN ms | TSM / TSN | by processor time | plain / TSN"
@@ -106,7 +108,8 @@ def measure(arch: str, batch: int, args: argparse.Namespace) -> dict[str, Row]:
 def random_model(arch: str, shift: bool, args: argparse.Namespace) -> TSN:
     """Random weights; the norms have seen some frames, so the logits have an ordinary size."""
     torch.manual_seed(0)
-    spec = ModelSpec(CLASSES, args.num_segments, arch=arch, shift=shift, input_size=args.input_size)
+    spec = ModelSpec(CLASSES, args.num_segments, arch=arch, shift=shift, input_size=args.input_size,
+                     shift_stages=args.shift_stages if shift else "")
     model = TSN.from_spec(spec)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

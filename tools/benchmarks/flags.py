@@ -3,7 +3,16 @@ from pathlib import Path
 
 from ops.backbones import BACKBONES
 from ops.common.choices import MOST, PRECISIONS
-from ops.common.cli import Flags, NotAllowed, add_device_flag, add_input_size_flag, image_file, number, one_of
+from ops.common.cli import (
+    Flags,
+    NotAllowed,
+    add_device_flag,
+    add_input_size_flag,
+    image_file,
+    number,
+    one_of,
+    stage_numbers,
+)
 from ops.runtimes.registry import BACKENDS
 
 ARCHS = ("mobilenetv2", "resnet18", "resnet50")  # of online
@@ -112,6 +121,8 @@ def add_clip_flags(parser: Flags) -> None:
         help=f"default: {' '.join(BACKENDS)}")
     add("--batch_size", type=number(int, 1), nargs="+", default=[1, 8], metavar="N", help="clips at once (default: 1 8)")
     add("--num_segments", type=number(int, 1, MOST), default=8, metavar="N", help="frames per clip (default: %(default)s)")
+    add("--shift_stages", type=stage_numbers, default="", metavar="N[,N]", help="shift only in these stages (default: in all"
+        " that can)")
     add_input_size_flag(group)
     add = parser.add_argument_group("how").add_argument
     add("--rounds", type=number(int, 1), default=7, metavar="N", help="timed rounds (default: %(default)s)")

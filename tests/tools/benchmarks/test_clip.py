@@ -16,8 +16,9 @@ def test_the_table_of_runtimes(monkeypatch, capfd, tmp_path):
     monkeypatch.setattr(clip, "SHORT", 0)
     monkeypatch.setattr(clip, "cores", lambda: 1)
     done = programs.run(monkeypatch, capfd, "tools.benchmark", "clip", *SMALL, "--backend", "torch",
-                        "--json", tmp_path / "x.json")
+                        "--shift_stages", "4,3", "--json", tmp_path / "x.json")
     assert done.status == 0, done
+    assert "32 x 32; shift in stages 3,4; 1 threads" in done.out
     assert "avx" in done.out and done.out.count("load: ") == 2 and "openvino 20" in done.out
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.out.splitlines() if line.startswith("|")]
     names = [clip.PUBLISHED, "torch float32", "torch bfloat16"]
