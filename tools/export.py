@@ -11,15 +11,14 @@ import argparse
 import logging
 import sys
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Iterator, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import opts
 from ops.common import cli
-from ops.common.choices import EXPORT_FORMATS, EXPORT_PRECISIONS, FRAME_RATE, MOST
+from ops.common.choices import DATA_FORMATS, EXPORT_FORMATS, EXPORT_PRECISIONS, FRAME_RATE, MOST
 from ops.common.errors import UserError
 
 PIXELS = cli.number(int, 32, MOST, words=f"32 to {MOST} pixels")
@@ -42,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
     files = parser.add_argument_group("files")
     files.add_argument("-o", "--output", type=cli.address, metavar="FILE", help="the file to write, whose name ends in"
                        f" {ENDINGS} (default: beside the checkpoint; in this directory for a checkpoint at an address)")
-    cli.add_root_dataset_flag(files)
+    cli.add_dataset_flags(files, DATA_FORMATS)
+    cli.add_workers_flag(files, 0, what="processes that load validation videos; 0 loads in the main process", minimum=0)
     cli.add_data_url_flag(files)
     cli.add_train_url_flag(files, "the exported file")
     return parser
@@ -69,12 +69,18 @@ def _add_export_flags(group: cli.Flags) -> None:
 
 def _add_int8_flags(group: cli.Flags) -> None:
     add = group.add_argument
-    add("--calibration", nargs="+", metavar="SOURCE", help="calibrate on these videos or directories of"
-        " frames; choose some that look like the later input")
+    add("--calibration", nargs="+", metavar="SOURCE", help="what to calibrate on: a data set's name, a list of its videos"
+        " (.txt), or videos and directories of frames that look like the later input (default: the training list of the"
+        " checkpoint's data set)")
+    add("--calibration_clips", type=cli.number(int, 1), default=256, metavar="N", help="number of clips to take from a list"
+        " (default: %(default)s)")
     add("--calibration_frames", type=cli.number(int, 1), default=48, metavar="N", help="number of frames to take from"
-        " the start of each SOURCE, at the model's rate (default: %(default)s)")
+        " the start of each video, at the model's rate (default: %(default)s)")
     add("--folder_rate", type=cli.number(float, above=0, maximum=MOST), default=FRAME_RATE, metavar="FPS",
         help="frames per second of a directory of frames, as in the demo (default: %(default)g)")
+    add("--max_drop", type=cli.number(float, 0, 100), default=1.0, metavar="POINTS", help="write nothing if int8 costs more"
+        " than this of the validation list's top-1 (default: %(default)g)")
+    add("--max_num", type=opts.video_limit, default=-1, metavar="N", help="number of validation videos (default: all)")
 
 
 def parse() -> argparse.Namespace:
@@ -97,10 +103,8 @@ def parse() -> argparse.Namespace:
 if __name__ == "__main__":
     cli.check_usage(parse)  # torch, which the imports below need, takes seconds
 
-from torch import Tensor
-
 from ops.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from ops.checkpoints.online_format import frame_rate_of, known_frame_rate, load_streamable
+from ops.checkpoints.online_format import known_frame_rate, load_streamable
 from ops.checkpoints.tensors import CLIP, ONLINE
 from ops.common.addresses import is_address
 from ops.common.files import check_not_an_input, check_writable
@@ -112,10 +116,8 @@ from ops.runtimes.export import ExportOptions, check_precision, export_model
 from ops.runtimes.exported_file import ExportedModel, exported_path, files_of
 from ops.runtimes.graphs import Model
 from ops.runtimes.publish import publish
-from ops.runtimes.quantize import quantize_step
 from ops.streaming.online import OnlineTSM
-from ops.streaming.sources import FrameSelector, open_source
-from ops.streaming.stream import frame_transform
+from tools.shared.calibration import quantize
 
 log = logging.getLogger("export")
 
@@ -126,9 +128,6 @@ def main() -> None:
     check(args)
     if args.data_url and args.calibration:
         fetch_data(args.data_url, dataset_root(args.root_dataset))
-    for source in args.calibration or []:
-        if not Path(source).exists():
-            raise UserError(f"--calibration {source}: no such video file or directory of frames")
     checkpoint = local_file(args.checkpoint, "checkpoint")
     inputs = [checkpoint, *(args.calibration or ())]
     if args.output:
@@ -152,8 +151,8 @@ def main() -> None:
 
 def warn_no_effect(args: argparse.Namespace) -> None:
     if args.precision != "int8":
-        cli.warn_unused(parser(), args, "only --precision int8 is calibrated", "calibration", "calibration_frames",
-                        "folder_rate")
+        cli.warn_unused(parser(), args, "only --precision int8 is calibrated", "calibration", "calibration_clips",
+                        "calibration_frames", "folder_rate", "max_drop", "max_num")
     if args.data_url and not args.calibration:
         log.warning("warning: --data_url has no effect: only --calibration reads videos")
 
@@ -196,27 +195,10 @@ def export(args: argparse.Namespace, found: Checkpoint, model: Model) -> Exporte
     int8 = args.precision == "int8"
     options = ExportOptions(args.height, args.width, "float32" if int8 else EXPORT_PRECISIONS[args.precision], args.batch,
                             args.with_preprocessing, args.features)
-    exported = export_model(model, args.format, options, class_names=find_class_names(found, root=args.root_dataset),
-                            dataset=found.dataset, frame_rate=known_frame_rate(found.content, found.path))
-    if not int8:
-        return exported
-    if not isinstance(model, OnlineTSM):
-        raise UserError("--precision int8 is for --model online: choose fp32")
-    rate = frame_rate_of(found.path)
-    return quantize_step(exported, (islice(frames_of(source, rate, model, args.folder_rate), args.calibration_frames)
-                                    for source in args.calibration or ()))
-
-
-def frames_of(source: str, rate: float, online: OnlineTSM, directory_rate: float) -> Iterator[Tensor]:
-    """The model's frames of a video file or directory: (1, 3, H, W) each, normalized, `rate` per second of its clock.
-
-    directory_rate: frames per second of a directory of frames.
-    """
-    selector, transform = FrameSelector(rate), frame_transform(online.preprocessing)
-    for frame in open_source(source, directory_rate).frames():
-        assert frame.time is not None, "files and directories have time stamps"
-        if selector.due(frame.time):
-            yield online.prepare(transform(frame.read()))
+    facts = {"class_names": find_class_names(found, root=args.root_dataset), "dataset": found.dataset,
+             "frame_rate": known_frame_rate(found.content, found.path)}
+    exported = export_model(model, "onnx" if int8 else args.format, options, **facts)
+    return quantize(args, found, model, exported) if int8 else exported
 
 
 if __name__ == "__main__":

@@ -32,15 +32,16 @@ class ExportedClip:
         self._check(clips)
         size = self.info.batch
         if size is None:
-            return self.engine.run([self._prepared(clips)])
+            return self.engine.run([self.prepare(clips)])
         parts = [self._run_padded(part, size) for part in clips.split(size)]
         return [torch.cat(outputs) for outputs in zip(*parts)]
 
     def _run_padded(self, clips: Tensor, size: int) -> list[Tensor]:
         padding = clips.new_zeros(size - len(clips), *clips.shape[1:])
-        return [output[:len(clips)] for output in self.engine.run([self._prepared(torch.cat((clips, padding)))])]
+        return [output[:len(clips)] for output in self.engine.run([self.prepare(torch.cat((clips, padding)))])]
 
-    def _prepared(self, clips: Tensor) -> Tensor:
+    def prepare(self, clips: Tensor) -> Tensor:
+        """uint8 clips as for a call -> the model's input."""
         if self.info.with_preprocessing:
             return to_rgb_last(clips, self.preprocessing.color)
         return self.preprocessing.apply(clips)

@@ -4,11 +4,14 @@ import re
 import sys
 
 import pytest
+import torch
 
 from ops.checkpoints.checkpoint import load_checkpoint
 from ops.checkpoints.online_format import load_streamable, online_content
+from ops.runtimes.accuracy import Cost
+from ops.runtimes.compare import agreement
 from ops.runtimes.export import export_model, to_openvino
-from ops.runtimes.exported_file import write_exported
+from ops.runtimes.exported_file import read_exported, write_exported
 from ops.runtimes.publish import publish
 from ops.streaming.online import OnlineTSM
 from ops.weights import save_checkpoint
@@ -124,6 +127,25 @@ def test_inspection_shows_what_a_file_says(files, monkeypatch, capfd):
     assert reports["step.onnx"]["frame_rate"] == 6 and "online_demo" in reports["step.onnx"]["loads_as"]
     words = run(monkeypatch, capfd, "tools.inspect_checkpoint", files / "clip.pt2").out
     assert "exported video model, torch, float32" in words and "4: Doing 0, Doing 1, Doing 2, ..." in words
+
+
+def test_int8_is_calibrated_and_measured_on_the_data_set(files, monkeypatch, capfd):
+    export = ["tools.export", files / "ckpt.pth.tar", "--precision", "int8", "--model", "clip", "--root_dataset",
+              files / "data", "--calibration_clips", 4, "-o"]
+    monkeypatch.setattr("tools.export.export_model", lambda *_, **__: read_exported(files / "clip.onnx"))
+    done = run(monkeypatch, capfd, *export, files / "int8.onnx")
+    assert done.status == 0, done.err
+    assert re.search(r"validation list: top-1 \d+\.\d\d%, in float32 .*% of 7 answers are the same", done.err)
+    measured = read_exported(files / "int8.onnx").info.measured
+    assert measured["validation_videos"] == 7 and measured["validation_probability_difference"] > 0
+    scored = score(files, monkeypatch, capfd, "--weights", files / "int8.onnx")
+    assert f"Overall Prec@1 {measured['validation_top1']:.2f}%" in scored.out
+
+    same = agreement(torch.eye(4), torch.eye(4))
+    monkeypatch.setattr("tools.shared.calibration.measure_cost", lambda *_, **__: Cost(90.0, 87.9, same))
+    assert_refused(run(monkeypatch, capfd, *export, files / "costly.onnx", "--max_drop", 2),
+                   "int8 costs 2.10 points of top-1", "more than --max_drop 2")
+    assert not (files / "costly.onnx").exists()
 
 
 def test_a_missing_package_is_one_line(files, monkeypatch, capfd):

@@ -13,10 +13,11 @@ import torch
 from ops.common.errors import UserError
 from ops.evaluation.clip_runtime import TorchClip
 from ops.models import TSN
-from ops.runtimes.compare import compare_with_torch, noise
+from ops.runtimes.compare import compare_with_torch, noise, panned_photo
 from ops.runtimes.export import ExportOptions, describe_model, export_model, to_openvino
 from ops.runtimes.exported_file import ExportedModel, describe, files_of, read_exported, write_exported
 from ops.runtimes.graphs import make_graph
+from ops.runtimes.quantize import quantize_clips
 from ops.runtimes.registry import as_clip, open_clip, open_step
 from ops.spec import ModelSpec
 from tests.helpers.online import make_model
@@ -101,6 +102,33 @@ def test_threads_share_a_runtime(exported, format):
         together = list(threads.map(runtime, clips))
     for got, wanted in zip(together, alone):
         assert torch.allclose(got, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("format, precision, most", [("openvino", "float16", 0.01), ("openvino", "bfloat16", 0.05),
+                                                     ("torch", "bfloat16", 0.05)])
+def test_16_bits_are_close_and_float16_files_are_half_as_large(model, exported, format, precision, most):
+    options = ExportOptions(precision=precision, with_preprocessing=True, features=True)
+    small = (to_openvino(exported["onnx"], precision) if format == "openvino" else export_model(model, format, options))
+    assert small.info.precision == precision
+    agreement = compare_with_torch(as_clip(small), model, small.info)
+    assert agreement.logit < most
+    half = (format, precision) != ("openvino", "bfloat16")  # whose weights are rounded when they are loaded
+    assert small.size < (0.55 if half else 1.1) * exported[format].size
+
+
+def test_int8_is_close_and_a_quarter_of_the_size(model, exported):
+    """Calibrated on one half of the clips, compared on all. Random weights amplify rounding far more than trained ones."""
+    clips, large = panned_photo(exported["onnx"].info), exported["onnx"]
+    small = quantize_clips(large, clips[:2])
+    assert small.info == replace(large.info, precision="int8", versions=small.info.versions)
+    wanted = TorchClip(model)(clips)
+    for format in (small, to_openvino(small, "int8")):
+        assert format.size < 0.4 * large.size and format.info.precision == "int8"
+        assert 0 < float((as_clip(format)(clips) - wanted).abs().max()) < 0.3 * float(wanted.abs().max())
+    with pytest.raises(UserError, match="already int8"):
+        quantize_clips(small, clips)
+    with pytest.raises(UserError, match="the given sources have none"):
+        quantize_clips(large, [])
 
 
 # ---- what the files say -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def test_int8_is_close_on_a_real_video(onlines, int8):
 
 def test_an_int8_step_is_marked_and_small(exports, int8):
     small, large = int8, exports["resnet18"]
-    assert small.info == replace(large.info, precision="int8")
+    assert small.info == replace(large.info, precision="int8", versions=small.info.versions)
     assert len(small.content) < 0.4 * len(large.content)
     model = onnx.load_from_string(small.content)
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])["precision"] == "int8"
