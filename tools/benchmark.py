@@ -3,6 +3,7 @@
     python tools/benchmark.py memory    # in-place shift: peak activation memory and time of a training step
     python tools/benchmark.py data      # loading: clips per second, compared with the published way
     python tools/benchmark.py online    # streaming: latency and frames per second of every backend
+    python tools/benchmark.py movinet   # streaming: compared with MoViNet-A0-Stream (needs TensorFlow)
     python tools/benchmark.py clip      # clips: time in every runtime, with and without the shift
     python tools/benchmark.py train     # training step in every mode, compared with the published step
     python tools/benchmark.py scaling   # training step by frames per clip, and on 1 and 2 processes
@@ -22,6 +23,7 @@ from tools.benchmarks.flags import FLAGS
 SUBJECTS = {"memory": "peak activation memory of a training step: in-place shift compared with the plain shift",
             "data": "clips per second: compared with the published way of loading",
             "online": "latency per frame and frames per second of streaming, by backend",
+            "movinet": "one step of streaming on one core, compared with MoViNet-A0-Stream (needs TensorFlow)",
             "clip": "time of a clip in every runtime, with and without the shift, compared with the published way",
             "train": "time and peak memory of a training step in every mode, compared with the published step",
             "scaling": "time and peak memory of a training step by frames per clip, and on 1 and 2 processes",

@@ -15,6 +15,7 @@ from tests.helpers.classifier import NAMES, make_classifier
 from tests.helpers.clips import clip
 from tests.helpers.online import save_online
 from tests.helpers.programs import run
+from tools.benchmark import SUBJECTS
 
 DOCUMENTS = ["README.md", "online_demo/README.md", "tools/README.md",
              *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -41,7 +42,7 @@ def test_every_tool_is_listed():
 def test_the_options_of_a_command_exist(command, monkeypatch, capsys):
     program, *options = command
     assert (ROOT / program).is_file()
-    subjects = ["memory", "data", "online", "clip", "train", "scaling"] if program == "tools/benchmark.py" else [None]
+    subjects = list(SUBJECTS) if program == "tools/benchmark.py" else [None]
     texts = []
     for subject in subjects:
         monkeypatch.setattr(sys, "argv", [program, *filter(None, [subject]), "--help"])

@@ -101,6 +101,20 @@ def add_online_flags(parser: Flags) -> None:
         help="instead, measure the memory of the process over this many steps of a small model (100000: 4 minutes)")
 
 
+def add_movinet_flags(parser: Flags) -> None:
+    """A step of streaming on one core: online TSM at 224 pixels and MoViNet-A0-Stream at its own 172 and at 224.
+
+    Time, bytes of state, and tensors of a step; TSM in PyTorch and ONNX Runtime, MoViNet in TensorFlow, LiteRT and ONNX
+    Runtime. MoViNet comes from the package tf-models-official; install it in a virtual environment of its own, because it
+    brings TensorFlow. On a busy machine, trust the processor times.
+    """
+    add = parser.add_argument
+    add("--arch", nargs="+", type=one_of(*BACKBONES), metavar="ARCH", default=list(ARCHS),
+        help=f"backbones of TSM (default: {' '.join(ARCHS)})")
+    add("--rounds", type=number(int, 1), default=10, metavar="N",
+        help="rounds, in each of which every row steps for a quarter of a second (default: %(default)s)")
+
+
 # ---- clip ----------------------------------------------------------------------------------------------------
 
 def add_clip_flags(parser: Flags) -> None:
@@ -193,5 +207,6 @@ def add_shift_flags(parser: Flags) -> None:
     add_device_flag(parser)
 
 
-FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags, "clip": add_clip_flags,
+FLAGS = {"memory": add_memory_flags, "data": add_data_flags, "online": add_online_flags,
+         "movinet": add_movinet_flags, "clip": add_clip_flags,
          "train": add_train_flags, "scaling": add_scaling_flags, "shift": add_shift_flags}
