@@ -1,11 +1,13 @@
 """LiteRT files for phones: their metadata and, where the converter is installed (requirements-litert.txt), their numbers."""
+import sys
+
 import pytest
 import torch
 
 from ops.runtimes.export import ExportOptions, describe_model, export_model
 from ops.runtimes.exported_file import ExportedModel, describe, read_exported, write_exported
 from ops.runtimes.publish import publish
-from ops.runtimes.registry import open_step
+from ops.runtimes.registry import open_engine, open_step
 from ops.streaming.online import OnlineTSM
 from tests.helpers.online import logits_over, make_model, video_frames
 from tests.helpers.weight_files import refusal
@@ -47,3 +49,11 @@ def test_a_hundred_streamed_frames_equal_pytorchs(online, tmp_path):
         wanted = logits_over(online, frames)
     got = logits_over(open_step(tmp_path / "step.tflite"), frames)
     assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max()) and float(wanted.std()) > 0
+
+
+@pytest.mark.parametrize("package, action", [
+    ("litert_torch", lambda online: export_model(online, "litert")),
+    ("ai_edge_litert", lambda online: open_engine(ExportedModel("litert", MODEL, describe_model(online))))])
+def test_a_missing_package_is_one_line(package, action, online, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert refusal(action, online).endswith("pip install -r requirements-litert.txt")
