@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from ops.folding import replace
 
 Parts = tuple[Tensor, ...]
-LANES = 8  # runtimes process channels in vectors; parts that do not fill them cost more than they save
+LANES = 16  # runtimes process channels in vectors; parts that do not fill them cost more than they save
 
 
 class Mover(nn.Module):
@@ -104,14 +104,16 @@ def _sum(terms: Iterable[Tensor]) -> Tensor:
 class PartsBlock(nn.Module):
     """A `Block` on parts, which have `inputs` channels in front of it and `outputs` behind it.
 
-    mover: of the shift in front of the first convolution, if there is one.
+    mover: of the shift in front of the first convolution, if there is one and it moves a part.
     """
 
     def __init__(self, block: Block, inputs: Sequence[int], outputs: Sequence[int], mover: Optional[Mover]) -> None:
         super().__init__()
         first = block.first_conv()
         self.mover = mover
-        self.first = CutConv(first, inputs, [first.out_channels])
+        # Without a mover, a shift stays where it is, in front of the convolution, and its input is whole.
+        self.first = (CutConv(first, inputs, [first.out_channels]) if mover is not None or first is block.first
+                      else Whole(block.first))
         self.middle = block.middle
         self.last = CutConv(block.last, [block.last.in_channels], outputs)
         self.shortcut = CutConv(block.shortcut, inputs, outputs) if isinstance(block.shortcut, nn.Conv2d) else None
@@ -123,6 +125,18 @@ class PartsBlock(nn.Module):
         out = self.last((self.middle(hidden),))
         shortcut = parts if self.shortcut is None else self.shortcut(parts)
         return tuple(self.activation(_sum(pair)) for pair in zip(out, shortcut))
+
+
+class Whole(nn.Module):
+    """`net` on a stream of a single part."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, parts: Parts) -> Parts:
+        x, = parts
+        return (self.net(x),)
 
 
 class Split(nn.Module):
@@ -183,9 +197,11 @@ def _cut_chain(net: nn.Module, blocks: dict[str, Block], make_mover: MakeMover) 
     for i in (*reversed(range(len(chain))), *range(len(chain))):
         if isinstance(chain[i].shortcut, nn.Identity):  # it needs the same parts in front of its block and behind it
             moving[i] = moving[i + 1] = moving[i] or moving[i + 1]
-    parts = [[part for part in (first, count - first) if part] for first, count in zip(moving, channels)]
-    if not any(moving) or any(part % LANES for pair in parts for part in pair):
+    moving = [first if first % LANES == count % LANES == 0 else 0 for first, count in zip(moving, channels)]
+    if not any(moving):
         return
+    movers = [mover if first else None for mover, first in zip(movers, moving)]
+    parts = [[part for part in (first, count - first) if part] for first, count in zip(moving, channels)]
     for i, name in enumerate(names):
         replace(net, name, PartsBlock(chain[i], parts[i], parts[i + 1], movers[i]))
     replace(net, names[0], nn.Sequential(Split(parts[0]), net.get_submodule(names[0])))

@@ -21,7 +21,7 @@ CASES = [
     ("resnet18", {"shift_direction": "unidirectional", "temporal_pool": True, "num_segments": 5}),
     ("resnet18", {"non_local": True, "temporal_pool": True, "before_softmax": False}),
     ("resnet18", {"non_local": True, "temporal_pool": True, "shift_place": "block", "non_local_type": "dot_product"}),
-    ("resnet18", {"num_segments": 1}),
+    ("resnet18", {"num_segments": 1, "shift_div": 16}),  # in parts from layer2 on: 8 channels would not fill a vector
     ("resnet18", {"shift": False, "temporal_pool": True, "non_local": True}),
     ("mobilenetv2", {"shift": False})]
 
@@ -79,7 +79,8 @@ def test_it_gives_the_logits_of_the_network(arch, options):
 @pytest.mark.parametrize("arch, options, blocks", [
     ("resnet18", {}, 8), ("resnet50", {}, 16), ("resnet101", {}, 33), ("resnet18", {"non_local": True}, 8),
     ("resnet18", {"temporal_pool": True}, 8), ("resnet18", {"shift_direction": "unidirectional"}, 8),
-    ("resnet18", {"shift_div": 3}, 0), ("resnet18", {"shift_place": "block"}, 0), ("resnet18", {"shift": False}, 0),
+    ("resnet18", {"shift_div": 16}, 8), ("resnet18", {"shift_div": 3}, 0),
+    ("resnet18", {"shift_place": "block"}, 0), ("resnet18", {"shift": False}, 0),
     ("mobilenetv2", {}, 0)])
 def test_which_blocks_work_on_parts(arch, options, blocks):
     """All of a ResNet's, also those between the shifts of every second block; none whose parts would not fill vectors."""

@@ -10,6 +10,7 @@ from ops.fused_shift import fuse_temporal_shift
 from ops.models import TSN
 from ops.runtimes.export import OPSET, describe_model, export_model, quiet_exporter, to_openvino
 from ops.runtimes.exported_file import ExportedModel, describe
+from ops.runtimes.quantize import quantize_clips
 from ops.runtimes.registry import open_engine
 
 FREE, PLAIN, WITHOUT = "TSM", "plain", "TSN"  # TSM as `fuse_temporal_shift` makes it, TSM as it is, no shift
@@ -52,7 +53,6 @@ class ClipRuntimes:
 
     def _export_anew(self, form: str, backend: str, precision: str) -> ExportedModel:
         if precision == "int8":
-            from ops.runtimes.quantize import quantize_clips
             return quantize_clips(self._export(form, backend, "float32"), self.clips[:1])
         if backend == "openvino":
             return to_openvino(self._export(form, "onnxruntime", "float32"), precision)

@@ -129,8 +129,8 @@ def add_clip_flags(parser: Flags) -> None:
     add = group.add_argument
     add("--arch", nargs="+", type=one_of(*BACKBONES), metavar="ARCH", default=list(ARCHS),
         help=f"models, with random weights (default: {' '.join(ARCHS)})")
-    add("--precision", nargs="+", type=one_of(*PRECISIONS), default=["float32", "bfloat16"], metavar="PRECISION",
-        help="default: float32 bfloat16")
+    add("--precision", nargs="+", type=one_of(*PRECISIONS), default=list(PRECISIONS), metavar="PRECISION",
+        help=f"default: {' '.join(PRECISIONS)}")
     add("--backend", nargs="+", type=one_of(*BACKENDS), default=list(BACKENDS), metavar="BACKEND",
         help=f"default: {' '.join(BACKENDS)}")
     add("--batch_size", type=number(int, 1), nargs="+", default=[1, 8], metavar="N", help="clips at once (default: 1 8)")
