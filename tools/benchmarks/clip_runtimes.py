@@ -52,10 +52,11 @@ class ClipRuntimes:
         return lambda: engine.run([self.inputs])[0]
 
     def _export_anew(self, form: str, backend: str, precision: str) -> ExportedModel:
+        if backend == "openvino":
+            source = self._export(form, "onnxruntime", "int8" if precision == "int8" else "float32")
+            return to_openvino(source, precision)
         if precision == "int8":
             return quantize_clips(self._export(form, backend, "float32"), self.clips[:1])
-        if backend == "openvino":
-            return to_openvino(self._export(form, "onnxruntime", "float32"), precision)
         return export_model(self.models[form]) if form != PLAIN else export_plain(self.models[form])
 
 
