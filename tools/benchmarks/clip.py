@@ -22,6 +22,7 @@ from ops.training.execution import check_compiler
 from tools.benchmarks.clip_runtimes import COMPILE, FREE, PLAIN, WITHOUT, ClipRuntimes
 from tools.benchmarks.machine import describe_load, write_json
 from tools.benchmarks.online import is_available
+from tools.benchmarks.soak import soak_clips
 from tools.benchmarks.train_worker import insert_published_shift
 
 CLASSES = 174  # Something-Something-V2's
@@ -61,6 +62,9 @@ Row = dict[str, Job]  # by the form of the shift
 
 
 def run(args: argparse.Namespace) -> Optional[int]:
+    if args.soak:
+        soak_clips(["onnx", "openvino", "torch"], args.soak)
+        return None
     torch.set_num_threads(cores())  # as the other runtimes
     pairs = itertools.product(args.backend, args.precision)
     args.ways = [(backend, precision) for backend, precision in pairs if is_available(backend, precision)]

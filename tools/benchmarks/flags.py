@@ -142,6 +142,8 @@ def add_clip_flags(parser: Flags) -> None:
     add("--rounds", type=number(int, 1), default=7, metavar="N", help="timed rounds (default: %(default)s)")
     add("--compile", action="store_true", help="also measure torch.compile (needs a C++ compiler; compiles for minutes)")
     add("--json", type=Path, metavar="FILE", help="write the measurements here too")
+    add("--soak", type=number(int, 1), metavar="CLIPS", help="instead, measure the memory of the process over so many"
+        " predictions in each runtime (10000: 2 minutes)")
 
 
 # ---- train and scaling ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 import pytest
 
 from tests.helpers import programs
+from tools.benchmarks.soak import soak_clips
 
 
 def test_the_table_of_speeds(monkeypatch, capfd):
@@ -31,6 +32,15 @@ def test_memory_does_not_grow_over_many_steps(monkeypatch, capfd):
     values = [float(value) for value in row[1:-1]]
     assert min(values) > 50 and float(row[-1]) == pytest.approx(values[-1] - values[0], abs=0.15)
     assert values[-1] - values[1] < 7
+
+
+def test_memory_does_not_grow_over_many_clips(capsys):
+    soak_clips([], 400)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert heading[1:-1] == ["20", "100", "200", "300", "400"]
+    row, = rows
+    assert row[0] == "PyTorch" and float(row[-2]) - float(row[2]) < 7
 
 
 @pytest.mark.parametrize("flags, words", [
