@@ -26,19 +26,33 @@ _WORD = re.compile(r"[\w.+]*")  # names that end up in generated code, and the v
 _TREE = re.compile(r'(\b(builtins\.(tuple|list|dict)|null|type|context|children_spec|\d+)\b|[\[\]{}:,"\\ ])*')
 
 
-def check_archive(archive: zipfile.ZipFile, extra: str) -> None:
-    """UserError if loading the archive could run code. extra: the one extra file that it may hold."""
-    for name in archive.namelist():
-        if not _FILES.fullmatch(name) and name.partition("/")[2] != extra:
-            raise _refused(f"it has a file {shown(name)[:60]!r}")
-        path = name.partition("/")[2]
-        if path.endswith("_config.json"):
-            if any(value is not False for value in _values(json.loads(archive.read(name)), "use_pickle")):
-                raise _refused(f"{path} names pickled objects")
-        elif path == "data/sample_inputs/model.pt":
-            _check_samples(archive.read(name))
-        elif path == "models/model.json":
-            _check_program(json.loads(archive.read(name)))
+def checked_copy(archive: zipfile.ZipFile, extra: str) -> bytes:
+    """The archive's content, written anew from the entries that were checked, so that no reader finds others in it.
+
+    extra: the one extra file that it may hold. UserError if loading it could run code.
+    """
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as target:
+        for entry in archive.infolist():
+            path = entry.filename.partition("/")[2]
+            if not _FILES.fullmatch(entry.filename) and path != extra or entry.filename in target.namelist():
+                raise _refused(f"it has a file {shown(entry.filename)[:60]!r}")
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise _refused(f"{path} is compressed")  # to any size
+            content = archive.read(entry)
+            _check_entry(path, content)
+            target.writestr(entry.filename, content)
+    return copy.getvalue()
+
+
+def _check_entry(path: str, content: bytes) -> None:
+    if path.endswith("_config.json"):
+        if any(value is not False for value in _values(json.loads(content), "use_pickle")):
+            raise _refused(f"{path} names pickled objects")
+    elif path == "data/sample_inputs/model.pt":
+        _check_samples(content)
+    elif path == "models/model.json":
+        _check_program(json.loads(content))
 
 
 def _check_samples(content: bytes) -> None:

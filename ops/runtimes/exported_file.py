@@ -9,7 +9,7 @@ import json
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterator, Optional
 from xml.etree import ElementTree
 
 import torch
@@ -18,7 +18,7 @@ from ops.common.choices import EXPORT_FORMATS
 from ops.common.errors import UserError, shown
 from ops.common.extras import import_extra
 from ops.common.files import atomic_write
-from ops.runtimes.archive import check_archive
+from ops.runtimes.archive import checked_copy
 from ops.runtimes.model_info import DAMAGED, METADATA_KEY, ModelInfo
 from ops.weights import check_finite
 
@@ -135,6 +135,8 @@ def read_exported(path: Path) -> ExportedModel:
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
     info = _FORMATS[format].read(content, path)
+    if format == "torch":
+        content = _safe_archive(content, path)
     return ExportedModel(format, content, info, weights)
 
 
@@ -166,13 +168,23 @@ def _read_onnx(content: bytes, path: Path) -> ModelInfo:
         _check_graph(graph, info)
     except DAMAGED as error:
         raise _damaged(path, error) from None
-    external = next((value.name for value in graph.initializer if value.data_location == onnx.TensorProto.EXTERNAL), None)
-    if external is not None:
-        raise UserError(f"{path}: the values of {shown(external)} are in another file, which is not read: {AGAIN}")
+    external = onnx.TensorProto.EXTERNAL
+    for message in _messages(model):
+        if isinstance(message, onnx.TensorProto) and (message.data_location == external or message.external_data):
+            raise UserError(f"{path}: the values of {shown(message.name)} are in another file, which is not read: {AGAIN}")
     numpy_helper = import_extra("onnx.numpy_helper")
     check_finite({value.name: torch.from_numpy(numpy_helper.to_array(value).copy()) for value in graph.initializer},
                  str(path))
     return info
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """A protobuf message and all those inside it: graphs, nodes, their attributes, tensors."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(part)
 
 
 def _check_graph(graph: Any, info: ModelInfo) -> None:
@@ -201,13 +213,24 @@ def _read_archive(content: bytes, path: Path) -> ModelInfo:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/{_EXTRA}")]
             text = archive.read(names[0]).decode() if names else None
-            info = _info(text, path)
-            check_archive(archive, _EXTRA)
+    except Exception as error:  # zipfile raises many kinds for a damaged archive
+        raise _unreadable_archive(path, error) from None
+    return _info(text, path)
+
+
+def _safe_archive(content: bytes, path: Path) -> bytes:
+    """What of an archive was checked and may be loaded."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return checked_copy(archive, _EXTRA)
     except UserError:
         raise
-    except Exception as error:  # zipfile raises many kinds for a damaged archive
-        raise UserError(f"{path} is not a readable torch.export file ({shown(error)[:200]}): {AGAIN}") from None
-    return info
+    except Exception as error:
+        raise _unreadable_archive(path, error) from None
+
+
+def _unreadable_archive(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a readable torch.export file ({shown(error)[:200]}): {AGAIN}")
 
 
 def _read_tflite(content: bytes, path: Path) -> ModelInfo:

@@ -221,8 +221,12 @@ def test_weights_in_other_files_are_not_read(exported):
     value = max(model.graph.initializer, key=lambda value: len(value.raw_data))
     onnx.external_data_helper.set_external_data(value, "../../etc/passwd")
     value.ClearField("raw_data")
-    with pytest.raises(UserError, match="the values of .* are in another file, which is not read"):
-        read_back(replace(exported["onnx"], content=model.SerializeToString()))
+    hidden = onnx.load_from_string(exported["onnx"].content)  # not among the weights, but in a node
+    constant = hidden.graph.node.add(op_type="Constant", output=["unused"]).attribute.add(name="value", type=4)
+    constant.t.CopyFrom(value)
+    for wrong in (model, hidden):
+        with pytest.raises(UserError, match="the values of .* are in another file, which is not read"):
+            read_back(replace(exported["onnx"], content=wrong.SerializeToString()))
 
 
 def test_an_xml_file_that_defines_entities_is_refused(exported):
@@ -271,6 +275,7 @@ def test_a_program_with_foreign_code_is_not_loaded(exported, change, words):
         read_back(changed_program(exported["torch"], change))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_archive_with_pickles_or_libraries_is_not_loaded(exported, tmp_path):
     proof = tmp_path / "proof"
 
@@ -291,7 +296,9 @@ def test_an_archive_with_pickles_or_libraries_is_not_loaded(exported, tmp_path):
     for wrong, words in ((changed_archive(exported["torch"], with_samples), "no plain tensors"),
                          (changed_archive(exported["torch"], with_pickle), "names pickled objects"),
                          (changed_archive(exported["torch"], lambda name, content: content,
-                                          [("archive/data/aotinductor/model/model.so", b"")]), "it has a file")):
+                                          [("archive/data/aotinductor/model/model.so", b"")]), "it has a file"),
+                         (changed_archive(exported["torch"], lambda name, content: content,
+                                          [("archive/models/model.json", b"{}")]), "it has a file")):  # a second one
         with pytest.raises(UserError, match=f"could run code: .*{words}"):
             read_back(wrong)
     assert not proof.exists()
