@@ -74,12 +74,24 @@ def leaves_the_process_as_it_was():
     """A test that changes what the tests after it in this process rely on fails itself, whatever their order."""
     before = shared_state()
     yield
+    forget_compiled()
     if "cudnn" in before:  # which the seed of a run sets, for the process that it has to itself
         from torch.backends import cudnn
         cudnn.deterministic, cudnn.benchmark = before["cudnn"]
     after = shared_state()
     changed = {name: (before[name], after[name]) for name in before.keys() & after.keys() if before[name] != after[name]}
     assert not changed, f"changed and not restored: {changed}"
+
+
+def forget_compiled():
+    """Drop what torch.compile has learnt: after two shapes of an input, it would compile the next test's network for any
+    shape, which takes minutes."""
+    if "torch._dynamo" in sys.modules:
+        from torch._dynamo.utils import counters
+        if counters:
+            import torch
+            torch.compiler.reset()
+            counters.clear()
 
 
 def shared_state():

@@ -1,6 +1,8 @@
 """The convolution that reads its input shifted: the operator, and its kernels in Triton's interpreter and on a GPU."""
 import copy
 import importlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from ops.shift_conv import HAS_TRITON, can_fuse, shift_conv
 from ops.shift_moves import Shift, make_moves, move_by_plain_ops
 from ops.spec import ModelSpec
 from ops.temporal_shift import TemporalShift
-from tests.helpers.processes import finish, start
+from tests.helpers.processes import ROOT, environment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -99,9 +101,10 @@ def check_kernels(device="cpu", dtype=torch.float16, error=2e-3, shapes=SHAPES):
 
 @pytest.mark.skipif(not HAS_TRITON, reason="Triton comes with PyTorch's CUDA builds only")
 def test_the_kernels_in_the_interpreter(monkeypatch):
-    monkeypatch.setenv("TRITON_INTERPRET", "1")  # which Triton reads when it is imported: in another process
-    status, _, err = finish(start("-c", "from tests.network.test_shift_conv import check_kernels; check_kernels()"))
-    assert status == 0, err
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # which Triton reads when it is imported: in a new process
+    done = subprocess.run([sys.executable, "-c", "from tests.network.test_shift_conv import check_kernels; check_kernels()"],
+                          cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @gpu

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.classifier import make_classifier
 from tests.helpers.clips import clip, encode
 from tests.helpers.files import tree
-from tests.helpers.processes import finish, ranks, start
+from tests.helpers.processes import finish, messages, ranks, start
 from tests.helpers.programs import make_frames, run
 
 PARTS = 3
@@ -218,7 +218,8 @@ def predicted(tmp_path_factory):
 @pytest.mark.parametrize("more", [["--json"], [], ["--window", 0.5, "--json"]])
 def test_the_last_part_of_a_prediction_prints_what_one_run_prints(more, predicted, tmp_path, monkeypatch, capfd):
     def predict(*flags):
-        return run(monkeypatch, capfd, "tools.predict", *predicted, *more, *flags)
+        done = run(monkeypatch, capfd, "tools.predict", *predicted, *more, *flags)
+        return done._replace(err=messages(done.err))
     whole = predict()
     assert whole[0] == 2 and whole[2].count("failed: ") == 2, whole[2]
     ended = [predict("--part", f"{number}/3", "--results", tmp_path) for number in (3, 1, 2)]

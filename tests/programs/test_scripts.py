@@ -176,7 +176,7 @@ def test_testing_recipes_parse(tmp_path, command, training_args):
 # ---- docs/models.md ------------------------------------------------------------------------------------------
 
 def documented():
-    """(published accuracy or "", the words of the command) for every command in docs/models.md."""
+    """(published accuracy or "", the words of the command) for every command in a `bash` block of docs/models.md."""
     text = (SCRIPTS.parent / "docs" / "models.md").read_text()
     for block in re.findall(r"```bash\n(.*?)```", text, re.S):
         lines = re.sub(r"\\\n\s*", "", block).splitlines()
