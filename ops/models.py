@@ -292,7 +292,8 @@ class TSN(nn.Module):
         if not self.before_softmax:
             scores = scores.softmax(dim=-1)
         scores = self.consensus(scores.unflatten(0, (-1, self.out_segments)))
-        return scores.squeeze(1) if scores.shape[1] == 1 else scores  # ONNX squeezes no other size, not even to no effect
+        # By the options, because a trace has no sizes. ONNX squeezes only a size of 1, and refuses others.
+        return scores.squeeze(1) if self.consensus_type == "avg" or self.out_segments == 1 else scores
 
     @property
     def out_segments(self) -> int:

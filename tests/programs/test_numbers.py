@@ -15,7 +15,7 @@ ZERO = {
     "workers": "the main process", "seed": "a seed", "epoch": "the first", "start_epoch": "the first",
     "lr_steps": "the first", "only": "the first", "gpus": "the first GPU", "momentum": "none", "weight_decay": "none",
     "dropout": "none", "mixup": "off", "label_smoothing": "off", "patience": "no limit", "precise_bn": "off",
-    "warmup_epochs": "none",
+    "warmup_epochs": "none", "max_drop": "int8 may cost nothing",
     "ema": "none", "cutmix": "off", "random_erasing": "never", "threshold": "show all",
     "min_frames": "no video is too short", "height": "the video's own", "coeff": "left out of the mean"}
 MINUS_ONE = ("max_num", "coeff")
