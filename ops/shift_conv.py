@@ -14,19 +14,25 @@ from ops.shift_moves import Moves, Shift, clips_of, move_by_plain_ops
 HALF = (torch.bfloat16, torch.float16)
 LEAST_FOLD = 8  # channels, 16 bytes: what a thread loads at once
 LEAST_CAPABILITY = (8, 0)  # of the GPU: the first generation that computes in bf16 and copies asynchronously
-HAS_TRITON = importlib.util.find_spec("triton") is not None and torch.version.cuda is not None  # which compiles the kernels
+# Triton compiles the kernels; PyTorch brings it for NVIDIA GPUs on Linux.
+HAS_TRITON = importlib.util.find_spec("triton") is not None and torch.version.cuda is not None
+
+
+def is_pointwise(net: nn.Module) -> bool:
+    """Whether `net` is a 1x1 convolution and nothing more: no bias or stride, no subclass, no hooks that see its calls."""
+    return (type(net) is nn.Conv2d and net.bias is None and not net._forward_hooks and not net._forward_pre_hooks
+            and (net.kernel_size, net.stride, net.padding, net.groups) == ((1, 1), (1, 1), (0, 0), 1))
 
 
 def can_fuse(x: Tensor, net: nn.Module, fold: int) -> bool:
     """Whether the kernels compute `net`, behind a shift of x: a pointwise convolution in half precision on a GPU."""
-    if not (x.is_cuda and isinstance(net, nn.Conv2d) and x.dtype in HALF):
+    if not (x.is_cuda and x.dtype in HALF and is_pointwise(net)):
         return False
-    pointwise = (net.kernel_size, net.stride, net.padding, net.groups) == ((1, 1), (1, 1), (0, 0), 1)
     # The compiler cannot look at the device; it needs a recent one itself.
     recent = torch.compiler.is_compiling() or torch.cuda.get_device_capability(x.device) >= LEAST_CAPABILITY
-    return (pointwise and recent and net.bias is None and fold % LEAST_FOLD == 0 and HAS_TRITON
-            and x.is_contiguous(memory_format=torch.channels_last)
-            and (net.weight.dtype == x.dtype or torch.is_autocast_enabled("cuda")))
+    weight = net.weight
+    return (recent and fold % LEAST_FOLD == 0 and HAS_TRITON and x.is_contiguous(memory_format=torch.channels_last)
+            and (weight.dtype == x.dtype or torch.is_autocast_enabled("cuda")))
 
 
 def shift_conv(x: Tensor, weight: Tensor, n_segment: int, moves: Moves) -> Tensor:

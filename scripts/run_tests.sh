@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set everything up, lint, run the tests. Arguments go to pytest:  bash scripts/run_tests.sh -k shift
-# Expected: "N passed" from pytest as the last line, 12 minutes after the installation on two cores.
+# Expected: "N passed" from pytest as the last line, 10 minutes after the installation on two cores.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=$(bash scripts/setup_env.sh requirements-dev.txt)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from ops.common.errors import UserError
 from ops.models import TSN
-from ops.shift_conv import HAS_TRITON, can_fuse, shift_conv
+from ops.shift_conv import HAS_TRITON, can_fuse, is_pointwise, shift_conv
 from ops.shift_moves import Shift, make_moves, move_by_plain_ops
 from ops.spec import ModelSpec
 from ops.temporal_shift import TemporalShift
@@ -76,6 +77,15 @@ def test_incomplete_clips_are_refused():
 def test_only_half_precision_on_a_gpu_is_fused():
     x = torch.zeros(8, 64, 2, 2, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
     assert not can_fuse(x, nn.Conv2d(64, 8, 1, bias=False, dtype=torch.bfloat16), 8)
+
+
+def test_a_convolution_that_is_more_than_pointwise_is_not_fused():
+    assert is_pointwise(nn.Conv2d(64, 8, 1, bias=False))
+    hooked, weighted = nn.Conv2d(64, 8, 1, bias=False), parametrizations.weight_norm(nn.Conv2d(64, 8, 1, bias=False))
+    hooked.register_forward_hook(print)
+    for more in (nn.Conv2d(64, 8, 1), nn.Conv2d(64, 8, 1, stride=2, bias=False), nn.Conv2d(64, 8, 3, bias=False), hooked,
+                 weighted, nn.Identity()):
+        assert not is_pointwise(more)
 
 
 # ---- the kernels ----------------------------------------------------------------------------------------------
