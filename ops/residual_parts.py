@@ -21,9 +21,6 @@ class Mover(nn.Module):
     """Moves the first `channels` of a stream: (B, channels, H, W) -> the same shape. What a shift does, without the rest."""
     channels: int
 
-    def forward(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
 
 MakeMover = Callable[[nn.Module], Optional[Mover]]
 

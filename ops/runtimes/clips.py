@@ -48,7 +48,7 @@ class ExportedClip:
 
     def _check(self, clips: Tensor) -> None:
         info = self.info
-        wanted = (info.channels, info.height, info.width)
+        wanted = (info.spec.clip_channels, info.height, info.width)
         if clips.dtype != torch.uint8:
             raise UserError(f"clips of type {str(clips.dtype).removeprefix('torch.')}: this model takes uint8, 0 to 255")
         if tuple(clips.shape[1:]) != wanted or not len(clips):

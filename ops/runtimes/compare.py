@@ -72,7 +72,7 @@ def compare_with_torch(exported: ExportedClip | StepClip, model: Model, info: Mo
 
 def noise(info: ModelInfo) -> Tensor:
     """CLIPS uint8 clips of noise, (N, T*C, H, W)."""
-    return torch.randint(0, 256, (CLIPS, info.channels, info.height, info.width), dtype=torch.uint8,
+    return torch.randint(0, 256, (CLIPS, info.spec.clip_channels, info.height, info.width), dtype=torch.uint8,
                          generator=torch.Generator().manual_seed(0))
 
 

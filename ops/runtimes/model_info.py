@@ -71,16 +71,12 @@ class ModelInfo:
         return self.spec.num_segments * frames_per_segment(self.spec.modality, self.spec.segment_length)
 
     @property
-    def channels(self) -> int:
-        """T*C, the channels of one clip."""
-        return (2 if self.spec.modality == "Flow" else 3) * self.images
-
-    @property
     def inputs(self) -> dict[str, list[int]]:
         """Name -> shape without the batch."""
         size = [self.height, self.width]
         if self.kind == CLIP:
-            return {FRAMES: [self.images, *size, 3]} if self.with_preprocessing else {CLIPS: [self.channels, *size]}
+            clips = {CLIPS: [self.spec.clip_channels, *size]}
+            return {FRAMES: [self.images, *size, 3]} if self.with_preprocessing else clips
         frames = [*size, 3] if self.with_preprocessing else [3, *size]
         return {FRAMES: frames, **{f"state_{i}": shape for i, shape in enumerate(self.state_shapes)}}
 
